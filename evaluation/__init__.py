@@ -1,0 +1,1 @@
+"""How good samples are: the judge, a frozen digit classifier, and metrics of its verdicts."""

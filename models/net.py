@@ -1,0 +1,52 @@
+"""One of a GAN's two nets: its variable scope, its Adam, and the count of its updates."""
+
+import tensorflow.compat.v1 as tf
+
+from models.layers import TrainingPass
+
+
+class Net:
+    """Variables under one scope and the only optimizer that may move them."""
+
+    def __init__(self, name, *, seed, beta1, beta2):
+        """Takes the first free scope of `name`, `name_1`, ... and `<n>_optimizer` beside it.
+
+        seed: whole number below 2**31 that the net's training passes draw from.
+        """
+        with tf.variable_scope(None, default_name=name) as self.scope:
+            pass
+        self._seed = seed
+        self._learning_rate = None
+        self._adam = tf.train.AdamOptimizer(
+            lambda: self._learning_rate, beta1, beta2, name=f"{name[0]}_optimizer"
+        )
+        with tf.variable_scope(None, default_name=f"{name[0]}_optimizer") as self._adam_scope:
+            self.updates = tf.get_variable(
+                "updates",
+                [],
+                tf.int32,
+                initializer=tf.zeros_initializer(),
+                trainable=False,
+                use_resource=True,
+            )
+
+    @property
+    def trainable_variables(self):
+        """The list of variables that the optimizer moves."""
+        return tf.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, self.scope.name + "/")
+
+    def training_pass(self):
+        """A pass whose randomness follows from the seed and the number of updates so far."""
+        return TrainingPass(tf.stack([self._seed, self.updates.read_value()]))
+
+    def minimize(self, loss, learning_rate, training):
+        """Scalars and the pass behind the loss -> one Adam step on this net's variables alone."""
+        self._learning_rate = learning_rate
+        variables = self.trainable_variables
+        gradients = tf.gradients(loss, variables)
+        with tf.name_scope(self._adam_scope.original_name_scope):
+            step = self._adam.apply_gradients(zip(gradients, variables, strict=True))
+            with tf.control_dependencies([step]):
+                return tf.group(
+                    *(update() for update in training.updates), self.updates.assign_add(1)
+                )

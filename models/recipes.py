@@ -1,0 +1,154 @@
+"""The recipes: which nets, trained by which numbers. Importing it imports no TensorFlow.
+
+A recipe is data. A variant is a recipe with some numbers replaced, see `override`; `build` turns
+either into a `Gan`.
+"""
+
+import dataclasses
+import importlib
+import math
+
+from errors import UserError
+from models import priors
+from models.objective import Objective, number
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe(Objective):
+    """One GAN and how it is trained; the defaults are article 003's.
+
+    gan: where the class is, `module:Class`.
+    source: the article or paper behind it.
+    half_batches: D sees half a batch of each kind of image, G a whole one (article 002).
+    reuse_latents: G trains on the latents that D has just seen (article 004).
+    drops: the steps at which both rates fall tenfold.
+    pretraining: real images, and as many generated ones, that D learns from before training.
+    held_out: images of the test set on which both losses are taken after each epoch; 0 for none.
+    validation_size: training images that are set aside.
+    """
+
+    gan: str
+    source: str
+    nlatent: int = number(10, 1, 4096, text="dimensions of the latent space")
+    prior: str = number("uniform", text=f"distribution of the latents: {', '.join(priors.PRIORS)}")
+    num_steps: int = number(
+        50_000, 1, 10**9, text="steps to train in all, each of d_iters + g_iters updates"
+    )
+    batch_size: int = number(16, 1, 65_536, text="images a batch")
+    learning_rate: float = number(
+        1e-3, high=1, above=0, text="rate of D's Adam, and of G's where that has none of its own"
+    )
+    g_learning_rate: float | None = number(None, high=1, above=0, text="rate of G's Adam")
+    d_iters: int = number(1, 1, 100, text="updates of D a step")
+    g_iters: int = number(1, 1, 100, text="updates of G a step")
+    digit: int | None = number(None, 0, 9, text="train on the images of this digit alone")
+    decay: float = number(0.0, 0, 1, text="both rates are divided by 1 + decay * step")
+    half_batches: bool = False
+    reuse_latents: bool = False
+    drops: tuple[int, ...] = ()
+    pretraining: int = 0
+    held_out: int = 0
+    validation_size: int = 5_000
+
+    @property
+    def d_batch_size(self):
+        """Images of each kind in a batch of D; pairs need as many as G has."""
+        return (
+            self.batch_size // 2 if self.half_batches and not self.relativistic else self.batch_size
+        )
+
+    def rates(self, step):
+        """The learning rates (D's, G's) at a step."""
+        factor = 0.1 ** sum(step >= drop for drop in self.drops) / (1 + self.decay * step)
+        g_rate = self.learning_rate if self.g_learning_rate is None else self.g_learning_rate
+        return self.learning_rate * factor, g_rate * factor
+
+
+RECIPES = {
+    "minimal": Recipe(gan="models.gan:Gan", source="article 003, Minimal GAN modeling on MNIST"),
+}
+
+
+def get(name):
+    """The recipe of that name. Raises UserError that lists the names there are."""
+    if name not in RECIPES:
+        raise UserError(f"--recipe={name}: no such recipe, choose from {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def overridable():
+    """The fields that a flag or `override` may replace, in order: dataclass fields with help."""
+    return [field for field in dataclasses.fields(Recipe) if "help" in field.metadata]
+
+
+def override(recipe, **values):
+    """The recipe with some numbers replaced.
+
+    Raises UserError that names the flag, the value seen and the value wanted.
+    """
+    fields = {field.name: field for field in overridable()}
+    for name, value in values.items():
+        if name not in fields:
+            raise UserError(f"{name}: no such number in a recipe, choose from {', '.join(fields)}")
+        _check(fields[name], value)
+    replaced = dataclasses.replace(recipe, **values)
+    _check_together(replaced)
+    return replaced
+
+
+def difference(name, recipe):
+    """The numbers in which a recipe differs from the one of that name: dict of its own values."""
+    standard = get(name)
+    return {
+        field.name: getattr(recipe, field.name)
+        for field in overridable()
+        if getattr(recipe, field.name) != getattr(standard, field.name)
+    }
+
+
+def gan_class(recipe):
+    """The `Gan` (sub)class of a recipe; imports TensorFlow."""
+    module, name = recipe.gan.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def build(name, *, seed=None, **overrides):
+    """The Gan of a recipe, with numbers replaced, in the current default graph."""
+    return build_gan(override(get(name), **overrides), seed=seed)
+
+
+def build_gan(recipe, **options):
+    """A recipe -> its Gan in the current default graph; options as for `Gan`."""
+    return gan_class(recipe)(nlatent=recipe.nlatent, objective=recipe, **options)
+
+
+def bounds_text(field):
+    """A field -> `0 to 9` or `above 0 to 1`, empty where any value of its type will do."""
+    bounds = field.metadata
+    if bounds["high"] is None:
+        return ""
+    start = bounds["low"] if bounds["above"] is None else f"above {bounds['above']}"
+    return f"{start} to {bounds['high']}"
+
+
+def _check(field, value):
+    if field.name == "prior":
+        priors.get(value)
+    if bounds_text(field) and not _within(field.metadata, value):
+        raise UserError(f"--{field.name}={value}: wanted {bounds_text(field)}")
+
+
+def _within(bounds, value):
+    low, above = bounds["low"], bounds["above"]
+    start = value >= low if above is None else value > above
+    return math.isfinite(value) and start and value <= bounds["high"]
+
+
+def _check_together(recipe):
+    batch = recipe.d_batch_size
+    if batch < 1 or batch % recipe.packing or recipe.batch_size % recipe.packing:
+        raise UserError(
+            f"--batch_size={recipe.batch_size}: D judges {recipe.packing} images together, "
+            f"wanted a batch that divides into such packs"
+            + (" by halves" if recipe.half_batches else "")
+        )

@@ -1,0 +1,131 @@
+"""Checks of the two optimizers: what moves, how far, and in which direction."""
+
+import numpy as np
+
+from .checks import check, expect
+
+NETS = ("generator", "discriminator")
+
+
+def moves(gan, net, rate, steps=1):
+    """Largest change of each of the net's variables after updates on one batch, in order."""
+    batch = gan.batch()
+    before = gan.weights(net)
+    for _ in range(steps):
+        gan.update(net, rate, **batch)
+    return [np.abs(b - a).max() for a, b in zip(before, gan.weights(net), strict=True)]
+
+
+@check(
+    "Training the discriminator changes the generator, although the players must not touch each "
+    "other's weights: think about which variables an optimizer takes when it is told none"
+)
+def d_optimizer_leaves_the_generator_alone(gan):
+    expect_untouched(gan, "generator", by="discriminator")
+
+
+@check(
+    "Training the generator changes the discriminator, although the players must not touch each "
+    "other's weights: think about which variables an optimizer takes when it is told none"
+)
+def g_optimizer_leaves_the_discriminator_alone(gan):
+    expect_untouched(gan, "discriminator", by="generator")
+
+
+def expect_untouched(gan, net, by):
+    """Expects the net's weights to stay the same to the bit while the other one trains."""
+    before = gan.weights(net)
+    moves(gan, by, rate=0.01, steps=2)
+    changed = sum(not np.array_equal(*pair) for pair in zip(before, gan.weights(net), strict=True))
+    expect(not changed, f"{changed} of its {len(before)} variables changed")
+
+
+@check(
+    "An optimizer leaves a part of its own network as it was: think about which variables it is "
+    "told, and whether the loss can feel each of them"
+)
+def optimizers_move_all_of_their_own(gan):
+    for net in NETS:
+        # An output layer that begins at zero hides the layers below from the first updates.
+        still = moves(gan, net, rate=0.01, steps=3).count(0)
+        expect(not still, f"{still} variables of the {net} did not move")
+
+
+@check(
+    "The learning rate that is fed does not decide the size of the step: follow the placeholder "
+    "to the place where it is used"
+)
+def learning_rate_is_obeyed(gan):
+    for net in NETS:
+        largest = {}
+        for rate in (0.0, 0.002, 0.004):
+            gan.restore()
+            largest[rate] = max(moves(gan, net, rate))
+        expect(largest[0.0] == 0, f"the {net} moves at a rate of 0")
+        ratio = largest[0.004] / largest[0.002]
+        expect(1.9 < ratio < 2.1, f"twice the rate moves the {net} {ratio:.2f} times as far")
+
+
+@check(
+    "The first update does not move the weights as Adam's does, whose first step has nearly one "
+    "length for all weights whatever their gradients: think about which optimizer this is"
+)
+def first_step_is_adams(gan):
+    rate = 0.001
+    for net in NETS:
+        step = float(np.median(moves(gan, net, rate)))
+        expect(0.9 < step / rate < 1.05, f"the {net} moves by {step:.2g} at a rate of {rate}")
+
+
+@check(
+    "A loss that is fetched beside an update is not the one the update started from, or reading "
+    "it changes the model: a loss should only look at the weights"
+)
+def losses_are_values_before_the_update(gan):
+    model, batch = gan.model, gan.batch()
+    pairs = {"d_loss": model.d_optimizer, "g_loss": model.g_optimizer}
+    for name, optimizer in pairs.items():
+        loss = getattr(model, name)
+        before, again = (gan.run(loss, rate=0.1, **batch) for _ in range(2))
+        beside, _ = gan.run([loss, optimizer], rate=0.1, **batch)
+        expect(np.isclose(before, again, rtol=1e-5), f"reading {name} twice gives two values")
+        seen = f"{name} is {before:.4f} before the update and {beside:.4f} beside it"
+        expect(np.isclose(before, beside, rtol=1e-5), seen)
+
+
+@check(
+    "An update of the generator asks for more than latent vectors and a rate: think about which "
+    "images its loss is about"
+)
+def generator_trains_without_images(gan):
+    model = gan.model
+    gan.run([model.g_optimizer, model.g_loss], latents=gan.latents(16), rate=0.001)
+
+
+@check(
+    "Training the generator against a discriminator that stands still makes its samples look less "
+    "real to it: think about the direction in which its loss pulls"
+)
+def generator_learns_to_fool(gan):
+    batch = gan.batch()
+    before = gan.run(gan.sample_logits, **batch).mean()
+    for _ in range(20):
+        gan.update("generator", 0.01, **batch)
+    after = gan.run(gan.sample_logits, **batch).mean()
+    expect(after > before, f"D's mean logit for them went from {before:.2f} to {after:.2f}")
+
+
+@check(
+    "The discriminator does not learn to tell easy images from samples: think about what it is "
+    "told of each kind"
+)
+def discriminator_learns_to_tell_apart(gan):
+    images = gan.images(16, high=0.1)
+    images[:, ::2] += 0.9
+    batch = {"images": images, "latents": gan.latents(16)}
+    for _ in range(40):
+        gan.update("discriminator", 0.01, **batch)
+    logits = gan.run([gan.image_logits, gan.sample_logits], **batch)
+    real, generated = (each.mean() for each in logits)
+    seen = f"mean logits after 40 updates: {real:.2f} for easy images, {generated:.2f} for samples"
+    expect(real > 0 > generated, seen)

@@ -1,0 +1,167 @@
+"""The latent distributions against their closed formulas."""
+
+from math import comb, erf, pi, sqrt
+
+import numpy as np
+import pytest
+
+from models import priors
+
+MANY = 200_000
+BOUNDED = ["uniform", "uniform01", "semicircle"]
+
+normal_cdf = np.vectorize(lambda x: (1 + erf(x / sqrt(2))) / 2)
+CDFS = {
+    "uniform": lambda x: (x + 1) / 2,
+    "uniform01": lambda x: x,
+    "semicircle": lambda x: 1 / 2 + (x * np.sqrt(1 - x**2) + np.arcsin(x)) / pi,
+    "normal": normal_cdf,
+}
+# name -> mean, variance, fourth moment about the mean. The semicircle's even moments of radius 1
+# are Catalan numbers over powers of four: 1/4, 2/16.
+MOMENTS = {
+    "uniform": (0, 1 / 3, 1 / 5),
+    "uniform01": (1 / 2, 1 / 12, 1 / 80),
+    "semicircle": (0, 1 / 4, comb(4, 2) / 3 / 4**2),
+    "normal": (0, 1, 3),
+}
+
+
+def draws(name, shape=MANY, seed=0):
+    return priors.get(name).sample(np.random.default_rng(seed), shape)
+
+
+def kolmogorov(values, cdf):
+    """Largest distance of the empirical distribution from `cdf`, in units of 1 / sqrt(n)."""
+    n = len(values)
+    expected = cdf(np.sort(values).astype(np.float64))
+    above, below = np.arange(1, n + 1) / n - expected, expected - np.arange(n) / n
+    return max(above.max(), below.max()) * sqrt(n)
+
+
+def test_exactly_the_four_priors():
+    assert set(priors.PRIORS) == set(CDFS)
+    assert all(priors.get(name).name == name for name in CDFS)
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"'gauss'.*uniform, uniform01, normal, semicircle"):
+        priors.get("gauss")
+
+
+@pytest.mark.parametrize("name", CDFS)
+def test_moments(name):
+    mean, variance, fourth = MOMENTS[name]
+    z = draws(name).astype(np.float64)
+    assert z.mean() == pytest.approx(mean, abs=5 * sqrt(variance / MANY))
+    assert ((z - mean) ** 2).mean() == pytest.approx(variance, rel=0.02)
+    assert ((z - mean) ** 4).mean() == pytest.approx(fourth, rel=0.04)
+
+
+@pytest.mark.parametrize("name", CDFS)
+def test_distribution(name):
+    # The 0.1 % point of Kolmogorov's distribution; the draws are fixed by their seed.
+    assert kolmogorov(draws(name), CDFS[name]) < 1.95
+
+
+def test_kolmogorov_tells_the_priors_apart():
+    assert kolmogorov(draws("uniform"), CDFS["semicircle"]) > 10
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounded_support_is_the_range_of_pictures(name):
+    prior, z = priors.get(name), draws(name)
+    assert prior.low <= z.min() < prior.low + 0.01
+    assert prior.high - 0.01 < z.max() <= prior.high
+
+
+@pytest.mark.parametrize("name", CDFS)
+def test_shape_dtype_and_repeatability(name):
+    z = draws(name, [16, 10], seed=3)
+    assert z.shape == (16, 10) and z.dtype == np.float32
+    assert z.tobytes() == draws(name, [16, 10], seed=3).tobytes()
+    assert z.tobytes() != draws(name, [16, 10], seed=4).tobytes()
+
+
+@pytest.mark.parametrize("name", CDFS)
+def test_coordinates_are_uncorrelated(name):
+    z = draws(name, [MANY // 4, 4])
+    assert np.abs(np.corrcoef(z.T) - np.eye(4)).max() < 5 / sqrt(MANY // 4)
+
+
+def test_truncated_normal():
+    limit = 0.7
+    z = priors.get("normal").truncate(np.random.default_rng(0), [MANY // 2, 2], limit)
+    assert z.shape == (MANY // 2, 2) and z.dtype == np.float32
+    assert np.abs(z).max() <= limit
+    tail = normal_cdf(-limit)
+    assert kolmogorov(z.ravel(), lambda x: (normal_cdf(x) - tail) / (1 - 2 * tail)) < 1.95
+
+
+def test_wide_truncation_is_no_truncation():
+    rng = np.random.default_rng(3)
+    z = priors.get("normal").truncate(rng, [16, 10], np.inf)
+    np.testing.assert_array_equal(z, draws("normal", [16, 10], seed=3))
+
+
+@pytest.mark.parametrize("limit", [0, -1, 1e-9, float("nan")])
+def test_truncation_refuses_limits_that_would_never_end(limit):
+    with pytest.raises(ValueError, match=r"wanted at least 0\.01"):
+        priors.get("normal").truncate(np.random.default_rng(0), [4], limit)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_bounded_priors_have_no_truncation(name):
+    with pytest.raises(ValueError, match=f"'{name}' is bounded"):
+        priors.get(name).truncate(np.random.default_rng(0), [4], 0.5)
+
+
+@pytest.mark.parametrize("name", CDFS)
+@pytest.mark.parametrize("nlatent", [1, 2, 10])
+def test_walks_start_and_end_at_the_draws(name, nlatent):
+    a, b = draws(name, [2, 5, nlatent])
+    prior = priors.get(name)
+    np.testing.assert_allclose(prior.interpolate(a, b, 0), a, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(prior.interpolate(a, b, 1), b, rtol=1e-5, atol=1e-5)
+    assert prior.interpolate(a, b, 0.5).dtype == np.float32
+
+
+def test_bounded_walk_is_the_straight_line():
+    walk = priors.get("uniform").interpolate([-1.0, 0.5], [1.0, 0.5], [0, 0.25, 1])
+    np.testing.assert_allclose(walk, [[-1, 0.5], [-0.5, 0.5], [1, 0.5]])
+
+
+def test_normal_walk_keeps_norms_and_turns_evenly():
+    a, b = draws("normal", [2, 100]).astype(np.float64)
+    b *= np.linalg.norm(a) / np.linalg.norm(b)
+    walk = priors.get("normal").interpolate(a, b, np.linspace(0, 1, 11)).astype(np.float64)
+    np.testing.assert_allclose(np.linalg.norm(walk, axis=1), np.linalg.norm(a), rtol=1e-5)
+    chords = np.linalg.norm(np.diff(walk, axis=0), axis=1)
+    np.testing.assert_allclose(chords, chords[0], rtol=1e-4)
+
+
+def test_normal_walk_in_a_right_angle():
+    walk = priors.get("normal").interpolate([2.0, 0.0], [0.0, 4.0], [1 / 3, 1 / 2])
+    expected = [[8 / 3 * sqrt(3) / 2, 8 / 3 / 2], [3 * sqrt(1 / 2), 3 * sqrt(1 / 2)]]
+    np.testing.assert_allclose(walk, expected, rtol=1e-6)
+
+
+def test_normal_walk_between_special_points_is_finite():
+    normal, t = priors.get("normal"), np.linspace(0, 1, 101)
+    a = draws("normal", 10)
+    np.testing.assert_allclose(normal.interpolate(a, a, t), np.tile(a, [101, 1]), rtol=1e-5)
+    assert np.isfinite(normal.interpolate(a, 0 * a, t)).all()
+    opposite = normal.interpolate(a, -a, t)
+    assert np.abs(np.diff(opposite, axis=0)).max() < 0.05 * np.abs(a).max()
+
+
+@pytest.mark.parametrize("name", CDFS)
+def test_plane_reads_right_and_upwards_over_the_range(name):
+    prior, side = priors.get(name), 5
+    plane = prior.plane(side).reshape(side, side, 2)
+    low, high = prior.low, prior.high
+    corners = [[low, high], [high, high], [low, low], [high, low]]
+    np.testing.assert_array_equal(plane[[0, 0, -1, -1], [0, -1, 0, -1]], corners)
+    np.testing.assert_allclose(np.diff(plane[..., 0], axis=1), (high - low) / 4, rtol=1e-6)
+    np.testing.assert_allclose(np.diff(plane[..., 1], axis=0), (low - high) / 4, rtol=1e-6)
+    assert plane.dtype == np.float32

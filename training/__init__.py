@@ -1,0 +1,1 @@
+"""Training: draws, engines, run folders and the trainer that joins them."""

@@ -1,0 +1,88 @@
+"""What a run is: all that decides its weights and tables, to the last byte on one machine."""
+
+import dataclasses
+import importlib.metadata
+import json
+import zlib
+
+from errors import UserError
+from models import recipes
+
+# A run may be continued further than it was first meant to go.
+_EXTENDABLE = "num_steps"
+_PACKAGES = ("tensorflow", "numpy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Configuration:
+    """recipe: its name; overrides: {number: value} where it differs from the recipe of that name.
+
+    data: checksum of the training images; versions: {package: version}, for the record.
+    """
+
+    recipe: str
+    overrides: dict
+    seed: int
+    engine: str
+    data: str
+    versions: dict
+
+    @classmethod
+    def of(cls, name, recipe, seed, engine, data):
+        """The configuration of a run of a recipe on a DataSet."""
+        versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+        checksum = f"crc32:{zlib.crc32(data.pixels):08x}"
+        return cls(name, recipes.difference(name, recipe), seed, engine, checksum, versions)
+
+    @classmethod
+    def from_json(cls, text):
+        """Raises ValueError, TypeError or KeyError for what `to_json` did not write."""
+        configuration = cls(**json.loads(text))
+        configuration.full_recipe()
+        return configuration
+
+    def to_json(self):
+        """-> text for config.json."""
+        return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
+
+    def full_recipe(self):
+        """-> the Recipe with the overrides in place."""
+        return recipes.override(recipes.get(self.recipe), **self.overrides)
+
+    def folder_name(self):
+        """`minimal`, `minimal-seed=1-batch_size=64`, ...: the recipe and what overrides it."""
+        values = {name: v for name, v in self.overrides.items() if name != _EXTENDABLE}
+        if self.seed:
+            values["seed"] = self.seed
+        return "-".join([self.recipe, *(f"{name}={value}" for name, value in values.items())])
+
+    def check_continued_by(self, wanted, path, say):
+        """UserError naming what differs, both values and the ways out, unless it is the same run.
+
+        Other versions of the packages are only said, since their results may still be the same.
+        """
+        here, there = wanted._numbers(), self._numbers()
+        differing = [
+            f"--{name} is {there[name]} there and {here[name]} here"
+            for name in here
+            if here[name] != there[name]
+        ]
+        if differing:
+            raise UserError(
+                f"--run_dir={path} holds another run: {', '.join(differing)}; use the same flags, "
+                "name another --run_dir, or start afresh with --new (the folder is kept under "
+                "another name)"
+            )
+        for package, version in wanted.versions.items():
+            if self.versions.get(package) != version:
+                say(
+                    f"Note: the run began with {package} {self.versions.get(package)} and goes on "
+                    f"with {version}; the bytes may differ from an unbroken run's."
+                )
+
+    def _numbers(self):
+        recipe = self.full_recipe()
+        numbers = {field.name: getattr(recipe, field.name) for field in recipes.overridable()}
+        del numbers[_EXTENDABLE]
+        named = {"recipe": self.recipe, "seed": self.seed, "engine": self.engine}
+        return {**named, "data_dir": self.data, **numbers}

@@ -1,0 +1,214 @@
+"""Run folders: the only reader and writer of config.json, checkpoints and the tables of a run.
+
+A checkpoint is one `.npz` of all variables, written under another name and then renamed, so a kill
+leaves the old ones whole; the zip's checksums tell a damaged one. It needs no graph to be read.
+"""
+
+import csv
+import errno
+import fcntl
+import os
+import zipfile
+import zlib
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from atomic import replacing
+from errors import UserError
+from training.configuration import Configuration
+
+_KEPT = 3
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class RunError(UserError):
+    """A run folder that cannot be used as asked; one line that says what to do instead."""
+
+
+class RunFolder:
+    """The files of one run; nothing is created before `create` or a writer is called."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def __str__(self):
+        return str(self.path)
+
+    def file(self, name):
+        """-> the path of a file or folder in the run folder."""
+        return self.path / name
+
+    # Opening.
+
+    @contextmanager
+    def prepared(self, configuration, *, new, say):
+        """Holds the folder for a run of that configuration, made if it is not there.
+
+        new: set an old run aside first, whatever it is. say: takes lines for the user.
+        RunError, with the folder untouched, if it is another configuration's run, something
+        else's folder, or in another process's hands.
+        """
+        if new and self.exists():
+            with self.lock():
+                say(f"The old run is kept as {self._set_aside()}.")
+        if not self.exists():
+            self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock():
+            if self.file("config.json").exists():
+                self.configuration().check_continued_by(configuration, self.path, say)
+            self.file("checkpoints").mkdir(exist_ok=True)
+            with replacing(self.file("config.json")) as temporary:
+                temporary.write_text(configuration.to_json())
+            yield
+
+    def exists(self):
+        """Whether there is a run; RunError for a folder of something else."""
+        if self.file("config.json").is_file():
+            return True
+        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            raise RunError(
+                f"--run_dir={self.path} exists but is no run folder (it has no config.json): "
+                "name another one"
+            )
+        return False
+
+    def configuration(self):
+        """-> the Configuration in config.json; RunError if there is none or it is not readable."""
+        try:
+            return Configuration.from_json(self.file("config.json").read_text())
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(
+                f"--run_dir={self.path}: no readable config.json ({_reason(error)}); "
+                "wanted the folder of a run that `python main.py` made"
+            ) from error
+
+    @contextmanager
+    def lock(self):
+        """Holds the folder for this process; RunError if another one has it."""
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(handle)
+            raise RunError(
+                f"--run_dir={self.path} is in use by another process: wait for it or stop it, "
+                "or name another folder"
+            ) from error
+        try:
+            yield
+        finally:
+            os.close(handle)
+
+    def _set_aside(self):
+        """Renames the folder to the first free `<name>.old-N`; -> that path."""
+        number = 1
+        while (aside := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
+            number += 1
+        return self.path.rename(aside)
+
+    # Checkpoints.
+
+    def save_checkpoint(self, step, state, name=None):
+        """Writes {variable's name: ndarray} as of a step, then drops all but the newest few."""
+        name = name or f"step-{step:09d}"
+        with replacing(self.file("checkpoints") / f"{name}.npz") as temporary:
+            np.savez(temporary, step=np.int64(step), **state)
+        for old in self._checkpoints()[:-_KEPT]:
+            old.unlink()
+
+    def load_checkpoint(self, warn):
+        """-> (step, state) of the newest whole checkpoint, or None if none was ever written.
+
+        warn: called with a line for each damaged one. RunError if none is whole.
+        """
+        paths = self._checkpoints()
+        for path in reversed(paths):
+            try:
+                return read_checkpoint(path)
+            except _DAMAGE as error:
+                warn(f"{path} is damaged ({_reason(error)}): trying the one before.")
+        if paths:
+            raise RunError(
+                f"--run_dir={self.path}: none of its checkpoints is whole; start afresh with --new "
+                "(the folder is kept under another name)"
+            )
+        return None
+
+    def load_named_checkpoint(self, name):
+        """-> (step, state) of `checkpoints/<name>.npz`, or None if it is missing or damaged."""
+        try:
+            return read_checkpoint(self.file("checkpoints") / f"{name}.npz")
+        except _DAMAGE:
+            return None
+
+    def _checkpoints(self):
+        return sorted(self.file("checkpoints").glob("step-*.npz"))
+
+
+class Table:
+    """A CSV file of a run with one row a step or an epoch, appended to and cut back on resume."""
+
+    def __init__(self, path, columns):
+        self._path = Path(path)
+        self._header = ",".join(columns) + "\n"
+        self._file = None
+        self._width = len(columns)
+
+    def open(self, last):
+        """Starts after the row whose first column is `last` or less; -> the rows up to there."""
+        kept = [row for row in self._read() if row[0] <= last]
+        with replacing(self._path) as temporary, open(temporary, "w") as file:
+            file.write(self._header)
+            file.writelines(map(_line, kept))
+        self._file = open(self._path, "a")  # noqa: SIM115 - stays open for the run
+        return kept
+
+    def append(self, rows):
+        """rows: sequences of one int and float32 values."""
+        self._file.writelines(map(_line, rows))
+
+    def flush(self):
+        """Puts all rows on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self):
+        """Ends the writing; what cannot be flushed any more is dropped."""
+        try:
+            self._file.close()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+
+    def _read(self):
+        if not self._path.exists():
+            return []
+        with open(self._path, newline="", errors="replace") as file:
+            rows = [_parsed(row, self._width) for row in csv.reader(file)]
+        return [row for row in rows if row is not None]
+
+
+def read_checkpoint(path):
+    """-> (step, {name: ndarray}) of a checkpoint file; raises what a damaged file raises."""
+    with np.load(path, allow_pickle=False) as arrays:
+        state = {name: arrays[name] for name in arrays.files}
+    return int(state.pop("step")), state
+
+
+def _line(row):
+    first, *rest = row
+    return ",".join([str(int(first)), *(f"{value:.9g}" for value in rest)]) + "\n"
+
+
+def _parsed(row, width):
+    """A row's numbers, or None for the header and for a line cut short."""
+    try:
+        return [int(row[0]), *map(float, row[1:])] if len(row) == width else None
+    except ValueError:
+        return None
+
+
+def _reason(error):
+    return f"{type(error).__name__}: {error}".splitlines()[0]
