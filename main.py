@@ -6,13 +6,13 @@
 Numbers of a recipe that no flag sets stay as the recipe has them.
 """
 
-import signal
 import sys
 from pathlib import Path
 
 from absl import app, flags
 
 import input_data
+import terminal
 from errors import UserError
 from models import recipes
 from training.configuration import Configuration
@@ -86,9 +86,7 @@ def train():
 
 
 def _train_in(folder, recipe, data):
-    from terminal import import_tensorflow
-
-    import_tensorflow()
+    terminal.import_tensorflow()
     from training import trainer
 
     settings = trainer.Settings(FLAGS.seed, FLAGS.engine, FLAGS.checkpoint_every, FLAGS.image_every)
@@ -104,29 +102,31 @@ def parse(argv):
     try:
         rest = FLAGS(argv)
     except flags.Error as error:
-        _fail(error)
+        _fail(f"{error}. See python main.py --help")
+    except SystemExit:
+        sys.exit(0)  # absl has shown the help that was asked for, which it counts as a failure
     if len(rest) > 1:
-        _fail(f"{rest[1]}: no such argument, every option is a flag such as --{rest[1]}")
+        _fail(f"{rest[1]}: no such argument, every option is a flag. See python main.py --help")
     return rest
 
 
 def main(_):
     """Runs the mode; what the user got wrong ends in one line."""
     try:
-        return MODES[FLAGS.mode]()
+        with terminal.on_stop(terminal.interrupt):
+            return MODES[FLAGS.mode]()
     except UserError as error:
         _fail(error)
-    except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        return 128 + signal.SIGINT
+    except KeyboardInterrupt as stop:
+        terminal.leave(*stop.args)
 
 
 def _fail(message):
-    line = " ".join(str(message).split())
-    print(f"main.py: {line}. See python main.py --help", file=sys.stderr)
+    print(f"main.py: {' '.join(str(message).split())}", file=sys.stderr)
     sys.exit(1)
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)
     define_flags()
     app.run(main, flags_parser=parse)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-BLOCK_ELEMENTS = 2**23
+BLOCK_ELEMENTS = 2**22
 # A tenth of what each digit would have if all were equally frequent.
 COVERED_SHARE = 0.01
 # All training images times all samples would take longer than everything else together.
@@ -21,7 +21,7 @@ class Reference(NamedTuple):
 
     mean `[F]`, covariance `[F, F]`: of the features of all training images.
     histogram: `[10]`, shares of the digits among them.
-    features: `[m, F]`, of every sixth, for neighbours and the kernel distance.
+    features: `[m, F]`, of 10,000 drawn from them, for neighbours and the kernel distance.
     copy_distances: `[10]`, see copy_distances.
     training_pixels: uint8 `[60000, 784]`.
     """
@@ -58,11 +58,14 @@ class Scores(NamedTuple):
 def score(features, probabilities, images, reference):
     """`[n, F]`, `[n, 10]`, images in [0, 1] of 784 pixels, Reference -> Scores; n >= 4.
 
-    Memorisation is measured on the first 1,000. Raises ValueError for unequal numbers.
+    The kernel distance is that of features in units of the training images' deviation; the
+    memorised share is that of the first 1,000. Raises ValueError for unequal numbers.
     """
     if not len(features) == len(probabilities) == len(images):
         lengths = f"{len(features)}, {len(probabilities)} and {len(images)}"
         raise ValueError(f"{lengths} features, probabilities and images, wanted equal numbers")
+    # The kernel has a scale of its own: with features in the twenties it is their cube alone.
+    unit = np.sqrt(np.diag(reference.covariance).mean())
     histogram = digit_histogram(probabilities)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
@@ -71,7 +74,7 @@ def score(features, probabilities, images, reference):
         frechet_distance=frechet_distance(
             *statistics(features), reference.mean, reference.covariance
         ),
-        kernel_distance=kernel_distance(features, reference.features),
+        kernel_distance=kernel_distance(features / unit, reference.features / unit),
         classifier_score=classifier_score(probabilities),
         mean_confidence=mean_confidence(probabilities),
         histogram=histogram.tolist(),
@@ -157,7 +160,10 @@ def _entropy(probabilities):
 
 
 def mean_confidence(probabilities):
-    """`[n, 10]` -> mean probability of the most probable digit, from 0.1 to 1."""
+    """`[n, 10]` -> mean probability of the most probable digit, from 0.1 to 1.
+
+    A classifier is also sure of what is no digit at all: see the floor of uniform noise.
+    """
     return float(_matrix(probabilities).max(axis=1).mean())
 
 
@@ -184,8 +190,9 @@ def precision_recall(real, fake, k=3):
     Each point has a ball that reaches its k-th nearest neighbour in its own set. Precision: share
     of fake points in the ball of any real one. Recall: share of real ones in that of any fake one.
     """
-    precision = np.mean(_balls_around(fake, real, _squared_radii(real, k)) > 0)
-    recall = np.mean(_balls_around(real, fake, _squared_radii(fake, k)) > 0)
+    real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
+    precision = np.mean(_balls_around(fake, real, real_radii) > 0)
+    recall = np.mean(_balls_around(real, fake, fake_radii) > 0)
     return float(precision), float(recall)
 
 
@@ -195,7 +202,7 @@ def density_coverage(real, fake, k=5):
     Density: mean number of balls that a fake point is in, over k; near 1 for a perfect model, and
     above it where samples crowd. Coverage: share of balls with any fake point in them.
     """
-    radii = _squared_radii(real, k)
+    radii, fake = _squared_radii(real, k), _matrix(fake)
     density = np.mean(_balls_around(fake, real, radii)) / k
     nearest = np.concatenate([block.min(axis=1) for block in _squared_distances(real, fake)])
     return float(density), float(np.mean(nearest <= radii))
@@ -205,8 +212,9 @@ def _squared_radii(points, k):
     """`[n, F]` -> `[n]`, squared distance of each point to its k-th nearest other; n > k."""
     points = _matrix(points, at_least=k + 1)
     # Of each row's distances the 0 to the point itself comes first, so its k-th other is at k.
+    # A column that is not copied would keep its whole block in memory.
     blocks = _squared_distances(points, points)
-    return np.concatenate([np.partition(block, k, axis=1)[:, k] for block in blocks])
+    return np.concatenate([np.partition(block, k, axis=1)[:, k].copy() for block in blocks])
 
 
 def _balls_around(points, centres, squared_radii):
@@ -216,7 +224,7 @@ def _balls_around(points, centres, squared_radii):
 
 
 def _squared_distances(points, others):
-    """`[n, F]`, `[m, F]` -> float32 blocks of rows that make up `[n, m]`; rounding may leave < 0."""
+    """`[n, F]`, `[m, F]` -> float32 blocks of rows of `[n, m]`; rounding may leave some below 0."""
     others = np.asarray(others, np.float32)
     # |x|^2 + |y|^2 - 2 x.y is one product of longer rows: that saves two passes over each block.
     others = np.hstack([-2 * others, np.ones((len(others), 1), np.float32), _norms(others)]).T

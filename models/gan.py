@@ -172,7 +172,9 @@ class Gan:
 
         if every == 1:
             return penalty()
-        return tf.cond(tf.equal(self._d.updates % every, 0), penalty, lambda: 0.0)
+        # Separate updates come in twos, of which the first alone has the real batch.
+        period = every * (2 if self.objective.separate else 1)
+        return tf.cond(tf.equal(self._d.updates % period, 0), penalty, lambda: 0.0)
 
     def _squared_slope(self, images):
         """[batch, ndims] -> scalar, the batch mean of D's squared gradient at these images."""
@@ -205,11 +207,11 @@ class Gan:
         logits = self._logits(tf.concat([x, x_hat], axis=0), training)
         return logits[:count], logits[count:]
 
-    def _head(self, features):
-        """[batch, n] -> [batch, 1], the end of every discriminator."""
+    def _head(self, features, units=1):
+        """[batch, n] -> [batch, units], the end of every discriminator."""
         if self.objective.minibatch_stddev:
             features = layers.minibatch_stddev(features)
-        return layers.dense(features, 1, name="logit")
+        return layers.dense(features, units, name="logit")
 
     def _generator_scope(self, reuse):
         return tf.variable_scope(self._g.scope, reuse=reuse, custom_getter=self._getter)

@@ -1,12 +1,20 @@
 """Layers as functions of tensors, each on `get_variable` in the scope that the caller names.
 
 Variables are resource variables on explicit request, because `disable_v2_behavior` turns that
-default off. A layer whose behaviour differs in training takes a `TrainingPass` or None.
+default off. A layer whose behaviour differs in training takes a `TrainingPass` or None. Pictures
+are [batch, height, width, channels].
 """
 
 import math
 
+import numpy as np
 import tensorflow.compat.v1 as tf
+
+# The graph collection of (scope name, output shape) of every layer with variables.
+LAYERS = "layers"
+SIDE = 28
+
+_VARIANCE_FLOOR = 1e-3
 
 # Odd and without structure, so that neighbouring seeds' draws do not meet.
 _SEED_STRIDE = 0x1C88647
@@ -24,12 +32,26 @@ class TrainingPass:
         """seed: int32 [2] tensor; the pass's randomness is a function of it alone."""
         self._seed = seed
         self._draws = 0
+        self._last = []
         self.updates = []
 
     def next_seed(self):
         """() -> int32 [2], another one at every call."""
         self._draws += 1
         return self._seed + tf.constant([self._draws * _SEED_STRIDE, 0])
+
+    def leave(self, update):
+        """Adds to `updates` a function whose operation runs after those of its predecessors.
+
+        Two updates of one variable in any order would end in different last bits.
+        """
+
+        def in_turn():
+            with tf.control_dependencies(self._last):
+                self._last = [update()]
+            return self._last[0]
+
+        self.updates.append(in_turn)
 
 
 def variable(name, shape, *, initializer=None, trainable=True):
@@ -42,14 +64,150 @@ def variable(name, shape, *, initializer=None, trainable=True):
 def dense(x, units, *, name, initializer=None):
     """[batch, n] -> [batch, units], x * kernel + bias."""
     with tf.variable_scope(name):
-        kernel = variable("kernel", [x.shape[-1], units], initializer=initializer)
-        bias = variable("bias", [units], initializer=tf.zeros_initializer())
-    return tf.matmul(x, kernel) + bias
+        kernel, bias = _weights([x.shape[-1], units], initializer)
+        return _noted(tf.matmul(x, kernel) + bias)
+
+
+def conv2d(x, filters, size, *, name, strides=1, initializer=None):
+    """[batch, h, w, n] -> [batch, ceil(h / strides), ceil(w / strides), filters], plus bias.
+
+    Kernels of `size` x `size` pixels; beyond the border there are zeros.
+    """
+    with tf.variable_scope(name):
+        kernel, bias = _weights([size, size, x.shape[-1], filters], initializer)
+        return _noted(tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, "SAME"), bias))
+
+
+def upsample_conv2d(x, filters, size, *, name, initializer=None):
+    """[batch, h, w, n] -> [batch, 2h, 2w, filters]: every pixel becomes 2 x 2, then `conv2d`.
+
+    The same kernel [size, size, n, filters], size odd, and the same result, with 4 multiplications
+    in the place of 9 (size 3) or 9 in that of 25 (size 5): where the kernel meets equal pixels its
+    weights are added up first. That gives a kernel for each of the four positions in a 2 x 2
+    square, all on the same windows of x but for a shift of the result if size // 2 is odd.
+    """
+    _, height, width, channels = x.shape.as_list()
+    shift = size // 2 % 2
+    with tf.variable_scope(name):
+        kernel, bias = _weights([size, size, channels, filters], initializer)
+        padded = tf.pad(x, [[0, 0], [shift, 0], [shift, 0], [0, 0]])
+        y = tf.nn.depth_to_space(tf.nn.conv2d(padded, _phase_kernels(kernel), 1, "SAME"), 2)
+        # tf.slice, because the gradient of y[...] takes ten times as long.
+        y = tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1])
+        return _noted(tf.nn.bias_add(y, bias))
+
+
+def _phase_kernels(kernel):
+    """[k, k, n, m] -> [t, t, n, 4 m] with t = (k + 1) / 2, position by position of the square."""
+    size, _, n, m = kernel.shape.as_list()
+    taps = (size + 1) // 2
+    # At position s of a doubled row, the kernel's entry u meets the row's pixel (s + u) // 2.
+    s, tap, u = np.ogrid[:2, :taps, :size]
+    meets = ((s + u) // 2 == tap).astype(np.float32)
+    sums = np.einsum("stu,zwv->twszuv", meets, meets).reshape(-1, size * size)
+    kernels = tf.matmul(sums, tf.reshape(kernel, [size * size, n * m]))
+    kernels = tf.transpose(tf.reshape(kernels, [taps, taps, 4, n, m]), [0, 1, 3, 2, 4])
+    return tf.reshape(kernels, [taps, taps, n, 4 * m])
+
+
+def batch_norm(x, training, *, name, momentum=0.9):
+    """[batch, ..., n] -> the same, each of the n features with mean beta and deviation gamma.
+
+    Ioffe & Szegedy 2015. In training by the batch's own statistics, of which the net's update
+    keeps moving averages; in inference by those. momentum: the averages' decay; None keeps none
+    and takes the batch's own statistics always, so that a result depends on its whole batch.
+    """
+    with tf.variable_scope(name):
+        shape = [x.shape[-1]]
+        gamma = variable("gamma", shape, initializer=tf.ones_initializer())
+        beta = variable("beta", shape, initializer=tf.zeros_initializer())
+        averages = [] if momentum is None else _moving_averages(shape)
+        if training is None and averages:
+            return _noted(_normalised(x, gamma, beta, *averages)[0])
+        y, *statistics = _normalised(x, gamma, beta)
+        if training is not None and averages:
+            training.leave(lambda: _moved(averages, statistics, momentum))
+        return _noted(y)
+
+
+def _moving_averages(shape):
+    mean = variable("moving_mean", shape, initializer=tf.zeros_initializer(), trainable=False)
+    ones = tf.ones_initializer()
+    return [mean, variable("moving_variance", shape, initializer=ones, trainable=False)]
+
+
+def _normalised(x, gamma, beta, *statistics):
+    """-> (normalised x, mean [n], variance [n]) by the given statistics, or else by x's own.
+
+    The variance that x is divided by is the mean square, the one returned the unbiased estimate.
+    """
+    rows = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
+    y, mean, variance = tf.nn.fused_batch_norm(
+        rows, gamma, beta, *statistics, epsilon=_VARIANCE_FLOOR, is_training=not statistics
+    )
+    return tf.reshape(y, tf.shape(x)), mean, variance
+
+
+def _moved(averages, statistics, momentum):
+    """-> the operation that takes each average a step towards the statistic."""
+    moves = zip(averages, statistics, strict=True)
+    return tf.group(
+        *(average.assign_sub((1 - momentum) * (average.read_value() - s)) for average, s in moves)
+    )
+
+
+def dropout(x, rate, training):
+    """Any shape -> the same: in training, a share `rate` of the values 0, the others scaled up.
+
+    Srivastava et al. 2014; the scale 1 / (1 - rate) keeps the mean. Which are dropped is a function
+    of the pass's seed alone. In inference x itself.
+    """
+    if training is None:
+        return x
+    # 16 random bits a value are enough for a rate, and cost half of 32.
+    bits = tf.bitcast(_random_bits((tf.size(x) + 1) // 2, training.next_seed()), tf.uint16)
+    kept = tf.reshape(bits, [-1])[: tf.size(x)] >= tf.constant(round(rate * 2**16), tf.uint16)
+    return x * tf.reshape(tf.cast(kept, tf.float32) / (1 - rate), tf.shape(x))
 
 
 def leaky_relu(x, slope):
     """Any shape -> the same: x where positive, slope * x elsewhere."""
-    return tf.maximum(x, slope * x)
+    return tf.nn.leaky_relu(x, slope)
+
+
+def signed(x):
+    """[0, 1] -> [-1, 1]."""
+    return 2 * x - 1
+
+
+def unsigned(x):
+    """[-1, 1] -> [0, 1]."""
+    return (x + 1) / 2
+
+
+def pictures(x):
+    """[batch, n * 784] -> [batch, 28, 28, n]: n images in a row as n channels."""
+    stacked = tf.reshape(x, [-1, x.shape[-1] // SIDE**2, SIDE, SIDE])
+    return tf.transpose(stacked, [0, 2, 3, 1])
+
+
+def flat(x):
+    """[batch, ...] -> [batch, n]."""
+    return tf.reshape(x, [-1, x.shape[1:].num_elements()])
+
+
+def _weights(shape, initializer):
+    """-> the current scope's `kernel` of that shape and its `bias` of zeros."""
+    kernel = variable("kernel", shape, initializer=initializer)
+    return kernel, variable("bias", shape[-1:], initializer=tf.zeros_initializer())
+
+
+def _noted(y):
+    """A layer's output -> the same, its shape noted where the layer's variables are created."""
+    scope = tf.get_variable_scope()
+    if not scope.reuse:
+        tf.add_to_collection(LAYERS, (scope.name, y.shape))
+    return y
 
 
 def random_uniform(shape, seed):
@@ -58,9 +216,7 @@ def random_uniform(shape, seed):
     A counter through MurmurHash3's finaliser. TensorFlow's own stateless kernels will not do: they
     draw other numbers under XLA than outside it, and the two engines are to agree.
     """
-    size = tf.reduce_prod(shape)
-    key = _mixed(_mixed(tf.cast(seed[0], tf.uint32)) + tf.cast(seed[1], tf.uint32))
-    bits = _mixed(_mixed(tf.cast(tf.range(size), tf.uint32) + key) + key)
+    bits = _random_bits(tf.reduce_prod(shape), seed)
     top = tf.cast(tf.bitwise.right_shift(bits, tf.constant(9, tf.uint32)), tf.int32)
     return tf.reshape((tf.cast(top, tf.float32) + 0.5) * 2.0**-23, shape)
 
@@ -68,6 +224,12 @@ def random_uniform(shape, seed):
 def random_normal(shape, seed):
     """int32 [2] seed -> standard normal float32 of that shape, a function of the seed alone."""
     return math.sqrt(2) * tf.math.erfinv(2 * random_uniform(shape, seed) - 1)
+
+
+def _random_bits(count, seed):
+    """int32 [2] seed -> uint32 [count]."""
+    key = _mixed(_mixed(tf.cast(seed[0], tf.uint32)) + tf.cast(seed[1], tf.uint32))
+    return _mixed(_mixed(tf.cast(tf.range(count), tf.uint32) + key) + key)
 
 
 def _mixed(bits):

@@ -44,7 +44,11 @@ class Net:
         self._learning_rate = learning_rate
         variables = self.trainable_variables
         gradients = tf.gradients(loss, variables)
-        with tf.name_scope(self._adam_scope.original_name_scope):
+        # The loss first: a penalty may read variables that it has no gradient for, such as biases.
+        with (
+            tf.name_scope(self._adam_scope.original_name_scope),
+            tf.control_dependencies([loss]),
+        ):
             step = self._adam.apply_gradients(zip(gradients, variables, strict=True))
             with tf.control_dependencies([step]):
                 return tf.group(

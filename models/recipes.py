@@ -66,6 +66,71 @@ class Recipe(Objective):
 
 RECIPES = {
     "minimal": Recipe(gan="models.gan:Gan", source="article 003, Minimal GAN modeling on MNIST"),
+    "leaky_mlp": Recipe(
+        gan="models.leaky_mlp:LeakyMlp",
+        source="article 004, Using GAN for Generating Hand-written Digit Images",
+        nlatent=100,
+        prior="normal",
+        num_steps=93_700,
+        batch_size=64,
+        learning_rate=1e-3,
+        g_learning_rate=1e-4,
+        label_smoothing=0.1,
+        separate=True,
+        reuse_latents=True,
+        held_out=16,
+        validation_size=0,
+    ),
+    "dcgan": Recipe(
+        gan="models.dcgan:DcGan",
+        source="article 001, Generative Adversarial Networks",
+        nlatent=100,
+        prior="normal",
+        batch_size=256,
+        learning_rate=2e-4,
+        beta1=0.5,
+    ),
+    "upsampling_cnn": Recipe(
+        gan="models.upsampling_cnn:UpsamplingCnn",
+        source="article 002, Yet Another Generative Adversarial Network (GAN) Guide in Keras",
+        nlatent=64,
+        prior="semicircle",
+        num_steps=20_000,
+        batch_size=64,
+        learning_rate=2e-4,
+        g_learning_rate=1e-4,
+        decay=1e-6,
+        separate=True,
+        half_batches=True,
+    ),
+    "pretrained_cnn": Recipe(
+        gan="models.pretrained_cnn:PretrainedCnn",
+        source="article 000, MNIST Generative Adversarial Model in Keras",
+        nlatent=100,
+        prior="uniform01",
+        num_steps=10_000,
+        batch_size=32,
+        learning_rate=1e-3,
+        g_learning_rate=1e-4,
+        drops=(6_000, 8_000),
+        pretraining=10_000,
+        validation_size=0,
+    ),
+    "stable_mlp": Recipe(
+        gan="models.stable_mlp:StableMlp",
+        source="ours, after Mescheder et al. 2018 and Karras et al. 2018",
+        nlatent=16,
+        prior="normal",
+        num_steps=25_000,
+        batch_size=32,
+        learning_rate=2e-3,
+        beta1=0.0,
+        beta2=0.99,
+        r1_gamma=0.3,
+        ema_decay=0.999,
+        minibatch_stddev=True,
+        validation_size=0,
+    ),
 }
 
 
@@ -145,6 +210,10 @@ def _within(bounds, value):
 
 
 def _check_together(recipe):
+    if recipe.relativistic and recipe.separate:
+        raise UserError(
+            "--relativistic=True: compares real images with generated ones, wanted --separate=False"
+        )
     batch = recipe.d_batch_size
     if batch < 1 or batch % recipe.packing or recipe.batch_size % recipe.packing:
         raise UserError(

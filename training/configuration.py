@@ -29,7 +29,15 @@ class Configuration:
 
     @classmethod
     def of(cls, name, recipe, seed, engine, data):
-        """The configuration of a run of a recipe on a DataSet."""
+        """The configuration of a run of a recipe on a DataSet.
+
+        UserError for batches larger than the data, which would show images twice.
+        """
+        if recipe.batch_size > data.num_examples:
+            raise UserError(
+                f"--batch_size={recipe.batch_size}: wanted at most {data.num_examples}, the number "
+                "of images to train on"
+            )
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         checksum = f"crc32:{zlib.crc32(data.pixels):08x}"
         return cls(name, recipes.difference(name, recipe), seed, engine, checksum, versions)
@@ -39,7 +47,7 @@ class Configuration:
         """Raises ValueError, TypeError or KeyError for what `to_json` did not write."""
         configuration = cls(**json.loads(text))
         configuration.full_recipe()
-        return configuration
+        return dataclasses.replace(configuration, versions=dict(configuration.versions))
 
     def to_json(self):
         """-> text for config.json."""
@@ -63,7 +71,7 @@ class Configuration:
         """
         here, there = wanted._numbers(), self._numbers()
         differing = [
-            f"--{name} is {there[name]} there and {here[name]} here"
+            f"{name} is {_shown(there[name])} there and {_shown(here[name])} here"
             for name in here
             if here[name] != there[name]
         ]
@@ -82,7 +90,11 @@ class Configuration:
 
     def _numbers(self):
         recipe = self.full_recipe()
-        numbers = {field.name: getattr(recipe, field.name) for field in recipes.overridable()}
-        del numbers[_EXTENDABLE]
-        named = {"recipe": self.recipe, "seed": self.seed, "engine": self.engine}
-        return {**named, "data_dir": self.data, **numbers}
+        names = [field.name for field in recipes.overridable() if field.name != _EXTENDABLE]
+        numbers = {f"--{name}": getattr(recipe, name) for name in names}
+        named = {"--recipe": self.recipe, "--seed": self.seed, "--engine": self.engine}
+        return {**named, "the checksum of the images (--data_dir)": self.data, **numbers}
+
+
+def _shown(value):
+    return "unset" if value is None else value

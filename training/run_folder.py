@@ -10,7 +10,7 @@ import fcntl
 import os
 import zipfile
 import zlib
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,9 @@ from errors import UserError
 from training.configuration import Configuration
 
 _KEPT = 3
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# What `atomic.replacing` leaves behind where the process was killed.
+_LEFTOVER = ".*.????????.*"
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -48,26 +51,26 @@ class RunFolder:
 
         new: set an old run aside first, whatever it is. say: takes lines for the user.
         RunError, with the folder untouched, if it is another configuration's run, something
-        else's folder, or in another process's hands.
+        else's folder, in another process's hands, or no folder to write in. RunError as well
+        for a disk that fills up in the body.
         """
-        if new and self.exists():
-            with self.lock():
-                say(f"The old run is kept as {self._set_aside()}.")
-        if not self.exists():
-            self.path.mkdir(parents=True, exist_ok=True)
-        with self.lock():
-            if self.file("config.json").exists():
-                self.configuration().check_continued_by(configuration, self.path, say)
-            self.file("checkpoints").mkdir(exist_ok=True)
-            with replacing(self.file("config.json")) as temporary:
-                temporary.write_text(configuration.to_json())
-            yield
+        with ExitStack() as held:
+            with self._explained():
+                if new and self.exists():
+                    with self.lock():
+                        say(f"The old run is kept as {self._set_aside()}.")
+                if not self.exists():
+                    self.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(self.lock())
+                self._begin(configuration, say)
+            with self._explained(_FULL):
+                yield
 
     def exists(self):
         """Whether there is a run; RunError for a folder of something else."""
         if self.file("config.json").is_file():
             return True
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+        if self.path.exists() and not self._is_bare():
             raise RunError(
                 f"--run_dir={self.path} exists but is no run folder (it has no config.json): "
                 "name another one"
@@ -101,6 +104,40 @@ class RunFolder:
         finally:
             os.close(handle)
 
+    def _is_bare(self):
+        """Whether it is a folder that holds nothing, or what a run killed at birth left there."""
+        return self.path.is_dir() and all(path.match(_LEFTOVER) for path in self.path.iterdir())
+
+    def _begin(self, configuration, say):
+        if self.file("config.json").exists():
+            self.configuration().check_continued_by(configuration, self.path, say)
+        for leftover in self.path.rglob(_LEFTOVER):
+            leftover.unlink()
+        with replacing(self.file("config.json")) as temporary:
+            temporary.write_text(configuration.to_json())
+        self.file("checkpoints").mkdir(exist_ok=True)
+
+    @contextmanager
+    def _explained(self, numbers=None):
+        """Turns OSErrors, or those of the given numbers alone, into RunErrors."""
+        try:
+            yield
+        except OSError as error:
+            if numbers and error.errno not in numbers:
+                raise
+            raise RunError(self._explanation(error)) from error
+
+    def _explanation(self, error):
+        if error.errno in _FULL:
+            return (
+                f"disk full: --run_dir={self.path} cannot grow ({error.strerror}); "
+                f"{self.last_checkpoint()}; free some space and run the same command"
+            )
+        return (
+            f"--run_dir={self.path}: cannot use {error.filename} ({error.strerror}); "
+            "name a folder that can be made and written to"
+        )
+
     def _set_aside(self):
         """Renames the folder to the first free `<name>.old-N`; -> that path."""
         number = 1
@@ -117,6 +154,13 @@ class RunFolder:
             np.savez(temporary, step=np.int64(step), **state)
         for old in self._checkpoints()[:-_KEPT]:
             old.unlink()
+
+    def last_checkpoint(self):
+        """-> words for an error message: where the newest checkpoint stands."""
+        paths = self._checkpoints()
+        if not paths:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint is at step {int(paths[-1].stem.removeprefix('step-')):,}"
 
     def load_checkpoint(self, warn):
         """-> (step, state) of the newest whole checkpoint, or None if none was ever written.
@@ -179,7 +223,7 @@ class Table:
         try:
             self._file.close()
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in _FULL:
                 raise
 
     def _read(self):

@@ -4,13 +4,16 @@ The engine yields progress; readers watch it and act at their marks: tables, pic
 """
 
 import contextlib
+import itertools
 import math
 import signal
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import recipes
+from terminal import on_stop
 from training import readers
 from training.draws import Draws
 from training.engines import make_engine
@@ -33,7 +36,7 @@ def train(recipe, data, folder, settings, say=print):
     """Trains to `recipe.num_steps` in a locked run folder; -> the signal that stopped it, or None.
 
     data: Datasets whose `train` is what to learn from. say: takes lines for the user.
-    Raises RunError where losses are no longer finite or no checkpoint is whole.
+    Raises RunError where losses or weights are no longer finite or no checkpoint is whole.
     """
     with tf.Graph().as_default():
         model = recipes.build_gan(recipe, seed=settings.seed)
@@ -42,13 +45,15 @@ def train(recipe, data, folder, settings, say=print):
         if start >= recipe.num_steps:
             say(_finished(folder, start))
             return None
+        if start:
+            say(f"Continuing {folder} after step {start:,}.")
         engine = make_engine(settings.engine, model, draws)
         watching = readers.make(model, recipe, draws, data, folder, settings)
         with contextlib.ExitStack() as stack:
             for reader in watching:
                 stack.callback(reader.close)
                 reader.open(start)
-            stopped = _run(engine, start, recipe.num_steps, watching)
+            stopped = _run(engine, start, recipe.num_steps, watching, _Guard(model, folder))
     say(_ending(folder, recipe, watching[0].step, stopped))
     return stopped
 
@@ -60,23 +65,39 @@ def _restore(model, folder, say):
         return 0
     step, state = loaded
     model.load_state(state)
-    say(f"Continuing {folder} after step {step:,}.")
     return step
 
 
-def _run(engine, start, stop, watching):
+def _run(engine, start, stop, watching, guard):
     """Trains steps start + 1 ... stop; -> the signal that stopped it early, or None."""
     with stop_signals() as received:
         for first, mark in _marks(start, stop, [reader.every for reader in watching]):
             for block in engine.blocks(first, mark):
                 _see(block, watching)
+                guard.check_losses(block)
                 if received:
-                    watching[-1].act(block[-1].step)
-                    return received[0]
-            for reader in watching:
-                if mark == stop or (reader.every and mark % reader.every == 0):
-                    reader.act(mark)
+                    break
+            step = block[-1].step
+            guard.check_weights(step)
+            for reader in _acting(watching, step, last=step == stop, stopping=bool(received)):
+                reader.act(step)
+            if received and step < stop:
+                return received[0]
     return None
+
+
+def _acting(watching, step, *, last, stopping):
+    """-> the readers that act after a step: all after the last one, else those with a mark there.
+
+    The checkpoints, which come last, also act where the run is stopping.
+    """
+    return [
+        reader
+        for reader in watching
+        if last
+        or (reader.every and step % reader.every == 0)
+        or (stopping and reader is watching[-1])
+    ]
 
 
 def _marks(start, stop, every):
@@ -88,38 +109,52 @@ def _marks(start, stop, every):
 
 
 def _see(block, watching):
-    """Shows finite progress to all readers; RunError at the first step that is not."""
-    finite = [p for p in block if math.isfinite(p.d_loss) and math.isfinite(p.g_loss)]
+    """Shows readers the progress up to the first step whose losses are not finite."""
+    finite = list(itertools.takewhile(_is_finite, block))
     for reader in watching:
         reader.see(finite)
-    if len(finite) < len(block):
-        bad = next(p for p in block if p not in finite)
+
+
+def _is_finite(progress):
+    return math.isfinite(progress.d_loss) and math.isfinite(progress.g_loss)
+
+
+class _Guard:
+    """RunError where the numbers of a run are no longer finite."""
+
+    def __init__(self, model, folder):
+        self._model = model
+        self._folder = folder
+
+    def check_losses(self, block):
+        for progress in itertools.filterfalse(_is_finite, block):
+            self._fail(progress.step, f"d_loss is {progress.d_loss}, g_loss {progress.g_loss}")
+
+    def check_weights(self, step):
+        """The losses do not tell, for they are those before the step's updates."""
+        for name, values in self._model.state().items():
+            if not np.isfinite(values).all():
+                self._fail(step, f"the weights of {name} are not finite")
+
+    def _fail(self, step, what):
         raise RunError(
-            f"training broke down at step {bad.step}: d_loss is {bad.d_loss}, g_loss {bad.g_loss}; "
-            "the last checkpoint is kept. Try a lower --learning_rate in another --run_dir"
+            f"training broke down at step {step:,}: {what}; {self._folder.last_checkpoint()}. "
+            "Try a lower --learning_rate in another --run_dir"
         )
 
 
 @contextlib.contextmanager
 def stop_signals():
     """Collects the first SIGINT or SIGTERM in the list it yields; a second one acts as usual."""
-    received, old = [], {}
+    received = []
+    with contextlib.ExitStack() as handlers:
 
-    def note(number, _):
-        received.append(number)
-        _reset(old)
+        def note(number):
+            received.append(number)
+            handlers.close()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        old[number] = signal.signal(number, note)
-    try:
+        handlers.enter_context(on_stop(note))
         yield received
-    finally:
-        _reset(old)
-
-
-def _reset(handlers):
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
 
 
 def _finished(folder, step):

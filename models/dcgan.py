@@ -1,0 +1,49 @@
+"""The GAN of article 001: convolutions, batch normalisation in G, dropout in D."""
+
+import tensorflow.compat.v1 as tf
+
+from models import layers
+from models.gan import Gan
+
+_SLOPE, _DROPOUT, _MOMENTUM = 0.2, 0.2, 0.9
+
+
+class DcGan(Gan):
+    """Article 001, Generative Adversarial Networks; all numbers are its own.
+
+    G's transposed convolutions of stride 1 are plain ones here: the same functions, with each
+    kernel turned by 180 degrees. Not reproduced: the article writes its generator to the disk at
+    every step, and its D, of the same Adam, moves on real and generated images in one batch.
+    """
+
+    convolutional = True
+
+    def _generator(self, z, reuse=False, training=None):
+        """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 7 x 7 and 14 x 14 pixels."""
+        normal = tf.glorot_normal_initializer()
+
+        def norm_relu(x, name):
+            x = layers.batch_norm(x, training, name=f"{name}_norm", momentum=_MOMENTUM)
+            return tf.nn.relu(x)
+
+        with self._generator_scope(reuse):
+            x = layers.dense(z, 7 * 7 * 256, name="dense", initializer=normal)
+            x = tf.reshape(norm_relu(x, "dense"), [-1, 7, 7, 256])
+            x = layers.upsample_conv2d(x, 128, 5, name="conv1", initializer=normal)
+            x = norm_relu(x, "conv1")  # [batch, 14, 14, 128]
+            x = layers.upsample_conv2d(x, 64, 5, name="conv2", initializer=normal)
+            x = norm_relu(x, "conv2")  # [batch, 28, 28, 64]
+            x = layers.conv2d(x, 32, 5, name="conv3", initializer=normal)
+            x = norm_relu(x, "conv3")  # [batch, 28, 28, 32]
+            x = layers.conv2d(x, 1, 5, name="pixels", initializer=normal)
+            return layers.flat(tf.nn.sigmoid(x))
+
+    def _discriminator(self, x, reuse=False, training=None):
+        """[batch, 784] in [0, 1] -> logits [batch, 1] by way of 14 x 14, 7 x 7 and 4 x 4 pixels."""
+        shapes = [(64, 2), (128, 2), (256, 2), (512, 1)]
+        with self._discriminator_scope(reuse, training):
+            x = layers.pictures(x)
+            for number, (filters, strides) in enumerate(shapes, 1):
+                x = layers.conv2d(x, filters, 5, name=f"conv{number}", strides=strides)
+                x = layers.dropout(layers.leaky_relu(x, _SLOPE), _DROPOUT, training)
+            return self._head(layers.flat(x))  # from [batch, 4, 4, 512]

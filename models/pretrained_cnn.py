@@ -1,0 +1,51 @@
+"""The GAN of article 000: a wide convolutional D that is trained first, before G ever is."""
+
+import tensorflow.compat.v1 as tf
+
+from models import layers
+from models.gan import Gan
+
+_SLOPE, _DROPOUT = 0.2, 0.25
+
+
+class PretrainedCnn(Gan):
+    """Article 000, MNIST Generative Adversarial Model in Keras; rates and steps by its script.
+
+    D ends in two classes. Their softmax cross-entropy is the sigmoid one on the difference of the
+    two logits, which is what D returns. Batch normalisation goes by the batch's own statistics
+    always, as the article asks (`mode=2`): an image also depends on the latents beside it, and
+    one latent alone gives the same image whatever it is.
+
+    Not reproduced: the text names the two classes the wrong way round for its script; the script
+    normalises the columns of a picture, where features are meant; and the LeakyReLU behind each
+    convolution's ReLU, which has nothing left to do.
+    """
+
+    convolutional = True
+
+    def _generator(self, z, reuse=False, training=None):
+        """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 14 x 14 pixels."""
+
+        def norm_relu(x, name):
+            return tf.nn.relu(layers.batch_norm(x, training, name=f"{name}_norm", momentum=None))
+
+        with self._generator_scope(reuse):
+            normal = tf.glorot_normal_initializer()
+            x = layers.dense(z, 14 * 14 * 200, name="dense", initializer=normal)
+            x = tf.reshape(norm_relu(x, "dense"), [-1, 14, 14, 200])
+            x = norm_relu(layers.upsample_conv2d(x, 100, 3, name="conv1"), "conv1")
+            x = norm_relu(layers.conv2d(x, 50, 3, name="conv2"), "conv2")
+            x = layers.conv2d(x, 1, 1, name="pixels")  # from [batch, 28, 28, 50]
+            return layers.flat(tf.nn.sigmoid(x))
+
+    def _discriminator(self, x, reuse=False, training=None):
+        """[batch, 784] in [0, 1] -> logits [batch, 1]: that of real images less the other."""
+        with self._discriminator_scope(reuse, training):
+            x = layers.pictures(x)
+            for number, filters in enumerate([256, 512], 1):
+                x = tf.nn.relu(layers.conv2d(x, filters, 5, name=f"conv{number}", strides=2))
+                x = layers.dropout(x, _DROPOUT, training)
+            x = layers.dense(layers.flat(x), 256, name="dense")  # from [batch, 7, 7, 512]
+            x = layers.dropout(layers.leaky_relu(x, _SLOPE), _DROPOUT, training)
+            fake, real = tf.split(self._head(x, units=2), 2, axis=1)
+            return real - fake

@@ -1,0 +1,30 @@
+"""A dense GAN that keeps all ten digits: this project's own recipe."""
+
+import tensorflow.compat.v1 as tf
+
+from models import layers
+from models.gan import Gan
+
+_SLOPE = 0.2
+
+
+class StableMlp(Gan):
+    """Two hidden layers in each net, of which the article has one; LeakyReLU throughout.
+
+    What keeps it stable is the recipe's objective, above all R1 (Mescheder et al. 2018); the
+    README's ablation shows what each part of it is worth.
+    """
+
+    def _generator(self, z, reuse=False, training=None):
+        """[batch, nlatent] -> 256 -> 256 -> [batch, ndims] in [0, 1]."""
+        with self._generator_scope(reuse):
+            hidden = layers.leaky_relu(layers.dense(z, 256, name="hidden_1"), _SLOPE)
+            hidden = layers.leaky_relu(layers.dense(hidden, 256, name="hidden_2"), _SLOPE)
+            return tf.nn.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
+
+    def _discriminator(self, x, reuse=False, training=None):
+        """[batch, ndims] in [0, 1] -> 512 -> 256 -> logits [batch, 1]."""
+        with self._discriminator_scope(reuse, training):
+            hidden = layers.leaky_relu(layers.dense(x, 512, name="hidden_1"), _SLOPE)
+            hidden = layers.leaky_relu(layers.dense(hidden, 256, name="hidden_2"), _SLOPE)
+            return self._head(hidden)
