@@ -18,6 +18,7 @@ NETS = ("discriminator", "generator")
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
+FILM_FRAMES, FILM_MILLISECONDS = 200, 100
 MOST_POINTS = 1500  # on a curve: about one for each pixel of the figure's width
 ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> how to save it
 
@@ -160,6 +161,13 @@ def animation(path, frames, milliseconds):
             loop=0,
             **options,
         )
+
+
+def film(path, pictures):
+    """Paths of PNGs of one size, in order -> an animation of at most 200 of them, evenly chosen."""
+    chosen = np.unique(np.linspace(0, len(pictures) - 1, FILM_FRAMES).round().astype(int))
+    frames = [np.asarray(Image.open(pictures[i]).convert("L")) / np.float32(255) for i in chosen]
+    animation(path, frames, FILM_MILLISECONDS)
 
 
 def _checked(name, values, wanted):

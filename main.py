@@ -1,7 +1,9 @@
 """Trains small GANs on MNIST, and uses what was trained.
 
-  python main.py --nlatent=10 --num_steps=50000     the article's minimal GAN
-  python main.py --help                             every flag, with its range and default
+  python main.py --nlatent=10 --num_steps=50000          train the article's minimal GAN
+  python main.py --mode=evaluate --run_dir=runs/minimal  score its samples
+  python main.py --mode=sample --run_dir=runs/minimal --out=samples.png
+  python main.py --help                                  every flag: unit, range, default
 
 Numbers of a recipe that no flag sets stay as the recipe has them.
 """
@@ -29,57 +31,91 @@ _FLAG_KINDS = {
     bool: flags.DEFINE_boolean,
     str: flags.DEFINE_string,
 }
+_MANY = 10**9
 
 
 def define_flags():
     """Registers every flag; those of a recipe's numbers follow from the recipe's fields."""
     flags.DEFINE_enum("mode", "train", list(MODES), "what to do")
-    flags.DEFINE_enum("recipe", "minimal", list(recipes.RECIPES), "which GAN to train")
-    for field in recipes.overridable():
-        _FLAG_KINDS[field.type](field.name, None, _help(field))
     flags.DEFINE_integer("seed", 0, "what weights, batches and latents follow from", 0, 2**31 - 1)
+    flags.DEFINE_string("run_dir", None, "folder of the run (default for train: one under runs/)")
     flags.DEFINE_string(
         "data_dir", str(Path(__file__).parent / "MNIST_data"),
         "folder of the four IDX files; what is missing is downloaded into it",
     )  # fmt: skip
-    flags.DEFINE_string(
-        "run_dir", None,
-        "folder of the run (default: one under runs/ named by the recipe and what overrides it)",
-    )  # fmt: skip
-    flags.DEFINE_integer("checkpoint_every", 5000, "steps between checkpoints", 1, 10**9)
-    flags.DEFINE_integer(
-        "image_every", 0, "steps between pictures of the same latents, 0 for none", 0, 10**9
-    )
+    _define_training_flags()
+    _define_flags_of_use()
+
+
+def _define_training_flags():
+    flags.DEFINE_enum("recipe", "minimal", list(recipes.RECIPES), "which GAN to train")
+    for field in recipes.overridable():
+        _FLAG_KINDS[field.type](field.name, None, _help(field))
+    flags.DEFINE_integer("checkpoint_every", 5000, "steps between checkpoints", 1, _MANY)
+    flags.DEFINE_integer("image_every", 0, "steps between pictures, 0 for none", 0, _MANY)
+    flags.DEFINE_integer("eval_every", 0, "steps between scores, 0 for none", 0, _MANY)
+    flags.DEFINE_boolean("events", True, "write TensorBoard events")
     flags.DEFINE_boolean("new", False, "start afresh; an old run is kept under another name")
+    flags.DEFINE_boolean("summary", False, "print the nets' layers and parameters, and end")
     flags.DEFINE_enum(
         "engine", "auto", ["auto", "fused", "step"],
         "fused: blocks of steps in one call, compiled by XLA where that is fast; step: one call "
         "an update; auto: the faster one",
     )  # fmt: skip
+    flags.DEFINE_enum(
+        "precision", "float32", ["float32", "bfloat16"],
+        "of the convolutions' products; bfloat16 needs a CPU with AVX512-BF16 or AMX",
+    )  # fmt: skip
+
+
+def _define_flags_of_use():
+    flags.DEFINE_integer("num_samples", None, "samples to take", 1, 10**6)
+    flags.DEFINE_string("out", None, "file, or folder for export, to write")
+    flags.DEFINE_float("truncation", None, "greatest latent of a normal prior", 0.01, 100)
+    flags.DEFINE_integer("interpolate", None, "walk through this many draws instead", 2, 1000)
+    flags.DEFINE_boolean("raw", False, "use the weights themselves, not their average")
+    flags.DEFINE_string("checkpoint", None, "use checkpoints/NAME.npz, such as best, not the last")
+    flags.DEFINE_list("run_dirs", None, "comma-separated folders of the runs to compare")
 
 
 def _help(field):
     bounds = recipes.bounds_text(field)
-    return f"{field.metadata['help']}{f'; {bounds}' if bounds else ''} (default: the recipe's)"
+    return (
+        f"{field.metadata['help']}{f'; {bounds}' if bounds else ''} (default: the recipe's; "
+        f"minimal: {getattr(recipes.get('minimal'), field.name)})"
+    )
 
 
-def chosen_recipe():
-    """The flags -> the recipe with what they override."""
-    given = {
-        field.name: FLAGS[field.name].value
-        for field in recipes.overridable()
-        if FLAGS[field.name].value is not None
-    }
-    return recipes.override(recipes.get(FLAGS.recipe), **given)
+def mode(*names):
+    """Registers a function as the mode of its name, which takes these flags beside --mode."""
+
+    def register(function):
+        MODES[function.__name__] = function, {"mode", *names}
+        return function
+
+    return register
 
 
+_NUMBERS = [field.name for field in recipes.overridable()]
+_LOADING = ("run_dir", "checkpoint", "raw")
+
+
+@mode(
+    "recipe", "seed", "run_dir", "data_dir", "checkpoint_every", "image_every", "eval_every",
+    "events", "new", "summary", "engine", "precision", *_NUMBERS,
+)  # fmt: skip
 def train():
-    """--mode=train; -> exit code."""
-    recipe = chosen_recipe()
+    """-> exit code."""
+    given = {name: FLAGS[name].value for name in _NUMBERS if FLAGS[name].value is not None}
+    recipe = recipes.override(recipes.get(FLAGS.recipe), **given)
+    if FLAGS.summary:
+        return _summary(recipe)
     data = input_data.read_data_sets(FLAGS.data_dir, validation_size=recipe.validation_size)
     if recipe.digit is not None:
         data = data._replace(train=input_data.only_digit(data.train, recipe.digit))
-    configuration = Configuration.of(FLAGS.recipe, recipe, FLAGS.seed, FLAGS.engine, data.train)
+    configuration = Configuration.of(
+        FLAGS.recipe, recipe, FLAGS.seed, FLAGS.engine, FLAGS.precision, data.train
+    )
     folder = RunFolder(FLAGS.run_dir or Path("runs") / configuration.folder_name())
     with folder.prepared(configuration, new=FLAGS.new, say=print):
         return _train_in(folder, recipe, data)
@@ -89,12 +125,102 @@ def _train_in(folder, recipe, data):
     terminal.import_tensorflow()
     from training import trainer
 
-    settings = trainer.Settings(FLAGS.seed, FLAGS.engine, FLAGS.checkpoint_every, FLAGS.image_every)
-    stopped = trainer.train(recipe, data, folder, settings)
+    settings = trainer.Settings(
+        FLAGS.seed, FLAGS.engine, FLAGS.precision, FLAGS.checkpoint_every, FLAGS.image_every
+    )
+    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers()))
     return 128 + stopped if stopped else 0
 
 
-MODES["train"] = train
+def _extra_readers():
+    """Yields what `readers.make` takes for the readers that the flags ask for."""
+    if FLAGS.eval_every:
+        from evaluation.monitor import Monitor
+
+        real = input_data.read_data_sets(FLAGS.data_dir, validation_size=0).train.pixels
+        yield lambda *run: Monitor(*run, real, FLAGS.eval_every)
+    if FLAGS.events:
+        from training.events import Events
+
+        yield lambda model, draws, folder, bar: Events(folder)
+
+
+def _summary(recipe):
+    terminal.import_tensorflow()
+    from models import summary
+
+    print(summary.of_recipe(recipe))
+
+
+@mode("seed", "data_dir", "num_samples", *_LOADING)
+def evaluate():
+    """-> exit code."""
+    folder = _run_folder()
+    real = input_data.read_data_sets(FLAGS.data_dir, validation_size=0).train.pixels
+    terminal.import_tensorflow()
+    from evaluation import report
+
+    print(report.evaluate(folder, real, FLAGS.num_samples or 10_000, FLAGS.seed, **_loading()))
+    print(f"\nWritten: {folder.file('metrics.json')} and {folder.file('report.png')}.")
+
+
+@mode("seed", "num_samples", "out", "truncation", "interpolate", *_LOADING)
+def sample():
+    """-> exit code."""
+    folder, draws = _run_folder(), FLAGS.interpolate
+    out = FLAGS.out or str(folder.file("walk.gif" if draws else "sampled.png"))
+    terminal.import_tensorflow()
+    import sampling
+
+    take = sampling.interpolate if draws else sampling.sample
+    count = draws or FLAGS.num_samples or 100
+    take(folder.path, out, count, FLAGS.seed, truncation=FLAGS.truncation, **_loading())
+    print(f"Written: {out}.")
+
+
+@mode("out", *_LOADING)
+def export():
+    """-> exit code."""
+    folder = _run_folder()
+    out = FLAGS.out or str(folder.file("export"))
+    terminal.import_tensorflow()
+    from export import export as export_to
+
+    print(f"Written: {', '.join(export_to(folder.path, out, **_loading()))} in {out}.")
+
+
+@mode("run_dirs", "out", "seed")
+def compare():
+    """-> exit code."""
+    if not FLAGS.run_dirs:
+        raise UserError(f"--mode=compare wants --run_dirs=A,B,...; {_known_runs()}")
+    folders = [RunFolder(path) for path in FLAGS.run_dirs]
+    for folder in folders:
+        folder.configuration()
+    out = FLAGS.out or "comparison.png"
+    terminal.import_tensorflow()
+    from evaluation import comparison
+
+    print(comparison.compare([folder.path for folder in folders], out, FLAGS.seed))
+    print(f"\nWritten: {out}.")
+
+
+def _run_folder():
+    """--run_dir -> the RunFolder of a run; UserError if there is none."""
+    if not FLAGS.run_dir:
+        raise UserError(f"--mode={FLAGS.mode} wants --run_dir; {_known_runs()}")
+    folder = RunFolder(FLAGS.run_dir)
+    folder.configuration()
+    return folder
+
+
+def _known_runs():
+    runs = sorted(str(path.parent) for path in Path("runs").glob("*/config.json"))
+    return f"there are {', '.join(runs)}" if runs else "there is none under runs/ yet"
+
+
+def _loading():
+    return {"checkpoint": FLAGS.checkpoint, "raw": FLAGS.raw}
 
 
 def parse(argv):
@@ -112,13 +238,26 @@ def parse(argv):
 
 def main(_):
     """Runs the mode; what the user got wrong ends in one line."""
+    function, taken = MODES[FLAGS.mode]
     try:
+        _check_taken(taken)
         with terminal.on_stop(terminal.interrupt):
-            return MODES[FLAGS.mode]()
+            return function()
     except UserError as error:
         _fail(error)
     except KeyboardInterrupt as stop:
         terminal.leave(*stop.args)
+
+
+def _check_taken(taken):
+    """UserError for a flag that was given but means nothing in this mode."""
+    ours = FLAGS.flags_by_module_dict()[sys.argv[0]]
+    for flag in ours:
+        if flag.present and flag.name not in taken:
+            modes = [name for name, (_, names) in MODES.items() if flag.name in names]
+            raise UserError(
+                f"--{flag.name} goes with --mode={' or '.join(modes)}, not with {FLAGS.mode}"
+            )
 
 
 def _fail(message):

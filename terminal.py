@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -9,6 +10,33 @@ import time
 from tqdm import tqdm
 
 _SECONDS_BETWEEN_LINES = 5
+_SIZE = {"ncols": 100, "nrows": 25}
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+@contextlib.contextmanager
+def on_stop(handle):
+    """SIGINT and SIGTERM call handle(number) in the body, and after it whatever they did before."""
+    old = {n: signal.signal(n, lambda number, _: handle(number)) for n in _STOPS}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)
+
+
+def interrupt(number):
+    """A handler for `on_stop`: raises KeyboardInterrupt(number) for either signal."""
+    raise KeyboardInterrupt(number)
+
+
+def leave(number):
+    """Says which signal it was and ends the process at once, with the exit code of that signal.
+
+    A handler for where an exception could be lost on its way out, as in TensorFlow's import.
+    """
+    os.write(1, f"Stopped by {signal.Signals(number).name}.\n".encode())
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager
@@ -36,7 +64,7 @@ def stderr_held_back():
 def import_tensorflow():
     """Imports TensorFlow without its log lines; from then on it logs fatal errors alone."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with stderr_held_back():
+    with on_stop(leave), stderr_held_back():
         import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")
@@ -46,18 +74,17 @@ class Bar:
     """A progress bar on stderr; where that is no terminal, a plain line every few seconds."""
 
     def __init__(self, total, *, start=0, unit="step"):
-        self._unit = unit
+        self._total, self._done, self._unit = total, start, unit
         self._plain = not sys.stderr.isatty()
-        self._bar = tqdm(
-            total=total, initial=start, unit=unit, unit_scale=False, disable=self._plain,
-            dynamic_ncols=True,
-        )  # fmt: skip
-        self._total, self._start, self._done = total, start, start
-        self._began = self._shown = time.monotonic()
+        self._bar = self._new_bar(leave=False)
+        self._began = None
 
     def advance(self, count, note=""):
         """Adds to what is done; note: what to show beside it."""
         self._done += count
+        if self._began is None:
+            self._start_clock(note)
+            return
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(count)
         now = time.monotonic()
@@ -73,10 +100,26 @@ class Bar:
         """Leaves the bar as it stands."""
         self._bar.close()
 
+    def _new_bar(self, *, leave):
+        # A terminal may not know its size, as in a container; tqdm would then show nothing.
+        sized = not self._plain and os.get_terminal_size(2).columns > 0
+        return tqdm(
+            total=self._total, initial=self._done, unit=self._unit, leave=leave,
+            disable=self._plain, **{"dynamic_ncols": True} if sized else _SIZE,
+        )  # fmt: skip
+
+    def _start_clock(self, note):
+        """The rate counts from here, for most of the time before the first advance is compiling."""
+        self._began = self._shown = time.monotonic()
+        self._start = self._done
+        self._bar.close()
+        self._bar = self._new_bar(leave=True)
+        self._bar.set_postfix_str(note)
+
     def _plain_line(self, now, note):
         rate = (self._done - self._start) / (now - self._began)
-        left = (self._total - self._done) / rate if rate else float("inf")
+        left = tqdm.format_interval((self._total - self._done) / rate)
         return (
-            f"{self._unit} {self._done:,} of {self._total:,}, {rate:,.0f} {self._unit}s/s, "
-            f"{left:,.0f} s to go, {note}"
+            f"{self._unit} {self._done:,} of {self._total:,}, {rate:,.1f} {self._unit}s/s, "
+            f"{left} to go, {note}"
         )

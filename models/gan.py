@@ -286,15 +286,17 @@ class Gan:
 
     # Using it.
 
-    def generate_samples(self, z_np):
-        """[n, nlatent] -> ndarray float32 [n, ndims] in [0, 1], from averaged weights if any.
+    def generate_samples(self, z_np, averaged=True):
+        """[n, nlatent] -> ndarray float32 [n, ndims] in [0, 1].
 
+        averaged: from the average of G's weights, where one is kept.
         Raises ValueError, naming both shapes, unless z_np has that shape.
         """
         shape = np.shape(z_np)
         if len(shape) != 2 or shape[1] != self._nlatent:
             raise ValueError(f"latents have shape {shape}, wanted (n, {self._nlatent})")
-        return self.session.run(self.x_average, {self.z_placeholder: z_np})
+        images = self.x_average if averaged else self.x_hat
+        return self.session.run(images, {self.z_placeholder: z_np})
 
     def state(self):
         """-> {variable's name: ndarray}: all that training has changed or will go on from."""

@@ -5,6 +5,7 @@ default off. A layer whose behaviour differs in training takes a `TrainingPass` 
 are [batch, height, width, channels].
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -75,7 +76,28 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
     """
     with tf.variable_scope(name):
         kernel, bias = _weights([size, size, x.shape[-1], filters], initializer)
+        if strides == 1 and size // 2 < min(x.shape[1:3]) < size:
+            return _noted(tf.nn.bias_add(_convolved_by_taps(x, kernel), bias))
         return _noted(tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, "SAME"), bias))
+
+
+def _convolved_by_taps(x, kernel):
+    """conv2d of stride 1 as a matrix product for each entry of the kernel, over what it meets.
+
+    On pictures smaller than the kernel, half of conv2d's multiplications are by the zeros beyond
+    the border; here there are none.
+    """
+    (_, height, width, _), (size, _, n, m) = x.shape.as_list(), kernel.shape.as_list()
+    reach = range(-(size // 2), size // 2 + 1)
+    taps = tf.unstack(tf.reshape(kernel, [size * size, n, m]))
+    products = []
+    for tap, (down, right) in zip(taps, itertools.product(reach, reach), strict=True):
+        met = [height - abs(down), width - abs(right)]
+        part = tf.slice(x, [0, max(down, 0), max(right, 0), 0], [-1, *met, -1])
+        product = tf.reshape(tf.matmul(tf.reshape(part, [-1, n]), tap), [-1, *met, m])
+        edges = [[max(-by, 0), max(by, 0)] for by in (down, right)]
+        products.append(tf.pad(product, [[0, 0], *edges, [0, 0]]))
+    return tf.add_n(products)
 
 
 def upsample_conv2d(x, filters, size, *, name, initializer=None):
@@ -206,7 +228,7 @@ def _noted(y):
     """A layer's output -> the same, its shape noted where the layer's variables are created."""
     scope = tf.get_variable_scope()
     if not scope.reuse:
-        tf.add_to_collection(LAYERS, (scope.name, y.shape))
+        tf.add_to_collection(LAYERS, (scope.name, y.shape.as_list()))
     return y
 
 

@@ -10,6 +10,7 @@ from models import recipes
 
 # A run may be continued further than it was first meant to go.
 _EXTENDABLE = "num_steps"
+_FLAGS = ("recipe", "seed", "engine", "precision")
 _PACKAGES = ("tensorflow", "numpy")
 
 
@@ -24,11 +25,12 @@ class Configuration:
     overrides: dict
     seed: int
     engine: str
+    precision: str
     data: str
     versions: dict
 
     @classmethod
-    def of(cls, name, recipe, seed, engine, data):
+    def of(cls, name, recipe, seed, engine, precision, data):
         """The configuration of a run of a recipe on a DataSet.
 
         UserError for batches larger than the data, which would show images twice.
@@ -40,7 +42,9 @@ class Configuration:
             )
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         checksum = f"crc32:{zlib.crc32(data.pixels):08x}"
-        return cls(name, recipes.difference(name, recipe), seed, engine, checksum, versions)
+        return cls(
+            name, recipes.difference(name, recipe), seed, engine, precision, checksum, versions
+        )
 
     @classmethod
     def from_json(cls, text):
@@ -92,7 +96,7 @@ class Configuration:
         recipe = self.full_recipe()
         names = [field.name for field in recipes.overridable() if field.name != _EXTENDABLE]
         numbers = {f"--{name}": getattr(recipe, name) for name in names}
-        named = {"--recipe": self.recipe, "--seed": self.seed, "--engine": self.engine}
+        named = {f"--{name}": getattr(self, name) for name in _FLAGS}
         return {**named, "the checksum of the images (--data_dir)": self.data, **numbers}
 
 

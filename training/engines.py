@@ -5,13 +5,17 @@ whenever it yields, the model's variables are those after the list's last step.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from errors import UserError
+from models import recipes
 from training.draws import Block
 
+_CPU_INFO = Path("/proc/cpuinfo")
 # A block's images take about this much memory, within these numbers of steps.
 _BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
@@ -147,3 +151,31 @@ def make_engine(choice, model, draws):
     if choice == "step" or (choice == "auto" and not jit):
         return StepEngine(model, draws)
     return FusedEngine(model, draws, jit=jit)
+
+
+def session_config(precision, recipe):
+    """`float32` or `bfloat16`, Recipe -> the session's configuration.
+
+    bfloat16 is TensorFlow's own rewrite of convolutions and products for oneDNN, which keeps the
+    weights in float32. UserError where the CPU or the recipe has no use for it.
+    """
+    config = tf.ConfigProto()
+    if precision == "bfloat16":
+        _check_bfloat16(recipe)
+        rewrites = config.graph_options.rewrite_options
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+    return config
+
+
+def _check_bfloat16(recipe):
+    if not recipes.gan_class(recipe).convolutional:
+        raise UserError(
+            "--precision=bfloat16 goes with the recipes that have convolutions: XLA compiles the "
+            "dense ones in float32"
+        )
+    flags = set(_CPU_INFO.read_text().split()) if _CPU_INFO.exists() else set()
+    if not flags & {"avx512_bf16", "amx_bf16"}:
+        raise UserError(
+            "--precision=bfloat16: this CPU has neither AVX512-BF16 nor AMX, with which alone it "
+            "is faster; leave it at float32"
+        )

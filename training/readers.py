@@ -5,7 +5,7 @@ import numpy as np
 import images
 from models import priors
 from terminal import Bar
-from training.run_folder import Table
+from training.run_folder import LOSSES, Table
 
 _GRID_SIDE = 20
 _FRAME_SIDE = 8
@@ -28,17 +28,24 @@ class Reader:
     def act(self, step):
         """The model's variables are those after this many steps."""
 
+    def flush(self):
+        """Puts on the disk all that a checkpoint of now must find there."""
+
     def close(self):
         """The run has ended, well or not."""
 
 
 class ProgressBar(Reader):
-    """The steps done, their rate and the latest losses on the terminal."""
+    """The steps done, their rate and the latest losses on the terminal.
+
+    note: what other readers want shown beside the losses.
+    """
 
     def __init__(self, total):
         self._total = total
         self._bar = None
         self.step = 0
+        self.note = ""
 
     def open(self, step):
         self.step = step
@@ -48,7 +55,12 @@ class ProgressBar(Reader):
         if block:
             self.step = block[-1].step
             d_loss, g_loss = np.mean([(p.d_loss, p.g_loss) for p in block], axis=0)
-            self._bar.advance(len(block), f"d_loss {d_loss:.3f}, g_loss {g_loss:.3f}")
+            note = f"d_loss {d_loss:.3f}, g_loss {g_loss:.3f}"
+            self._bar.advance(len(block), ", ".join(filter(None, [note, self.note])))
+
+    def line(self, text):
+        """Shows a line above the bar."""
+        self._bar.line(text)
 
     def close(self):
         self._bar.close()
@@ -59,7 +71,7 @@ class Losses(Reader):
 
     def __init__(self, folder):
         self._picture = folder.file("losses.png")
-        self._table = Table(folder.file("losses.csv"), ["step", "d_loss", "g_loss"])
+        self._table = Table(folder.file("losses.csv"), LOSSES)
         self._rows = []
 
     def open(self, step):
@@ -100,10 +112,11 @@ class Pictures(Reader):
 
 
 class Frames(Reader):
-    """progress/step-N.png: the same latents as they learn."""
+    """progress/step-N.png: the same latents as they learn; training.gif of them at the end."""
 
     def __init__(self, model, draws, folder, every):
         self.every = every
+        self._last = draws.recipe.num_steps
         self._model = model
         self._folder = folder
         prior = priors.get(draws.recipe.prior)
@@ -115,27 +128,33 @@ class Frames(Reader):
         frames.mkdir(exist_ok=True)
         picture = images.tiles(self._model.generate_samples(self._latents), _FRAME_SIDE)
         images.save_png(frames / f"step-{step:09d}.png", picture)
+        if step == self._last:
+            images.film(self._folder.file("training.gif"), sorted(frames.glob("step-*.png")))
 
 
 class Checkpoints(Reader):
-    """Checkpoints, each after the tables' rows up to its step are on the disk."""
+    """Checkpoints, each after all that the other readers wrote up to its step is on the disk."""
 
-    def __init__(self, model, folder, tables, every):
+    def __init__(self, model, folder, others, every):
         self.every = every
         self._model = model
         self._folder = folder
-        self._tables = tables
+        self._others = others
 
     def act(self, step):
-        for table in self._tables:
-            table.flush()
+        for reader in self._others:
+            reader.flush()
         self._folder.save_checkpoint(step, self._model.state())
 
 
-def make(model, recipe, draws, data, folder, settings):
-    """-> the readers of a run; the bar first and the checkpoints last, after all they stand for."""
-    losses = Losses(folder)
-    watching = [ProgressBar(recipe.num_steps), losses, Pictures(model, draws, folder)]
+def make(model, draws, data, folder, settings, extra=()):
+    """-> the readers of a run; the bar first and the checkpoints last, after all they stand for.
+
+    extra: functions of (model, draws, folder, bar) -> Reader.
+    """
+    bar = ProgressBar(draws.recipe.num_steps)
+    watching = [bar, Losses(folder), Pictures(model, draws, folder)]
     if settings.image_every:
         watching.append(Frames(model, draws, folder, settings.image_every))
-    return [*watching, Checkpoints(model, folder, [losses], settings.checkpoint_every)]
+    watching += [make_one(model, draws, folder, bar) for make_one in extra]
+    return [*watching, Checkpoints(model, folder, watching, settings.checkpoint_every)]

@@ -1,7 +1,8 @@
 """Run folders: the only reader and writer of config.json, checkpoints and the tables of a run.
 
 A checkpoint is one `.npz` of all variables, written under another name and then renamed, so a kill
-leaves the old ones whole; the zip's checksums tell a damaged one. It needs no graph to be read.
+leaves the old ones whole; the zip's checksums and the number of variables tell a damaged one. It
+needs no graph to be read.
 """
 
 import csv
@@ -19,11 +20,14 @@ from atomic import replacing
 from errors import UserError
 from training.configuration import Configuration
 
+LOSSES = ("step", "d_loss", "g_loss")
 _KEPT = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 # What `atomic.replacing` leaves behind where the process was killed.
 _LEFTOVER = ".*.????????.*"
-_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGE = (
+    OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class RunError(UserError):
@@ -81,7 +85,7 @@ class RunFolder:
         """-> the Configuration in config.json; RunError if there is none or it is not readable."""
         try:
             return Configuration.from_json(self.file("config.json").read_text())
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(
                 f"--run_dir={self.path}: no readable config.json ({_reason(error)}); "
                 "wanted the folder of a run that `python main.py` made"
@@ -151,7 +155,7 @@ class RunFolder:
         """Writes {variable's name: ndarray} as of a step, then drops all but the newest few."""
         name = name or f"step-{step:09d}"
         with replacing(self.file("checkpoints") / f"{name}.npz") as temporary:
-            np.savez(temporary, step=np.int64(step), **state)
+            np.savez(temporary, step=np.int64(step), variables=np.int64(len(state)), **state)
         for old in self._checkpoints()[:-_KEPT]:
             old.unlink()
 
@@ -187,6 +191,10 @@ class RunFolder:
         except _DAMAGE:
             return None
 
+    def losses(self):
+        """-> the rows (step, d_loss, g_loss) of losses.csv, none if it is not there yet."""
+        return Table(self.file("losses.csv"), LOSSES).read()
+
     def _checkpoints(self):
         return sorted(self.file("checkpoints").glob("step-*.npz"))
 
@@ -202,7 +210,7 @@ class Table:
 
     def open(self, last):
         """Starts after the row whose first column is `last` or less; -> the rows up to there."""
-        kept = [row for row in self._read() if row[0] <= last]
+        kept = [row for row in self.read() if row[0] <= last]
         with replacing(self._path) as temporary, open(temporary, "w") as file:
             file.write(self._header)
             file.writelines(map(_line, kept))
@@ -226,7 +234,8 @@ class Table:
             if error.errno not in _FULL:
                 raise
 
-    def _read(self):
+    def read(self):
+        """-> all whole rows that are in the file, if there is one."""
         if not self._path.exists():
             return []
         with open(self._path, newline="", errors="replace") as file:
@@ -236,9 +245,12 @@ class Table:
 
 def read_checkpoint(path):
     """-> (step, {name: ndarray}) of a checkpoint file; raises what a damaged file raises."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
         state = {name: arrays[name] for name in arrays.files}
-    return int(state.pop("step")), state
+    step, variables = int(state.pop("step")), int(state.pop("variables"))
+    if len(state) != variables:
+        raise ValueError(f"{len(state)} variables, wanted {variables}")
+    return step, state
 
 
 def _line(row):

@@ -16,30 +16,34 @@ from models import recipes
 from terminal import on_stop
 from training import readers
 from training.draws import Draws
-from training.engines import make_engine
+from training.engines import make_engine, session_config
 from training.run_folder import RunError
 
 
 class Settings(NamedTuple):
-    """How a run is carried out; none of it changes what is learnt, but for the seed.
+    """How a run is carried out; but for the seed and precision, what is learnt stays the same.
 
     checkpoint_every, image_every: steps; 0 for no pictures on the way.
     """
 
     seed: int = 0
     engine: str = "auto"
+    precision: str = "float32"
     checkpoint_every: int = 5000
     image_every: int = 0
 
 
-def train(recipe, data, folder, settings, say=print):
+def train(recipe, data, folder, settings, extra=(), say=print):
     """Trains to `recipe.num_steps` in a locked run folder; -> the signal that stopped it, or None.
 
-    data: Datasets whose `train` is what to learn from. say: takes lines for the user.
+    data: Datasets whose `train` is what to learn from. extra: further readers, as `readers.make`
+    takes them. say: takes lines for the user.
     Raises RunError where losses or weights are no longer finite or no checkpoint is whole.
     """
     with tf.Graph().as_default():
-        model = recipes.build_gan(recipe, seed=settings.seed)
+        model = recipes.build_gan(
+            recipe, seed=settings.seed, config=session_config(settings.precision, recipe)
+        )
         draws = Draws(recipe, data.train.pixels, settings.seed)
         start = _restore(model, folder, say)
         if start >= recipe.num_steps:
@@ -48,7 +52,7 @@ def train(recipe, data, folder, settings, say=print):
         if start:
             say(f"Continuing {folder} after step {start:,}.")
         engine = make_engine(settings.engine, model, draws)
-        watching = readers.make(model, recipe, draws, data, folder, settings)
+        watching = readers.make(model, draws, data, folder, settings, extra)
         with contextlib.ExitStack() as stack:
             for reader in watching:
                 stack.callback(reader.close)

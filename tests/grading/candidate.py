@@ -48,7 +48,7 @@ def load(path, class_name):
     """The class, from a file that may import its neighbours by any of their usual names.
 
     Eager execution is off before the file runs, because a graph-style file need not say so.
-    Raises whatever the file raises, with SystemExit (an unguarded `app.run`) turned into ImportError.
+    Raises what the file raises, and ImportError for SystemExit (from an unguarded `app.run`).
     """
     import tensorflow as tf
 
@@ -56,7 +56,8 @@ def load(path, class_name):
     # A dotted name lets `from . import layers` work; the prefix keeps a graded models/gan.py
     # from taking the place of a models.gan that other tests have imported.
     name = f"{path.parent.name}.graded_{path.stem}"
-    sys.path[:0] = [str(path.parent), str(path.parent.parent)]
+    folders = [str(path.parent), str(path.parent.parent)]
+    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
@@ -76,14 +77,11 @@ def short(error):
 
 def place(error):
     """`", line 12 of gan.py"`, the innermost line that is the student's own, or nothing."""
-    frames = [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
     # What fails while the graph runs names the line that made the node in its text alone.
-    told = re.findall(r'File "([^"]+)", line (\d+)', str(error))
-    for frames in (frames, told):
-        own = [(file, line) for file, line in frames if is_students(file)]
-        if own:
-            return f", line {own[-1][1]} of {Path(own[-1][0]).name}"
-    return ""
+    places = re.findall(r'File "([^"]+)", line (\d+)', str(error))
+    places += [(f.filename, f.lineno) for f in traceback.extract_tb(error.__traceback__)]
+    own = [(Path(file).name, line) for file, line in places if is_students(file)]
+    return f", line {own[-1][1]} of {own[-1][0]}" if own else ""
 
 
 def is_students(file):

@@ -47,7 +47,7 @@ class Check:
 
 
 def check(sentence, gate=False, **sizes):
-    """Turns a function of a `Specimen` into a `Check` of its name; `sizes` go to the constructor."""
+    """Turns a function of a `Specimen` into a `Check` of its name; the constructor gets `sizes`."""
 
     def wrap(question):
         return Check(question.__name__, question, sentence, gate, sizes)

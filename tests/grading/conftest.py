@@ -33,9 +33,10 @@ def pytest_sessionstart(session):
 
 def pytest_collection_finish(session):
     """When only the kit runs, its own summary replaces pytest's report of the failures."""
-    if all(KIT in item.path.parents for item in session.items):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter and all(KIT in item.path.parents for item in session.items):
         session.config.option.tbstyle = "no"
-        session.config.pluginmanager.get_plugin("terminalreporter").reportchars = ""
+        reporter.reportchars = ""
 
 
 @pytest.fixture(scope="session")

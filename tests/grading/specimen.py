@@ -1,4 +1,4 @@
-"""One freshly built model under examination, and the questions that the checks ask of it."""
+"""One model under examination, the questions that checks ask of it, and where models come from."""
 
 import contextlib
 import functools
@@ -8,6 +8,7 @@ import tensorflow as tf
 
 tf1 = tf.compat.v1
 RNG_SEED = 0
+NETS = ("generator", "discriminator")
 
 
 class Bench:
@@ -18,14 +19,14 @@ class Bench:
     """
 
     def __init__(self, gan_class):
-        self.gan_class = gan_class
+        self._gan_class = gan_class
         self._last = None
         self._sizes = None
 
     @contextlib.contextmanager
     def specimen(self, **sizes):
         """A `Specimen` whose constructor was called with these arguments."""
-        specimen = self._lend(sizes) or self.build(**sizes)
+        specimen = self._lend(sizes) or self._build(**sizes)
         self._last = None
         try:
             yield specimen
@@ -41,32 +42,77 @@ class Bench:
             return self._last
         return self.close()
 
-    def build(self, *args, **sizes):
-        """A new `Specimen` in a new default graph, and the caller's to close."""
-        tf1.reset_default_graph()
-        tf1.set_random_seed(1)
-        return Specimen(self, self.gan_class(*args, **sizes))
-
     def close(self):
-        """Closes the last specimen's session."""
+        """Lets go of the last specimen."""
         if self._last:
             self._last.close()
         self._last = None
+
+    @contextlib.contextmanager
+    def another(self, *args, **sizes):
+        """A second `Specimen`, for a check that has one already; the first is not lent again."""
+        specimen = self._build(*args, **sizes)
+        try:
+            yield specimen
+        finally:
+            specimen.close()
+
+    def _build(self, *args, **sizes):
+        outer = tf1.get_default_session()
+        tf1.reset_default_graph()
+        tf1.set_random_seed(1)
+        try:
+            return Specimen(self, self._gan_class(*args, **sizes), outer)
+        except Exception:
+            close_sessions_since(outer)
+            raise
+
+
+def close_sessions_since(outer):
+    """Closes the interactive sessions opened after `outer`, innermost first as they demand."""
+    while (session := tf1.get_default_session()) not in (None, outer):
+        session.close()
+        if tf1.get_default_session() is session:
+            return
 
 
 class Specimen:
     """A model, inputs that fit its placeholders, and its networks taken apart from outside.
 
     Inputs take their width from the placeholders, so that a wrong size fails the checks about
-    sizes and no others. `net` is "generator" or "discriminator" throughout.
+    sizes and no others. `net` is one of `NETS` throughout.
     """
 
-    def __init__(self, bench, model):
+    def __init__(self, bench, model, outer_session):
         self.bench = bench
         self.model = model
+        self._outer_session = outer_session
         self._rng = np.random.default_rng(RNG_SEED)
         self._all_variables = tf1.global_variables()
         self._new_values = self._first_values()
+
+    def _first_values(self):
+        try:
+            return self.model.session.run(self._all_variables)
+        # A model without a session that is ready fails the check that asks for one.
+        except Exception:
+            return None
+
+    def can_be_restored(self):
+        """Whether this is still the default graph, with no variables added, and it ever ran."""
+        same = tf1.global_variables() == self._all_variables
+        return same and self._new_values is not None
+
+    def restore(self):
+        """Puts all variables, the optimizers' included, back as they were, and the inputs too."""
+        self._rng = np.random.default_rng(RNG_SEED)
+        self._put(self._all_variables, self._new_values)
+
+    def close(self):
+        """Closes the model's session, and any other that its constructor opened."""
+        close_sessions_since(self._outer_session)
+        if hasattr(self.model, "session"):
+            self.model.session.close()
 
     def images(self, n, low=0.0, high=1.0):
         """`[n, ndims]`, uniform."""
@@ -75,6 +121,10 @@ class Specimen:
     def latents(self, n):
         """`[n, nlatent]`, uniform in [-1, 1]."""
         return self._rng.uniform(-1, 1, [n, width(self.model.z_placeholder)])
+
+    def batch(self, n=16):
+        """Images and latents as arguments for `run`."""
+        return {"images": self.images(n), "latents": self.latents(n)}
 
     def run(self, fetches, images=None, latents=None, rate=None):
         """Values of `fetches`, fed with what is given and nothing else."""
@@ -87,17 +137,11 @@ class Specimen:
         given = {placeholder: value for placeholder, value in feeds.items() if value is not None}
         return model.session.run(fetches, given)
 
-    def batch(self, n=16):
-        """Images and latents as arguments for `run`."""
-        return {"images": self.images(n), "latents": self.latents(n)}
-
     def update(self, net, rate, **batch):
         """One update of the net by its optimizer."""
-        optimizer = {
-            "discriminator": self.model.d_optimizer,
-            "generator": self.model.g_optimizer,
-        }[net]
-        self.run(optimizer, rate=rate, **batch)
+        model = self.model
+        optimizers = {"discriminator": model.d_optimizer, "generator": model.g_optimizer}
+        self.run(optimizers[net], rate=rate, **batch)
 
     @functools.cached_property
     def image_logits(self):
@@ -121,7 +165,8 @@ class Specimen:
 
     def _on_logits(self, loss_function, arity):
         logits = [tf1.placeholder(tf.float32, [None, 1]) for _ in range(arity)]
-        loss = loss_function(*logits)
+        # A loss of several numbers fails the check that asks for one, and is judged by its mean.
+        loss = tf.reduce_mean(loss_function(*logits))
 
         def value(*numbers):
             columns = [np.reshape(each, [-1, 1]) for each in numbers]
@@ -137,33 +182,15 @@ class Specimen:
         """The values of `variables(net)`."""
         return self.model.session.run(self.variables(net))
 
-    def shake(self, net, scale):
-        """Puts normal draws of that scale in place of all of the net's weights."""
+    def shake(self, net, gain=1.0):
+        """Normal draws in place of the net's weights, to multiply a layer's scale by about `gain`.
+
+        Unlike the weights a constructor chooses they leave nothing at 0, and no two layers alike.
+        """
         variables = self.variables(net)
         shapes = [variable.shape.as_list() for variable in variables]
-        self._put(variables, [scale * self._rng.standard_normal(shape) for shape in shapes])
-
-    def _first_values(self):
-        try:
-            return self.model.session.run(self._all_variables)
-        # A model without a session that is ready fails the check that asks for one.
-        except Exception:
-            return None
-
-    def can_be_restored(self):
-        """Whether this is still the default graph, with no variables added, and it ever ran."""
-        same = tf1.global_variables() == self._all_variables
-        return same and self._new_values is not None
-
-    def restore(self):
-        """Every variable, the optimizers' included, as the constructor left it; inputs as at first."""
-        self._rng = np.random.default_rng(RNG_SEED)
-        self._put(self._all_variables, self._new_values)
-
-    def close(self):
-        """Closes the model's session, if it came so far as to have one."""
-        if hasattr(self.model, "session"):
-            self.model.session.close()
+        draws = [gain * self._rng.standard_normal(s) / np.sqrt(np.prod(s[:-1])) for s in shapes]
+        self._put(variables, draws)
 
     def _put(self, variables, values):
         # An initializer's second input is the value it writes: feeding it writes another one,
@@ -179,6 +206,6 @@ def width(placeholder):
 
 
 def owners(variable):
-    """The nets under whose scope a variable stands, the numbered scopes of a second call included."""
+    """The nets whose scope a variable stands under, also a numbered one such as `generator_1`."""
     scopes = {part.rstrip("0123456789").rstrip("_") for part in variable.name.split("/")[:-1]}
-    return scopes & {"generator", "discriminator"}
+    return scopes.intersection(NETS)

@@ -4,25 +4,27 @@ import numpy as np
 import tensorflow as tf
 
 from .checks import check, expect
-from .specimen import owners, tf1, width
+from .specimen import NETS, owners, tf1, width
 
-ATTRIBUTES = (
-    "x_placeholder z_placeholder learning_rate_placeholder x_hat d_loss g_loss "
-    "d_optimizer g_optimizer session"
-).split()
-METHODS = ("_generator _discriminator _discriminator_loss _generator_loss generate_samples").split()
+PLACEHOLDERS = ("x_placeholder", "z_placeholder", "learning_rate_placeholder")
+OUTPUTS = ("x_hat", "d_loss", "g_loss", "d_optimizer", "g_optimizer", "session")
+NETWORKS = ("_generator", "_discriminator", "_discriminator_loss", "_generator_loss")
+METHODS = (*NETWORKS, "generate_samples")
 
 
-@check("The class cannot be imported and built by Gan(): begin with the error in brackets", True)
+@check(
+    "The class cannot be imported and built by Gan(): begin with the error in brackets", gate=True
+)
 def builds(gan):
     """Building is all that it takes."""
 
 
 @check(
-    "Names of the article are missing, and whoever uses this class looks for exactly those", True
+    "Names of the article are missing, and whoever uses this class looks for exactly those",
+    gate=True,
 )
 def has_the_articles_names(gan):
-    missing = [name for name in ATTRIBUTES if not hasattr(gan.model, name)]
+    missing = [name for name in PLACEHOLDERS + OUTPUTS if not hasattr(gan.model, name)]
     missing += [name for name in METHODS if not callable(getattr(gan.model, name, None))]
     expect(not missing, f"missing: {', '.join(missing)}")
 
@@ -30,7 +32,7 @@ def has_the_articles_names(gan):
 @check(
     "The session is not ready when the constructor returns: think about what a variable holds "
     "before anything is put into it, and which variables exist by then",
-    True,
+    gate=True,
 )
 def session_is_ready(gan):
     empty = gan.model.session.run(tf1.report_uninitialized_variables(tf1.global_variables()))
@@ -41,10 +43,10 @@ def session_is_ready(gan):
 @check(
     "A placeholder has the wrong type or shape: think about which numbers go in, which side of "
     "the array is known beforehand, and which depends on how many are fed at once",
-    True,
+    gate=True,
 )
 def placeholders_take_float32_batches(gan):
-    for name in ("x_placeholder", "z_placeholder"):
+    for name in PLACEHOLDERS[:2]:
         placeholder = getattr(gan.model, name)
         seen = f"{name} is {placeholder.dtype.name} {placeholder.shape}"
         expect(placeholder.dtype == tf.float32 and placeholder.shape.rank == 2, seen)
@@ -57,18 +59,17 @@ def placeholders_take_float32_batches(gan):
 
 @check(
     "Gan() works once but not again in a fresh graph: something outlives the graph it belongs to",
-    True,
+    gate=True,
 )
 def builds_again_in_a_fresh_graph(gan):
-    second = gan.bench.build()
-    second.run(second.model.x_hat, latents=second.latents(2))
-    second.close()
+    with gan.bench.another() as second:
+        second.run(second.model.x_hat, latents=second.latents(2))
 
 
 @check(
     "Building a network once more with reuse=True makes new variables, so that the copy does not "
     "know what the original has learned",
-    True,
+    gate=True,
 )
 def reuse_makes_no_variables(gan):
     before = [v.name for v in tf1.global_variables()]
@@ -85,7 +86,7 @@ def reuse_makes_no_variables(gan):
 def every_weight_belongs_to_one_net(gan):
     stray = [v.name for v in tf1.trainable_variables() if len(owners(v)) != 1]
     expect(not stray, f"{', '.join(stray)}")
-    for net in ("generator", "discriminator"):
+    for net in NETS:
         expect(gan.variables(net), f"the scope {net} holds no trainable variable")
 
 
@@ -94,13 +95,11 @@ def every_weight_belongs_to_one_net(gan):
     "stands somewhere as a number, or an axis that got lost"
 )
 def takes_any_batch_size(gan):
+    fetches = [gan.model.x_hat, gan.image_logits, gan.model.d_loss, gan.model.g_loss]
     for n in (1, 5, 64):
-        fetches = [gan.model.x_hat, gan.image_logits, gan.model.d_loss, gan.model.g_loss]
-        shapes = [np.shape(value) for value in gan.run(fetches, **gan.batch(n))]
-        wanted = [(n, width(gan.model.x_placeholder)), (n, 1), (), ()]
-        names = ["x_hat", "D's output", "d_loss", "g_loss"]
-        for name, shape, want in zip(names, shapes, wanted, strict=True):
-            expect(shape == want, f"{name} has shape {shape} instead of {want} for a batch of {n}")
+        samples, logits, *_ = gan.run(fetches, **gan.batch(n))
+        seen = f"x_hat has shape {samples.shape}, D's output {logits.shape} for a batch of {n}"
+        expect(samples.shape[0] == n and logits.shape == (n, 1), seen)
 
 
 @check("Gan() has other sizes than the article's constructor has when nothing is passed to it")
@@ -111,9 +110,9 @@ def default_sizes(gan):
 
 @check("The constructor's two arguments do not come in the article's order")
 def arguments_come_in_order(gan):
-    other = gan.bench.build(36, 3)
-    expect_sizes(other, ndims=36, nlatent=3)
-    other.close()
+    with gan.bench.another(784, 3) as other:
+        sizes = (width(other.model.x_placeholder), width(other.model.z_placeholder))
+        expect(sizes != (3, 784), "Gan(784, 3) takes images of 3 and latents of 784 numbers")
 
 
 @check(
@@ -122,7 +121,7 @@ def arguments_come_in_order(gan):
     ndims=36,
 )
 def image_size_is_an_argument(gan):
-    expect_sizes(gan, ndims=36, nlatent=2)
+    expect_sizes(gan, 36, width(gan.model.z_placeholder))
 
 
 @check(
@@ -131,10 +130,9 @@ def image_size_is_an_argument(gan):
     nlatent=3,
 )
 def latent_size_is_an_argument(gan):
-    expect_sizes(gan, ndims=784, nlatent=3)
-    ten = gan.bench.build(nlatent=10)
-    expect_sizes(ten, ndims=784, nlatent=10)
-    ten.close()
+    expect_sizes(gan, width(gan.model.x_placeholder), 3)
+    with gan.bench.another(nlatent=10) as ten:
+        expect_sizes(ten, width(ten.model.x_placeholder), 10)
 
 
 def expect_sizes(gan, ndims, nlatent):

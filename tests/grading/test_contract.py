@@ -4,10 +4,8 @@ import operator
 
 import pytest
 
-from . import losses, networks, structure, updates
-from .checks import NOT_REACHED, checks_in
-
-CHECKS = [check for module in (structure, losses, networks, updates) for check in checks_in(module)]
+from .checks import NOT_REACHED
+from .contract import CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=operator.attrgetter("name"))

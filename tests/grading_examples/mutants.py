@@ -30,8 +30,8 @@ D_LOSS = "tf.reduce_mean(cross_entropy(1.0, y) + cross_entropy(0.0, y_hat))"
 G_LOSS = "tf.reduce_mean(cross_entropy(1.0, y_hat))"
 SWAPPED = "tf.nn.sigmoid_cross_entropy_with_logits(labels={0}, logits=tf.{1}_like({0}))"
 SAMPLES = "self.session.run(self.x_hat, {self.z_placeholder: z_np})"
-PIXELS = 'tf.sigmoid(dense(hidden, self._ndims, "pixels"))'
-LOGIT = 'dense(hidden, 1, "logit")'
+PIXELS = 'tf.sigmoid(dense(z, self._ndims, "pixels"))'
+LOGIT = 'dense(x, 1, "logit")'
 D_UPDATE = 'self._update(self.d_loss, "discriminator")'
 G_UPDATE = 'self._update(self.g_loss, "generator")'
 Y_HAT = "y_hat = self._discriminator(self.x_hat)"
@@ -59,7 +59,8 @@ MUTANTS = [
         "placeholder_outside_the_constructor",
         "builds_again_in_a_fresh_graph",
         RATE,
-        f"Gan.rate = self.learning_rate_placeholder = getattr(Gan, 'rate', None) or {RATE[33:]}",
+        "if not hasattr(Gan, 'rate'):\n            Gan.rate = tf1.placeholder(tf.float32, [])\n"
+        "        self.learning_rate_placeholder = Gan.rate",
     ),
     Mutant(
         "new_weights_at_each_call",
@@ -70,8 +71,8 @@ MUTANTS = [
     Mutant(
         "weight_outside_the_scopes",
         "every_weight_belongs_to_one_net",
-        "self.x_hat = self._generator(self.z_placeholder)",
-        "self.x_hat = tf1.get_variable('gain', []) * self._generator(self.z_placeholder)",
+        "self.x_hat = ",
+        "self.x_hat = tf1.get_variable('gain', initializer=1.0) * ",
     ),
     Mutant(
         "batch_size_in_labels",
@@ -214,10 +215,10 @@ MUTANTS = [
         "self._update(self.g_loss, None)",
     ),
     Mutant(
-        "only_hidden_layers_trained",
+        "biases_not_trained",
         "optimizers_move_all_of_their_own",
         "tf1.trainable_variables(scope)",
-        "tf1.trainable_variables(scope + '/hidden')",
+        "tf1.trainable_variables(scope)[:1]",
     ),
     Mutant(
         "fixed_learning_rate",

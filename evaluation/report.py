@@ -1,0 +1,92 @@
+"""Samples of a run -> judge -> metrics -> a table, metrics.json and a picture, all with floors."""
+
+import json
+
+import numpy as np
+
+import images
+import trained
+from atomic import replacing
+from evaluation import judge as judges
+from evaluation import metrics
+
+# Shares of a digit: missing below the first, over-represented above the second.
+_MISSING, _DOMINANT = metrics.COVERED_SHARE, 0.25
+_LABELS = {
+    "frechet_distance": "Frechet distance",
+    "kernel_distance": "kernel distance",
+    "classifier_score": "classifier score",
+    "mean_confidence": "mean confidence",
+    "total_variation": "total variation of digits",
+    "digits_covered": "digits covered",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "memorised_share": "memorised share",
+}
+
+
+def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, raw=False):
+    """Scores a run on samples; writes metrics.json and report.png in its RunFolder; -> the text.
+
+    training_pixels: uint8 [60000, 784], MNIST's training images.
+    """
+    generator = trained.load(folder.path, checkpoint=checkpoint, raw=raw)
+    samples, _ = generator.sample(num_samples, seed)
+    generator.close()
+    judge = judges.Judge()
+    reference = judges.load_reference(judge, training_pixels)
+    verdicts = judge(samples)
+    pixels = samples.reshape(len(samples), -1)
+    scores = metrics.score(*verdicts, pixels, reference)
+    floors = judges.load_floors(judge)
+    _write(folder.file("metrics.json"), generator.step, seed, scores, floors)
+    labels = np.argmax(verdicts.probabilities, axis=1)
+    histogram = np.array(scores.histogram)
+    images.report(folder.file("report.png"), pixels, labels, histogram, reference.histogram)
+    return "\n".join([table({"samples": scores, **floors}), "", in_words(histogram)])
+
+
+def table(columns):
+    """{heading: metrics.Scores} -> a text table, one row a metric, one column each."""
+    width = max(map(len, _LABELS.values()))
+    lines = [" " * width + "".join(f"  {_short(name):>12}" for name in columns)]
+    for name, label in _LABELS.items():
+        values = [getattr(scores, name) for scores in columns.values()]
+        lines.append(f"{label:<{width}}" + "".join(f"  {value:12.4g}" for value in values))
+    return "\n".join(lines)
+
+
+def in_words(histogram):
+    """[10] shares of the digits -> a sentence: collapsed or not, and by which digits."""
+    missing = [digit for digit in range(10) if histogram[digit] < _MISSING]
+    dominant = [digit for digit in range(10) if histogram[digit] > _DOMINANT]
+    if missing or dominant:
+        top = sorted(range(10), key=lambda digit: -histogram[digit])[:3]
+        shares = ", ".join(f"{digit} ({histogram[digit]:.1%})" for digit in top)
+        lost = f" Hardly there (under 1 %): {_listed(missing)}." if missing else ""
+        return f"Mode collapse: the most frequent digits are {shares}.{lost}"
+    return (
+        f"No digit is lost: the rarest, {np.argmin(histogram)}, has {np.min(histogram):.1%}, the "
+        f"most frequent, {np.argmax(histogram)}, {np.max(histogram):.1%}."
+    )
+
+
+def _write(path, step, seed, scores, floors):
+    content = {
+        "step": step,
+        "seed": seed,
+        **scores._asdict(),
+        "floors": {name: floor._asdict() for name, floor in floors.items()},
+    }
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _short(name):
+    return name.replace("real test images", "real").replace("without the digit", "w/o")
+
+
+def _listed(digits):
+    return ", ".join(map(str, digits))

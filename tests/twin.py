@@ -1,0 +1,121 @@
+"""Article 003's nets, the objectives on them and Adam in float64 NumPy: what tests compare with.
+
+`w` is a `Gan.state()` in float64, `objective` an Objective, x images and z latents.
+"""
+
+import numpy as np
+
+
+def doubles(state):
+    """{name: array} -> the same in float64."""
+    return {name: np.asarray(array, np.float64) for name, array in state.items()}
+
+
+def softplus(x):
+    """ln(1 + e^x)."""
+    return np.logaddexp(0, x)
+
+
+def sigmoid(x):
+    """1 / (1 + e^-x)."""
+    return np.exp(-softplus(-x))
+
+
+def cross_entropy(label, logits):
+    """-label ln sigmoid(logits) - (1 - label) ln(1 - sigmoid(logits)), in nats."""
+    return label * softplus(-logits) + (1 - label) * softplus(logits)
+
+
+def generate(w, z):
+    """[batch, nlatent] -> [batch, ndims]."""
+    hidden = np.maximum(_dense(w, "generator/hidden", z), 0)
+    return sigmoid(_dense(w, "generator/pixels", hidden))
+
+
+def logits(w, objective, x):
+    """[batch, ndims] -> [batch / packing, 1]."""
+    hidden = np.maximum(_dense(w, "discriminator/hidden", _packed(objective, x)), 0)
+    if objective.minibatch_stddev:
+        spread = np.sqrt(hidden.var(axis=0) + 1e-8).mean()
+        hidden = np.column_stack([hidden, np.full(len(hidden), spread)])
+    return _dense(w, "discriminator/logit", hidden)
+
+
+def slopes(w, objective, x):
+    """[batch, ndims] -> gradient of D's logits there, without minibatch_stddev."""
+    on = _dense(w, "discriminator/hidden", _packed(objective, x)) > 0
+    paths = on * w["discriminator/logit/kernel"][:, 0]
+    return (paths @ w["discriminator/hidden/kernel"].T).reshape(x.shape)
+
+
+def d_loss(w, objective, x, z):
+    """What a Gan reports as d_loss."""
+    y, y_hat = logits(w, objective, x), logits(w, objective, generate(w, z))
+    if objective.relativistic:
+        return softplus(y_hat - y).mean()
+    return (cross_entropy(1 - objective.label_smoothing, y) + cross_entropy(0, y_hat)).mean()
+
+
+def d_total(w, objective, x, z):
+    """What D's update descends: d_loss and the penalties."""
+    penalties = [(objective.r1_gamma, x), (objective.r2_gamma, generate(w, z))]
+    return d_loss(w, objective, x, z) + sum(
+        gamma / 2 * (slopes(w, objective, images) ** 2).sum(axis=1).mean()
+        for gamma, images in penalties
+        if gamma
+    )
+
+
+def g_loss(w, objective, x, z):
+    """What a Gan reports as g_loss and G's update descends."""
+    y_hat = logits(w, objective, generate(w, z))
+    if objective.relativistic:
+        return softplus(logits(w, objective, x) - y_hat).mean()
+    return cross_entropy(1, y_hat).mean()
+
+
+def directional(function, w, name, direction):
+    """Central difference of function(w) as the variable `name` moves along the direction."""
+    # Small, so that no ReLU turns on the way: the penalties jump there.
+    size = 1e-7
+    ahead, behind = ({**w, name: w[name] + step * direction} for step in (size, -size))
+    return (function(ahead) - function(behind)) / (2 * size)
+
+
+def d_gradients(w, x, label):
+    """{name: gradient} of mean(ce(label, D(x))) for D's four variables, by hand."""
+    before = _dense(w, "discriminator/hidden", x)
+    hidden = np.maximum(before, 0)
+    d_logits = (sigmoid(_dense(w, "discriminator/logit", hidden)) - label) / len(x)
+    d_hidden = (d_logits @ w["discriminator/logit/kernel"].T) * (before > 0)
+    return {
+        "discriminator/hidden/kernel": x.T @ d_hidden,
+        "discriminator/hidden/bias": d_hidden.sum(axis=0),
+        "discriminator/logit/kernel": hidden.T @ d_logits,
+        "discriminator/logit/bias": d_logits.sum(axis=0),
+    }
+
+
+class Adam:
+    """Kingma & Ba 2015, in the order of the end of their section 2; epsilon 1e-8."""
+
+    def __init__(self, rate, beta1=0.9, beta2=0.999):
+        self.rate, self.beta1, self.beta2 = rate, beta1, beta2
+        self.t, self.m, self.v = 0, {}, {}
+
+    def step(self, w, gradients):
+        """Moves w in place."""
+        self.t += 1
+        correction = np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
+        for name, g in gradients.items():
+            self.m[name] = self.beta1 * self.m.get(name, 0) + (1 - self.beta1) * g
+            self.v[name] = self.beta2 * self.v.get(name, 0) + (1 - self.beta2) * g**2
+            w[name] -= self.rate * correction * self.m[name] / (np.sqrt(self.v[name]) + 1e-8)
+
+
+def _dense(w, layer, x):
+    return x @ w[f"{layer}/kernel"] + w[f"{layer}/bias"]
+
+
+def _packed(objective, x):
+    return x.reshape(-1, objective.packing * x.shape[1])
