@@ -26,7 +26,7 @@ def export(run_dir, target, *, checkpoint=None, raw=False):
     frozen, output = _frozen(generator.model, raw)
     with _new_folder(Path(target)) as folder:
         _save_model(folder / "saved_model", generator.recipe, frozen, output)
-        program = _program(frozen, output)
+        program = _program(frozen)
         if program is not None:
             recipe = generator.recipe
             with replacing(folder / "generator.npz") as temporary:
@@ -88,19 +88,23 @@ _DRAWS = {
 }
 
 
-def _program(frozen, output):
+def _program(frozen):
     """A frozen graph -> arrays for `numpy_generator`, or None if it has other operations."""
-    arrays, lines = {}, []
+    constants, lines = {}, []
     for node in frozen.node:
         if node.op == "Const":
-            arrays[node.name] = tf.make_ndarray(node.attr["value"].tensor)
+            constants[node.name] = tf.make_ndarray(node.attr["value"].tensor)
         elif node.op in numpy_generator.OPERATIONS:
-            lines.append(
-                " ".join([node.op, node.name, *(name.split(":")[0] for name in node.input)])
-            )
+            inputs = [name.split(":")[0] for name in node.input]
+            if node.op == "LeakyRelu":
+                inputs.append(f"{node.name}/slope")
+                constants[inputs[-1]] = np.float32(node.attr["alpha"].f)
+            lines.append([node.op, node.name, *inputs])
         elif node.op != "Placeholder":
             return None
-    return {**arrays, "program": np.array(lines)}
+    used = {name for _, _, *inputs in lines for name in inputs} & constants.keys()
+    program = np.array([" ".join(line) for line in lines])
+    return {"program": program, **{name: constants[name] for name in used}}
 
 
 @contextmanager

@@ -38,7 +38,11 @@ def define_flags():
     """Registers every flag; those of a recipe's numbers follow from the recipe's fields."""
     flags.DEFINE_enum("mode", "train", list(MODES), "what to do")
     flags.DEFINE_integer("seed", 0, "what weights, batches and latents follow from", 0, 2**31 - 1)
-    flags.DEFINE_string("run_dir", None, "folder of the run (default for train: one under runs/)")
+    flags.DEFINE_string(
+        "run_dir", None,
+        "folder of the run (default: for train, one under runs/ named by the recipe and what "
+        "overrides it)",
+    )  # fmt: skip
     flags.DEFINE_string(
         "data_dir", str(Path(__file__).parent / "MNIST_data"),
         "folder of the four IDX files; what is missing is downloaded into it",
@@ -52,7 +56,9 @@ def _define_training_flags():
     for field in recipes.overridable():
         _FLAG_KINDS[field.type](field.name, None, _help(field))
     flags.DEFINE_integer("checkpoint_every", 5000, "steps between checkpoints", 1, _MANY)
-    flags.DEFINE_integer("image_every", 0, "steps between pictures, 0 for none", 0, _MANY)
+    flags.DEFINE_integer(
+        "image_every", 0, "steps between pictures of the same latents, 0 for none", 0, _MANY
+    )
     flags.DEFINE_integer("eval_every", 0, "steps between scores, 0 for none", 0, _MANY)
     flags.DEFINE_boolean("events", True, "write TensorBoard events")
     flags.DEFINE_boolean("new", False, "start afresh; an old run is kept under another name")
@@ -69,20 +75,33 @@ def _define_training_flags():
 
 
 def _define_flags_of_use():
-    flags.DEFINE_integer("num_samples", None, "samples to take", 1, 10**6)
-    flags.DEFINE_string("out", None, "file, or folder for export, to write")
-    flags.DEFINE_float("truncation", None, "greatest latent of a normal prior", 0.01, 100)
-    flags.DEFINE_integer("interpolate", None, "walk through this many draws instead", 2, 1000)
+    flags.DEFINE_integer(
+        "num_samples", None, "samples to take (default: 10,000 to score, 100 to show)", 1, 10**6
+    )
+    flags.DEFINE_string(
+        "out", None, "file, or folder for export, to write (default: one in the run's folder)"
+    )
+    flags.DEFINE_float(
+        "truncation", None, "greatest latent of a normal prior (default: none)", 0.01, 100
+    )
+    flags.DEFINE_integer(
+        "interpolate", None, "walk through this many draws (default: no walk)", 2, 1000
+    )
     flags.DEFINE_boolean("raw", False, "use the weights themselves, not their average")
-    flags.DEFINE_string("checkpoint", None, "use checkpoints/NAME.npz, such as best, not the last")
-    flags.DEFINE_list("run_dirs", None, "comma-separated folders of the runs to compare")
+    flags.DEFINE_string(
+        "checkpoint", None, "use checkpoints/NAME.npz, such as best (default: the last step's)"
+    )
+    flags.DEFINE_list(
+        "run_dirs", None, "comma-separated folders of the runs to compare (default: none)"
+    )
 
 
 def _help(field):
     bounds = recipes.bounds_text(field)
+    standard = getattr(recipes.get("minimal"), field.name)
     return (
         f"{field.metadata['help']}{f'; {bounds}' if bounds else ''} (default: the recipe's; "
-        f"minimal: {getattr(recipes.get('minimal'), field.name)})"
+        f"minimal: {'unset' if standard is None else standard})"
     )
 
 
@@ -251,13 +270,10 @@ def main(_):
 
 def _check_taken(taken):
     """UserError for a flag that was given but means nothing in this mode."""
-    ours = FLAGS.flags_by_module_dict()[sys.argv[0]]
-    for flag in ours:
-        if flag.present and flag.name not in taken:
-            modes = [name for name, (_, names) in MODES.items() if flag.name in names]
-            raise UserError(
-                f"--{flag.name} goes with --mode={' or '.join(modes)}, not with {FLAGS.mode}"
-            )
+    for name in set().union(*(names for _, names in MODES.values())):
+        if FLAGS[name].present and name not in taken:
+            modes = [mode for mode, (_, names) in MODES.items() if name in names]
+            raise UserError(f"--{name} goes with --mode={' or '.join(modes)}, not {FLAGS.mode}")
 
 
 def _fail(message):

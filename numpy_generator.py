@@ -16,6 +16,7 @@ def _sigmoid(x):
 _OPERATIONS = {
     "AddV2": np.add,
     "Identity": np.asarray,
+    "LeakyRelu": lambda x, slope: np.where(x > 0, x, slope * x),
     "MatMul": np.matmul,
     "Maximum": np.maximum,
     "Mul": np.multiply,

@@ -7,9 +7,12 @@ import numpy as np
 import images
 import trained
 from atomic import replacing
+from errors import UserError
 from evaluation import judge as judges
 from evaluation import metrics
 
+# Fewer than twice the features, and a covariance says nothing.
+_FEWEST = 2 * judges.NUM_FEATURES
 # Shares of a digit: missing below the first, over-represented above the second.
 _MISSING, _DOMINANT = metrics.COVERED_SHARE, 0.25
 _LABELS = {
@@ -32,6 +35,8 @@ def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, r
 
     training_pixels: uint8 [60000, 784], MNIST's training images.
     """
+    if num_samples < _FEWEST:
+        raise UserError(f"--num_samples={num_samples}: a score wants at least {_FEWEST}")
     generator = trained.load(folder.path, checkpoint=checkpoint, raw=raw)
     samples, _ = generator.sample(num_samples, seed)
     generator.close()

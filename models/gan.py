@@ -196,8 +196,11 @@ class Gan:
         if self.objective.instance_noise:
             noise = layers.random_normal(tf.shape(images), training.next_seed())
             images = images + self.objective.instance_noise * noise
-        packed = tf.reshape(images, [-1, self.objective.packing * self._ndims])
-        return self._discriminator(packed, reuse=True, training=training)
+        return self._discriminator(self._packed(images), reuse=True, training=training)
+
+    def _packed(self, images):
+        """[batch, ndims] -> [batch / packing, packing * ndims]."""
+        return tf.reshape(images, [-1, self.objective.packing * self._ndims])
 
     def _both_logits(self, x, x_hat, training):
         """D(x), D(x_hat); as one product where the mathematics is the same."""
@@ -241,8 +244,9 @@ class Gan:
         self.z_placeholder = tf.placeholder(tf.float32, [None, self._nlatent], "z")
         self.learning_rate_placeholder = tf.placeholder(tf.float32, [], "learning_rate")
         self.x_hat = self._generator(self.z_placeholder)
-        packed = tf.reshape(self.x_placeholder, [-1, self.objective.packing * self._ndims])
-        self._check_shapes(self._discriminator(packed))
+        y = self._discriminator(self._packed(self.x_placeholder))
+        self._check_shapes(y)
+        self._judgements = y, self._discriminator(self._packed(self.x_hat), reuse=True)
         self.d_loss, self.d_optimizer = self.d_update(
             self.x_placeholder, self.x_hat, self.learning_rate_placeholder
         )
@@ -286,6 +290,11 @@ class Gan:
 
     # Using it.
 
+    @property
+    def nets(self):
+        """The generator's and the discriminator's `Net`."""
+        return self._g, self._d
+
     def generate_samples(self, z_np, averaged=True):
         """[n, nlatent] -> ndarray float32 [n, ndims] in [0, 1].
 
@@ -297,6 +306,15 @@ class Gan:
             raise ValueError(f"latents have shape {shape}, wanted (n, {self._nlatent})")
         images = self.x_average if averaged else self.x_hat
         return self.session.run(images, {self.z_placeholder: z_np})
+
+    def judge(self, x_np, z_np):
+        """Images [n, ndims] in [0, 1], latents [m, nlatent] -> D's logits of them and of G's.
+
+        Two float32 ndarrays [n / packing, 1] and [m / packing, 1], both nets in inference, G's
+        weights themselves.
+        """
+        feed = {self.x_placeholder: x_np, self.z_placeholder: z_np}
+        return self.session.run(self._judgements, feed)
 
     def state(self):
         """-> {variable's name: ndarray}: all that training has changed or will go on from."""

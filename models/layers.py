@@ -113,10 +113,10 @@ def upsample_conv2d(x, filters, size, *, name, initializer=None):
     with tf.variable_scope(name):
         kernel, bias = _weights([size, size, channels, filters], initializer)
         padded = tf.pad(x, [[0, 0], [shift, 0], [shift, 0], [0, 0]])
-        y = tf.nn.depth_to_space(tf.nn.conv2d(padded, _phase_kernels(kernel), 1, "SAME"), 2)
+        y = tf.nn.conv2d(padded, _phase_kernels(kernel), 1, "SAME")
+        y = tf.nn.depth_to_space(tf.nn.bias_add(y, tf.tile(bias, [4])), 2)
         # tf.slice, because the gradient of y[...] takes ten times as long.
-        y = tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1])
-        return _noted(tf.nn.bias_add(y, bias))
+        return _noted(tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1]))
 
 
 def _phase_kernels(kernel):
@@ -194,7 +194,7 @@ def dropout(x, rate, training):
 
 def leaky_relu(x, slope):
     """Any shape -> the same: x where positive, slope * x elsewhere."""
-    return tf.nn.leaky_relu(x, slope)
+    return tf.maximum(x, slope * x)
 
 
 def signed(x):

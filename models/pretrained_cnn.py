@@ -46,6 +46,6 @@ class PretrainedCnn(Gan):
                 x = tf.nn.relu(layers.conv2d(x, filters, 5, name=f"conv{number}", strides=2))
                 x = layers.dropout(x, _DROPOUT, training)
             x = layers.dense(layers.flat(x), 256, name="dense")  # from [batch, 7, 7, 512]
-            x = layers.dropout(layers.leaky_relu(x, _SLOPE), _DROPOUT, training)
+            x = layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT, training)
             fake, real = tf.split(self._head(x, units=2), 2, axis=1)
             return real - fake

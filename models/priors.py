@@ -31,7 +31,7 @@ class Prior:
     def truncate(self, rng, shape, limit):
         """Like `sample`, with every value in [-limit, limit]; UserError for a bounded prior."""
         raise UserError(
-            f"truncation {limit}: the prior '{self.name}' is bounded already, wanted 'normal'"
+            f"--truncation={limit}: the prior '{self.name}' is bounded already, wanted 'normal'"
         )
 
     def interpolate(self, a, b, t):
@@ -84,7 +84,7 @@ class Normal(Prior):
         A smaller limit gives more typical and less varied samples. UserError below 0.01.
         """
         if not limit >= SMALLEST_TRUNCATION:
-            raise UserError(f"truncation: {limit}, wanted at least {SMALLEST_TRUNCATION}")
+            raise UserError(f"--truncation={limit}: wanted at least {SMALLEST_TRUNCATION}")
         z = self.sample(rng, shape)
         while (outside := np.abs(z) > limit).any():
             z[outside] = self.sample(rng, np.count_nonzero(outside))

@@ -22,7 +22,6 @@ class Recipe(Objective):
     half_batches: D sees half a batch of each kind of image, G a whole one (article 002).
     reuse_latents: G trains on the latents that D has just seen (article 004).
     drops: the steps at which both rates fall tenfold.
-    pretraining: real images, and as many generated ones, that D learns from before training.
     held_out: images of the test set on which both losses are taken after each epoch; 0 for none.
     validation_size: training images that are set aside.
     """
@@ -43,10 +42,12 @@ class Recipe(Objective):
     g_iters: int = number(1, 1, 100, text="updates of G a step")
     digit: int | None = number(None, 0, 9, text="train on the images of this digit alone")
     decay: float = number(0.0, 0, 1, text="both rates are divided by 1 + decay * step")
+    pretraining: int = number(
+        0, 0, 60_000, text="real images, and as many generated ones, that D learns from first"
+    )
     half_batches: bool = False
     reuse_latents: bool = False
     drops: tuple[int, ...] = ()
-    pretraining: int = 0
     held_out: int = 0
     validation_size: int = 5_000
 

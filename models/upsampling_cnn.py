@@ -43,4 +43,4 @@ class UpsamplingCnn(Gan):
 def _activated(x, training, name):
     """Batch normalisation, LeakyReLU and dropout, after the layer of that name."""
     x = layers.batch_norm(x, training, name=f"{name}_norm", momentum=_MOMENTUM)
-    return layers.dropout(layers.leaky_relu(x, _SLOPE), _DROPOUT, training)
+    return layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT, training)

@@ -309,9 +309,9 @@ def test_two_gans_in_one_graph():
             "g_optimizer_1",
             "d_optimizer_1",
         }
-        with pytest.raises(tf.errors.FailedPreconditionError):
-            first.session.run(second.variables[0])
-        for model in (first, second):
+        for model, other in [(first, second), (second, first)]:
+            with pytest.raises(tf.errors.FailedPreconditionError):
+                model.session.run(other.variables[0])
             for net in NETS:
                 before = model.state()
                 update(model, net, images, latents)

@@ -7,10 +7,13 @@ from there on each is the whole program, with its own flags, streams and signals
 import contextlib
 import multiprocessing
 import os
+import random
 import re
 import runpy
+import shutil
 import signal
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -20,12 +23,14 @@ import numpy as np
 import pytest
 
 import training.run_folder
+from training.run_folder import read_checkpoint
 
 ROOT = Path(training.run_folder.__file__).parent.parent
 # Each as imported by the program at some time, and none that starts threads.
 PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.trainer"]
-QUICK = ("--engine=step", "--batch_size=8", "--checkpoint_every=60", "--image_every=40")
+QUICK = ("--engine=step", "--batch_size=8", "--checkpoint_every=40", "--image_every=50")
 STEPS = 200
+PROGRESS = r"step [\d,]+ of [\d,]+, [\d,.]+ steps/s, [\d:]+ to go, d_loss -?\d.*, g_loss -?\d.*"
 
 
 class Ended(NamedTuple):
@@ -59,9 +64,10 @@ class Process:
         os.kill(self.pid, number)
 
     def end(self):
+        """Waits for its end; stderr is without lines of progress, which a slow machine gets."""
         self._process.join(300)
-        texts = [path.read_text() if path.exists() else "" for path in self._streams]
-        return Ended(self._process.exitcode, *texts)
+        out, err = (path.read_text() if path.exists() else "" for path in self._streams)
+        return Ended(self._process.exitcode, out, re.sub(rf"^{PROGRESS}\n", "", err, flags=re.M))
 
 
 def be_main(place, streams, flags):
@@ -144,9 +150,9 @@ def rows_in(folder):
 
 def results(folder):
     """{name: bytes} of a run's tables, pictures and last weights."""
-    paths = [*folder.glob("*.csv"), *folder.glob("*.png"), *folder.glob("progress/*.png")]
+    paths = [*folder.glob("*.*"), *folder.glob("progress/*")]
     paths.append(max(folder.glob("checkpoints/step-*.npz")))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name != "config.json"}
 
 
 def assert_same_results(folder, other):
@@ -159,47 +165,214 @@ def steps_of_checkpoints(folder):
     return [int(path.stem[5:]) for path in sorted(folder.glob("checkpoints/step-*.npz"))]
 
 
+def last_checkpoint(folder):
+    return max([0, *steps_of_checkpoints(folder)])
+
+
 def continued_after(ended):
-    """The step that a run says it goes on from."""
-    return int(re.search(r"^Continuing run after step ([\d,]+)\.$", ended.stdout, re.M)[1])
+    """The step that a run says it goes on from; 0 if it says nothing."""
+    found = re.search(r"^Continuing run after step ([\d,]+)\.$", ended.stdout, re.M)
+    return int(found[1].replace(",", "")) if found else 0
+
+
+def error_of(ended):
+    """The one line of a run that ended in an error."""
+    assert ended.code == 1
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("main.py: ")
+    return line
 
 
 def test_an_unbroken_run_leaves_these_files(unbroken):
     names = ["config.json", "losses.csv", "losses.png", "samples.png", "latent_grid.png"]
     assert {path.name for path in unbroken.iterdir()} >= {*names, "checkpoints", "progress"}
-    assert steps_of_checkpoints(unbroken) == [120, 180, STEPS]
+    assert steps_of_checkpoints(unbroken) == [120, 160, STEPS]
     frames = sorted(path.name for path in unbroken.glob("progress/*"))
-    assert frames == [f"step-{step:09d}.png" for step in (40, 80, 120, 160, 200)]
+    assert frames == [f"step-{step:09d}.png" for step in (50, 100, 150, 200)]
     assert rows_in(unbroken) == STEPS
 
 
-def test_signals_end_a_run_cleanly_and_it_ends_in_the_same_bytes(start, run, unbroken, tmp_path):
+def test_stopped_again_and_again_a_run_ends_in_the_same_bytes(start, run, unbroken, tmp_path):
     folder, flags = tmp_path / "run", [*QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
-    done = 0
-    for number, code in [(signal.SIGINT, 130), (signal.SIGTERM, 143)]:
-        process = start(*flags)
-        process.wait_until(lambda: max([0, *steps_of_checkpoints(folder)]) > done)  # noqa: B023
-        refused = run(*flags)
-        assert refused.code == 1
-        assert refused.stdout == ""
-        assert re.fullmatch(
-            r"main\.py: --run_dir=run is in use by another process: .*\n", refused.stderr
-        )
+
+    def stopped_by(number):
+        """Sends the signal once there is a new checkpoint; -> how the run ended."""
+        before, process = last_checkpoint(folder), start(*flags)
+        process.wait_until(lambda: last_checkpoint(folder) > before)
         process.send(number)
         ended = process.end()
-        assert ended.code == code
+        assert continued_after(ended) == before
         assert ended.stderr == ""
-        name, stopped = re.search(
-            r"^Stopped by (\w+) after step (\d+); the same command goes on from there\.$",
-            ended.stdout, re.M,
-        ).groups()  # fmt: skip
-        assert name == number.name
-        assert continued_after(ended) == done if done else "Continuing" not in ended.stdout
-        done = int(stopped)
-        assert rows_in(folder) == done == steps_of_checkpoints(folder)[-1] < STEPS
-    ended = run(*flags)
-    assert ended.stdout == (
-        f"Continuing run after step {done}.\nDone: {STEPS} steps. Pictures and tables are in run.\n"
+        return ended
+
+    assert stopped_by(signal.SIGKILL).code == -signal.SIGKILL
+    for number, code in [(signal.SIGINT, 130), (signal.SIGTERM, 143)]:
+        ended = stopped_by(number)
+        assert ended.code == code
+        done = last_checkpoint(folder)
+        assert ended.stdout.splitlines()[1:] == [
+            f"Stopped by {number.name} after step {done}; the same command goes on from there."
+        ]
+        assert rows_in(folder) == done < STEPS
+    assert run(*flags) == (
+        0,
+        f"Continuing run after step {done}.\n"
+        f"Done: {STEPS} steps. Pictures and tables are in run.\n",
+        "",
     )
-    assert ended.code == 0
     assert_same_results(folder, unbroken)
+
+
+def test_a_second_process_on_the_folder_is_refused(start, run, tmp_path):
+    flags = [*QUICK, "--num_steps=100_000", "--run_dir=run"]
+    process = start(*flags)
+    process.wait_until((tmp_path / "run" / "config.json").exists)
+    before = (tmp_path / "run" / "config.json").stat()
+    for more in ([], ["--new"], ["--seed=1"]):
+        refused = run(*flags, *more)
+        assert "--run_dir=run is in use by another process" in error_of(refused)
+        assert refused.stdout == ""
+    assert (tmp_path / "run" / "config.json").stat() == before
+    assert process.running
+
+
+def test_a_signal_skips_no_picture(start, run, tmp_path):
+    flags = [*QUICK, "--num_steps=30", "--image_every=1", "--run_dir=run"]
+    frames = tmp_path / "run" / "progress"
+    process = start(*flags)
+    process.wait_until(lambda: len(list(frames.glob("step-*.png"))) > 2)
+    process.send(signal.SIGINT)
+    assert process.end().code == 130
+    stopped = last_checkpoint(tmp_path / "run")
+    assert len(list(frames.glob("step-*.png"))) == stopped < 30
+    assert continued_after(run(*flags)) == stopped
+    assert len(list(frames.glob("step-*.png"))) == 30
+
+
+def test_a_finished_run_says_so_and_goes_on_further(run, unbroken, tmp_path):
+    shorter = [*QUICK, "--num_steps=150", "--run_dir=run"]
+    assert run(*shorter).stdout.startswith("Done: 150 steps.")
+    before = results(tmp_path / "run")
+    again = run(*shorter)
+    assert again == (
+        0,
+        "run is finished: 150 steps are done. Go on with a larger --num_steps, or start afresh "
+        "with --new (the folder is kept under another name).\n",
+        "",
+    )
+    assert results(tmp_path / "run") == before
+    assert continued_after(run(*shorter, f"--num_steps={STEPS}")) == 150
+    assert_same_results(tmp_path / "run", unbroken)
+
+
+def test_new_starts_afresh_and_keeps_the_old_run(run, unbroken, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "run")
+    ended = run(*QUICK, "--num_steps=1", "--run_dir=run", "--new")
+    assert ended.stdout == (
+        "The old run is kept as run.old-1.\nDone: 1 steps. Pictures and tables are in run.\n"
+    )
+    assert_same_results(tmp_path / "run.old-1", unbroken)
+    assert rows_in(tmp_path / "run") == 1
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(run, unbroken, tmp_path):
+    shutil.copytree(unbroken, tmp_path / "run")
+    flags = [*QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
+    *older, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 4
+    newest.write_bytes(content)
+    ended = run(*flags)
+    assert ended.code == 0
+    first, second, _ = ended.stdout.splitlines()
+    assert re.fullmatch(r"run/checkpoints/step-000000200\.npz is damaged .*: .* before\.", first)
+    assert second == "Continuing run after step 160."
+    assert_same_results(tmp_path / "run", unbroken)
+    for path in (*older, newest):
+        path.write_bytes(b"")
+    assert "none of its checkpoints is whole" in error_of(run(*flags))
+
+
+EXPLOSIVE = ("--r1_gamma=1e6", "--learning_rate=1", "--beta1=0", "--beta2=0")
+
+
+def test_losses_that_are_no_numbers_stop_a_run(run, tmp_path):
+    flags = [*QUICK, *EXPLOSIVE, "--checkpoint_every=3", "--image_every=0", "--run_dir=run"]
+    for kept in (0, 3):
+        ended = run(*flags)
+        assert continued_after(ended) == kept
+        found = re.fullmatch(
+            r"main\.py: training broke down at step (\d+): d_loss is (\S+), g_loss (\S+); the last "
+            r"good checkpoint is at step 3\. Try a lower --learning_rate in another --run_dir",
+            error_of(ended),
+        )
+        assert not np.isfinite([float(found[2]), float(found[3])]).all()
+        assert rows_in(tmp_path / "run") == int(found[1]) - 1
+    table = np.loadtxt(tmp_path / "run" / "losses.csv", delimiter=",", skiprows=1)
+    assert np.isfinite(table).all()
+    step, state = read_checkpoint(tmp_path / "run" / "checkpoints" / "step-000000003.npz")
+    assert step == 3
+    assert all(np.isfinite(values).all() for values in state.values())
+
+
+def test_weights_that_are_no_numbers_are_shown_nowhere(run, tmp_path):
+    """After step 4 the weights have broken down, and after step 5 the losses show it."""
+    ended = run(*QUICK, *EXPLOSIVE, "--checkpoint_every=3", "--num_steps=4", "--run_dir=run")
+    assert re.search(r"broke down at step 4: \S+ is no longer finite; ", error_of(ended))
+    assert steps_of_checkpoints(tmp_path / "run") == [3]
+    assert not (tmp_path / "run" / "samples.png").exists()
+    assert rows_in(tmp_path / "run") == 4
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk that has room for two checkpoints, but not for three."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(disk)]
+    mounted = subprocess.run(words, capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(run, unbroken, small_disk):
+    flags = [*QUICK, f"--num_steps={STEPS}", f"--run_dir={small_disk / 'run'}"]
+    ended = run(*flags)
+    assert error_of(ended) == (
+        f"main.py: disk full: --run_dir={small_disk / 'run'} cannot grow (No space left on device);"
+        " the last good checkpoint is at step 80; free some space and run the same command"
+    )
+    assert ended.stdout == ""
+    assert steps_of_checkpoints(small_disk / "run") == [40, 80]
+    assert not list(small_disk.rglob(".*"))
+    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+    ended = run(*flags)
+    assert ended.code == 0
+    assert "after step 80." in ended.stdout
+    assert_same_results(small_disk / "run", unbroken)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_a_run_ends_in_the_same_bytes(start, run, tmp_path):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    flags = ["--num_steps=6000", "--checkpoint_every=50", "--image_every=700"]
+    assert run(*flags, "--run_dir=unbroken").code == 0
+    # Now at some moment of the start, now at one after it has begun to save.
+    for moment in range(9):
+        process, before = start(*flags, "--run_dir=run"), last_checkpoint(tmp_path / "run")
+        if moment % 3:
+            process.wait_until(lambda: last_checkpoint(tmp_path / "run") > before)  # noqa: B023
+            time.sleep(rng.uniform(0, 0.4))
+        else:
+            time.sleep(rng.uniform(0, 3))
+        process.send(signal.SIGKILL)
+        assert process.end().code == -signal.SIGKILL
+        assert "damaged" not in process.end().stdout
+    ended = run(*flags, "--run_dir=run")
+    assert ended.code == 0
+    assert 0 < continued_after(ended) < 6000
+    assert_same_results(tmp_path / "run", tmp_path / "unbroken")

@@ -111,6 +111,57 @@ class Pictures(Reader):
         images.save_png(self._folder.file("latent_grid.png"), grid)
 
 
+class HeldOut(Reader):
+    """held_out.csv: both losses on a few test images and samples after each epoch of D's data.
+
+    Labels 1 and 0 without smoothing, both nets in inference; a line on the terminal for each, as
+    article 004 prints them, and held_out.png at the end.
+    """
+
+    def __init__(self, model, draws, test_pixels, folder, bar):
+        self.every = draws.steps_per_epoch
+        self._last = draws.recipe.num_steps
+        self._model, self._draws, self._bar = model, draws, bar
+        self._pixels = test_pixels
+        self._picture = folder.file("held_out.png")
+        self._table = Table(folder.file("held_out.csv"), LOSSES)
+        self._rows = []
+
+    def open(self, step):
+        self._rows = self._table.open(step)
+
+    def act(self, step):
+        if step % self.every == 0:
+            self._measure(step)
+        if step == self._last and self._rows:
+            images.curves(self._picture, *zip(*self._rows, strict=True), "on held-out images")
+
+    def flush(self):
+        self._table.flush()
+
+    def close(self):
+        self._table.close()
+
+    def _measure(self, step):
+        epoch, epochs = step // self.every, self._last // self.every
+        d_loss, g_loss = self._losses(epoch)
+        self._rows.append((step, d_loss, g_loss))
+        self._table.append(self._rows[-1:])
+        self._bar.line(
+            f"Epoch: {epoch:>3}/{epochs} Discriminator Loss: {d_loss:>6.4f} "
+            f"Generator Loss: {g_loss:>6.4f}"
+        )
+
+    def _losses(self, epoch):
+        """-> the discriminator's and the generator's cross-entropy, in nats."""
+        recipe = self._draws.recipe
+        count = -(-recipe.held_out // recipe.packing) * recipe.packing
+        pixels, latents = self._draws.held_out(self._pixels, count, epoch)
+        y, y_hat = self._model.judge(pixels / np.float32(255), latents)
+        d_loss = np.logaddexp(0, -y).mean() + np.logaddexp(0, y_hat).mean()
+        return d_loss, np.logaddexp(0, -y_hat).mean()
+
+
 class Frames(Reader):
     """progress/step-N.png: the same latents as they learn; training.gif of them at the end."""
 
@@ -156,5 +207,7 @@ def make(model, draws, data, folder, settings, extra=()):
     watching = [bar, Losses(folder), Pictures(model, draws, folder)]
     if settings.image_every:
         watching.append(Frames(model, draws, folder, settings.image_every))
+    if draws.recipe.held_out:
+        watching.append(HeldOut(model, draws, data.test.pixels, folder, bar))
     watching += [make_one(model, draws, folder, bar) for make_one in extra]
     return [*watching, Checkpoints(model, folder, watching, settings.checkpoint_every)]

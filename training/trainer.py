@@ -7,16 +7,19 @@ import contextlib
 import itertools
 import math
 import signal
+import time
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import recipes
+from models import recipes, summary
+from models.gan import Gan
 from terminal import on_stop
 from training import readers
 from training.draws import Draws
 from training.engines import make_engine, session_config
+from training.pretraining import pretrain
 from training.run_folder import RunError
 
 
@@ -51,14 +54,17 @@ def train(recipe, data, folder, settings, extra=(), say=print):
             return None
         if start:
             say(f"Continuing {folder} after step {start:,}.")
+        else:
+            _begin(model, draws, data, say)
         engine = make_engine(settings.engine, model, draws)
         watching = readers.make(model, draws, data, folder, settings, extra)
         with contextlib.ExitStack() as stack:
             for reader in watching:
                 stack.callback(reader.close)
                 reader.open(start)
+            began = time.monotonic()
             stopped = _run(engine, start, recipe.num_steps, watching, _Guard(model, folder))
-    say(_ending(folder, recipe, watching[0].step, stopped))
+    say(_ending(folder, watching[0].step, stopped, time.monotonic() - began))
     return stopped
 
 
@@ -70,6 +76,13 @@ def _restore(model, folder, say):
     step, state = loaded
     model.load_state(state)
     return step
+
+
+def _begin(model, draws, data, say):
+    """What comes before the first step, beyond article 003's nets the numbers of parameters."""
+    if type(model) is not Gan:
+        say(summary.line(model))
+    pretrain(model, draws, data.test.pixels, say)
 
 
 def _run(engine, start, stop, watching, guard):
@@ -138,7 +151,7 @@ class _Guard:
         """The losses do not tell, for they are those before the step's updates."""
         for name, values in self._model.state().items():
             if not np.isfinite(values).all():
-                self._fail(step, f"the weights of {name} are not finite")
+                self._fail(step, f"{name} is no longer finite")
 
     def _fail(self, step, what):
         raise RunError(
@@ -168,8 +181,8 @@ def _finished(folder, step):
     )
 
 
-def _ending(folder, recipe, step, stopped):
+def _ending(folder, step, stopped, seconds):
     if stopped:
         name = signal.Signals(stopped).name
         return f"Stopped by {name} after step {step:,}; the same command goes on from there."
-    return f"Done: {recipe.num_steps:,} steps. Pictures and tables are in {folder}."
+    return f"Done: {step:,} steps in {seconds:,.1f} s. Pictures and tables are in {folder}."

@@ -140,7 +140,12 @@ def expect_sizes(gan, ndims, nlatent):
     asked = f"asked for images of {ndims} and latents of {nlatent} numbers"
     sizes = (width(gan.model.x_placeholder), width(gan.model.z_placeholder))
     expect(sizes == (ndims, nlatent), f"{asked}, the placeholders take {sizes[0]} and {sizes[1]}")
-    fetches = [gan.model.x_hat, gan.image_logits]
-    samples, logits = gan.run(fetches, np.zeros([5, ndims]), np.zeros([5, nlatent]))
-    expect(samples.shape == (5, ndims), f"{asked}, x_hat has shape {samples.shape} for 5 latents")
-    expect(logits.shape == (5, 1), f"{asked}, D's output has shape {logits.shape} for 5 images")
+    images, latents = np.zeros([5, ndims]), np.zeros([5, nlatent])
+    shapes = {
+        "x_hat": gan.run(gan.model.x_hat, latents=latents).shape,
+        "what generate_samples returns": np.shape(gan.model.generate_samples(latents)),
+        "D's output": gan.run(gan.image_logits, images=images).shape,
+    }
+    wanted = ((5, ndims), (5, ndims), (5, 1))
+    for (name, shape), want in zip(shapes.items(), wanted, strict=True):
+        expect(shape == want, f"{asked}, {name} has shape {shape} for a batch of 5")

@@ -94,6 +94,12 @@ MUTANTS = [
         "self._ndims = ndims = 784",
     ),
     Mutant("latents_of_2", "latent_size_is_an_argument", "[None, nlatent]", "[None, 2]"),
+    Mutant(
+        "samples_of_latents_of_2",
+        "latent_size_is_an_argument",
+        SAMPLES,
+        SAMPLES.replace("z_np}", "z_np[:, :2]}"),
+    ),
     Mutant("latents_of_10", "latent_size_is_an_argument", "[None, nlatent]", "[None, 10]"),
     # Losses.
     Mutant("g_loss_not_reduced", "losses_are_scalars", G_LOSS, "cross_entropy(1.0, y_hat)"),

@@ -1,0 +1,75 @@
+"""Tables of a GAN's layers, as the articles print them: output shapes and numbers of parameters."""
+
+from typing import NamedTuple
+
+import tensorflow.compat.v1 as tf
+
+from models import layers, recipes
+
+_COLUMNS = "{:<30}{:<24}{:>12}"
+
+
+class Layer(NamedTuple):
+    """One layer with variables: its name in its net, output shape, trainable and other values."""
+
+    name: str
+    shape: list
+    trainable: int
+    fixed: int
+
+    @property
+    def parameters(self):
+        return self.trainable + self.fixed
+
+
+def of_recipe(recipe):
+    """A Recipe -> the text of both nets' tables."""
+    with tf.Graph().as_default():
+        model = recipes.build_gan(recipe, seed=0)
+        text = "\n\n".join(_table(net, layers_of(model, net)) for net in model.nets)
+        model.session.close()
+    return text
+
+
+def line(model):
+    """-> the numbers of parameters of both nets, in one line."""
+    parts = []
+    for net in model.nets:
+        total, _, fixed = totals(layers_of(model, net))
+        note = f" ({fixed:,} not trainable)" if fixed else ""
+        parts.append(f"{net.scope.name} of {total:,} parameters{note}")
+    return f"{', '.join(parts)}."
+
+
+def layers_of(model, net):
+    """-> the list of Layers of one of a model's nets, in the order in which they were built."""
+    noted = model.graph.get_collection(layers.LAYERS)
+    return [
+        _layer(model, net, scope, shape)
+        for scope, shape in noted
+        if scope.startswith(f"{net.scope.name}/")
+    ]
+
+
+def totals(rows):
+    """Layers -> parameters in all, those that are trained and those that are not."""
+    trainable, fixed = sum(row.trainable for row in rows), sum(row.fixed for row in rows)
+    return trainable + fixed, trainable, fixed
+
+
+def _layer(model, net, scope, shape):
+    """Counts the variables in the layer's own scope; an optimizer's are one level below."""
+    own = [v for v in model.variables if v.op.name.rpartition("/")[0] == scope]
+    trained = {v.name for v in net.trainable_variables}
+    sizes = [(v.name in trained, v.shape.num_elements()) for v in own]
+    trainable, fixed = (sum(n for t, n in sizes if t is kind) for kind in (True, False))
+    return Layer(scope.removeprefix(f"{net.scope.name}/"), shape, trainable, fixed)
+
+
+def _table(net, rows):
+    shapes = [", ".join(map(str, ["batch", *row.shape[1:]])) for row in rows]
+    lines = [(net.scope.name, "output shape", "parameters")]
+    lines += [(r.name, f"[{s}]", f"{r.parameters:,}") for r, s in zip(rows, shapes, strict=True)]
+    kinds = zip(["total", "trainable", "not trainable"], totals(rows), strict=True)
+    lines += [(kind, "", f"{number:,}") for kind, number in kinds]
+    return "\n".join(_COLUMNS.format(*cells) for cells in lines)

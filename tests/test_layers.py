@@ -1,0 +1,384 @@
+"""Layers against NumPy twins, and against Keras (slow), which shares no code with them."""
+
+import itertools
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from models import layers
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def session():
+    with tf.Graph().as_default(), tf.Session() as session:
+        yield session
+
+
+def normal(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def run(tensors, values=None):
+    """Variables (by the last part of their names) set to values -> what the tensors are then."""
+    session = tf.get_default_session()
+    session.run(tf.global_variables_initializer())
+    for variable in tf.global_variables():
+        name = variable.op.name.rpartition("/")[2]
+        if name in (values or {}):
+            session.run(variable.assign(values[name]))
+    return session.run(tensors)
+
+
+def a_pass(first=7, second=0):
+    return layers.TrainingPass(tf.constant([first, second]))
+
+
+# NumPy twins.
+
+
+def same_padding(size, taps, strides):
+    """-> zeros before and after, as TensorFlow's documentation of SAME has them."""
+    outputs = -(-size // strides)
+    total = max((outputs - 1) * strides + taps - size, 0)
+    return total // 2, total - total // 2
+
+
+def convolved(x, kernel, strides=1):
+    """conv2d by definition: each output pixel is the sum over its window."""
+    size = kernel.shape[0]
+    pads = [same_padding(n, size, strides) for n in x.shape[1:3]]
+    padded = np.pad(x.astype(np.float64), [(0, 0), *pads, (0, 0)])
+    outputs = [-(-n // strides) for n in x.shape[1:3]]
+    y = np.zeros([len(x), *outputs, kernel.shape[3]])
+    for i, j in np.ndindex(*outputs):
+        window = padded[:, i * strides :, j * strides :][:, :size, :size]
+        y[:, i, j] = np.einsum("buvn,uvnm->bm", window, kernel)
+    return y
+
+
+def doubled(x):
+    return x.repeat(2, axis=1).repeat(2, axis=2)
+
+
+def normalised(x, mean, variance, gamma, beta):
+    return gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
+
+
+# Dense and convolutional layers.
+
+
+def test_dense():
+    x, kernel, bias = normal(3, 5), normal(5, 4), normal(4)
+    y = layers.dense(tf.constant(x), 4, name="a")
+    np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), x @ kernel + bias, 1e-5)
+
+
+SIZES = [(1, 1), (2, 3), (4, 4), (5, 4), (7, 7)]
+
+
+@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize("size", [1, 3, 5])
+@pytest.mark.parametrize("shape", SIZES)
+def test_conv2d(shape, size, strides):
+    x, kernel, bias = normal(2, *shape, 3), normal(size, size, 3, 4), normal(4)
+    y = layers.conv2d(tf.constant(x), 4, size, name="a", strides=strides)
+    assert y.shape.as_list() == [2, *(-(-n // strides) for n in shape), 4]
+    wanted = convolved(x, kernel, strides) + bias
+    np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+@pytest.mark.parametrize("shape", SIZES)
+def test_upsample_conv2d(shape, size):
+    x, kernel, bias = normal(2, *shape, 3), normal(size, size, 3, 4), normal(4)
+    y = layers.upsample_conv2d(tf.constant(x), 4, size, name="a")
+    assert y.shape.as_list() == [2, *(2 * n for n in shape), 4]
+    wanted = convolved(doubled(x), kernel) + bias
+    np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), wanted, atol=1e-5)
+
+
+def plain_upsample_conv2d(x, filters, size, *, name):
+    x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
+    with tf.variable_scope(name, reuse=True):
+        kernel, bias = (tf.get_variable(of, use_resource=True) for of in ("kernel", "bias"))
+    return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
+
+
+def plain_conv2d(x, filters, size, *, name):
+    with tf.variable_scope(name, reuse=True):
+        kernel, bias = (tf.get_variable(of, use_resource=True) for of in ("kernel", "bias"))
+    return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
+
+
+@pytest.mark.parametrize(
+    ("ours", "plain", "shape", "size"),
+    [
+        *((layers.upsample_conv2d, plain_upsample_conv2d, s, k) for s in SIZES for k in (3, 5)),
+        *((layers.conv2d, plain_conv2d, s, 5) for s in [(4, 4), (3, 4)]),
+    ],
+)
+def test_fast_forms_have_the_plain_forms_gradients(ours, plain, shape, size):
+    x = tf.constant(normal(2, *shape, 3))
+    results = []
+    for layer in (ours, plain):
+        y = layer(x, 4, size, name="a")
+        of = [x, *tf.trainable_variables()]
+        (slope,) = tf.gradients(tf.sin(y), x)
+        # The second order is what R1 asks for.
+        results.append([y, *tf.gradients(tf.sin(y), of), tf.gradients(slope**2, of[1])])
+    assert len(tf.trainable_variables()) == 2
+    for ours_, plain_ in zip(*run(results), strict=True):
+        np.testing.assert_allclose(ours_, plain_, rtol=1e-4, atol=1e-4)
+
+
+def test_small_pictures_cost_no_multiplications_by_zero():
+    def products(height):
+        with tf.Graph().as_default() as graph:
+            layers.conv2d(tf.zeros([1, height, height, 1]), 1, 5, name="a")
+        flops = [op for op in graph.get_operations() if op.type == "MatMul"]
+        return sum(op.inputs[0].shape[0] for op in flops)
+
+    # Along one axis 4 pixels meet 3 + 4 + 4 + 3 of the kernel's entries.
+    assert products(4) == 14**2
+    assert products(5) == products(2) == 0
+
+
+# Batch normalisation.
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
+def test_batch_norm_in_training_goes_by_the_batch(shape):
+    x, gamma, beta = 3 + 2 * normal(*shape), normal(3), normal(3)
+    y = layers.batch_norm(tf.constant(x), a_pass(), name="a")
+    rows = x.reshape(-1, 3)
+    wanted = normalised(x, rows.mean(0), rows.var(0), gamma, beta)
+    np.testing.assert_allclose(run(y, {"gamma": gamma, "beta": beta}), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
+def test_batch_norm_in_inference_goes_by_the_averages(shape):
+    x = normal(*shape)
+    values = {
+        "gamma": normal(3), "beta": normal(3),
+        "moving_mean": normal(3), "moving_variance": normal(3) ** 2,
+    }  # fmt: skip
+    y = layers.batch_norm(tf.constant(x), None, name="a")
+    wanted = normalised(
+        x, values["moving_mean"], values["moving_variance"], values["gamma"], values["beta"]
+    )
+    np.testing.assert_allclose(run(y, values), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_batch_norm_leaves_its_averages_to_the_nets_own_update():
+    x, training = 3 + 2 * normal(6, 3), a_pass()
+    y = layers.batch_norm(tf.constant(x), training, name="a", momentum=0.8)
+    averages = tf.global_variables("a/moving_")
+    assert [v.name for v in averages] == ["a/moving_mean:0", "a/moving_variance:0"]
+    assert not set(averages) & set(tf.trainable_variables())
+    (update,) = training.updates
+    update = update()
+    run(y)
+    session = tf.get_default_session()
+    np.testing.assert_array_equal(session.run(averages), [[0] * 3, [1] * 3])
+    session.run(update)
+    session.run(update)
+    mean, variance = x.mean(0), x.var(0, ddof=1)
+    wanted = [0.36 * mean, 1 + 0.36 * (variance - 1)]  # 1 - 0.8^2 of the way
+    np.testing.assert_allclose(session.run(averages), wanted, rtol=1e-5)
+
+
+def test_updates_of_one_average_take_their_turns():
+    """Two passes, of 1 and then of 2: a half of the way to 1, then a half of the rest to 2."""
+    training = a_pass()
+    for value in (1.0, 2.0):
+        with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+            layers.batch_norm(tf.fill([4, 1], value), training, name="a", momentum=0.5)
+    operations = tf.group(*[update() for update in training.updates])
+    average = tf.global_variables("a/moving_mean")[0]
+    run(average)
+    for expected in [1.25, 1.5625]:
+        tf.get_default_session().run(operations)
+        assert tf.get_default_session().run(average) == [expected]
+
+
+def test_batch_norm_without_averages_goes_by_the_batch_always():
+    x = 3 + 2 * normal(6, 3)
+    y = layers.batch_norm(tf.constant(x), None, name="a", momentum=None)
+    assert len(tf.global_variables()) == 2
+    np.testing.assert_allclose(run(y), normalised(x, x.mean(0), x.var(0), 1, 0), atol=1e-5)
+
+
+def test_batch_norm_has_a_second_derivative():
+    """By central differences of the first; R1 through a D with batch normalisation needs it."""
+    x, direction, step = normal(5, 3), normal(5, 3), 1e-2
+
+    def slope(at):
+        y = layers.batch_norm(tf.constant(at), a_pass(), name="a", momentum=None)
+        return tf.gradients(tf.sin(y) * normal_weights, gamma())[0]
+
+    def gamma():
+        return tf.trainable_variables("a/gamma")[0]
+
+    normal_weights = normal(5, 3)
+    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+        at = tf.constant(x)
+        y = layers.batch_norm(at, a_pass(), name="a", momentum=None)
+        (first,) = tf.gradients(tf.sin(y) * normal_weights, at)
+        (second,) = tf.gradients(tf.reduce_sum(first * direction), gamma())
+        sides = [slope(x + sign * step * direction) for sign in (1, -1)]
+    second, above, below = run([second, *sides])
+    np.testing.assert_allclose(second, (above - below) / (2 * step), rtol=2e-2, atol=2e-2)
+
+
+# Dropout.
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    y = run(layers.dropout(tf.ones([1000, 999]), 0.2, a_pass()))
+    assert set(np.unique(y)) == {0, np.float32(1) / np.float32(0.8)}
+    # 999,000 draws: the share's standard deviation is 0.0004.
+    assert abs((y == 0).mean() - 0.2) < 0.002
+    # Neither neighbours nor rows go together.
+    dropped = y == 0
+    for one, other in [(dropped[1:], dropped[:-1]), (dropped[:, 1:], dropped[:, :-1])]:
+        assert abs((one & other).mean() - 0.04) < 0.002
+
+
+def test_dropout_is_a_function_of_the_seed():
+    x = tf.ones([50, 7])
+    one, again = a_pass(3, 4), a_pass(3, 4)
+    passes = [one, again, one, a_pass(3, 5), a_pass(4, 4)]
+    first, same, *others = run([layers.dropout(x, 0.5, training) for training in passes])
+    assert np.array_equal(first, same)
+    assert not any(np.array_equal(first, other) for other in others)
+
+
+def test_dropout_is_the_same_under_xla():
+    def dropped():
+        return layers.dropout(tf.ones([50, 7]), 0.3, a_pass())
+
+    plain, compiled = run([dropped(), tf.function(dropped, jit_compile=True)()])
+    assert np.array_equal(plain, compiled)
+
+
+def test_the_gradient_of_dropout_is_dropped_alike():
+    x = tf.constant(1 + normal(40, 5) ** 2)
+    y = layers.dropout(x, 0.25, a_pass())
+    x, y, slope = run([x, y, tf.gradients(y, x)[0]])
+    np.testing.assert_allclose(slope * x, y, rtol=1e-6)
+
+
+def test_inference_drops_nothing():
+    x = tf.ones([3])
+    assert layers.dropout(x, 0.9, None) is x
+
+
+# Small ones.
+
+
+def test_leaky_relu():
+    x = np.float32([-2, -0.5, 0, 3])
+    np.testing.assert_allclose(run(layers.leaky_relu(x, 0.01)), [-0.02, -0.005, 0, 3])
+
+
+def test_ranges():
+    ends = tf.constant([0.0, 0.5, 1.0])
+    signed = layers.signed(ends)
+    assert run(signed).tolist() == [-1, 0, 1]
+    assert run(layers.unsigned(signed)).tolist() == [0, 0.5, 1]
+
+
+def test_pictures_and_flat():
+    images = normal(6, 784)
+    pictures = layers.pictures(tf.constant(images.reshape(3, 2 * 784)))
+    assert pictures.shape.as_list() == [3, 28, 28, 2]
+    for row, channel in np.ndindex(3, 2):
+        picture = run(pictures)[row, :, :, channel]
+        assert np.array_equal(picture, images[2 * row + channel].reshape(28, 28))
+    assert layers.flat(pictures).shape.as_list() == [3, 1568]
+
+
+# Keras.
+
+_KERAS = """
+import sys
+import keras
+import numpy as np
+
+inputs = dict(np.load(sys.argv[1]))
+outputs = {}
+
+
+def put(name, layer, x, *weights, **options):
+    layer.build(x.shape)
+    layer.set_weights(weights)
+    outputs[name] = np.asarray(layer(x, **options))
+    return layer
+
+
+def conv(strides=1, kind=keras.layers.Conv2D):
+    return kind(inputs["kernel"].shape[3], inputs["kernel"].shape[0], strides, padding="same")
+
+
+weights = inputs["kernel"], inputs["bias"]
+put("conv", conv(), inputs["x"], *weights)
+put("strided", conv(2), inputs["x"], *weights)
+put("upsampled", conv(), np.asarray(keras.layers.UpSampling2D()(inputs["x"])), *weights)
+turned = inputs["kernel"][::-1, ::-1].transpose(0, 1, 3, 2)
+put("transposed", conv(1, keras.layers.Conv2DTranspose), inputs["x"], turned, weights[1])
+norms = [inputs[key] for key in ("gamma", "beta", "moving_mean", "moving_variance")]
+put("norm", keras.layers.BatchNormalization(momentum=0.9), inputs["x"], *norms)
+put("norm_training", keras.layers.BatchNormalization(), inputs["x"], *norms, training=True)
+np.savez(sys.argv[2], **outputs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [3, 5])
+def test_keras_gives_the_same(size, tmp_path):
+    values = {
+        "kernel": normal(size, size, 3, 4), "bias": normal(4), "gamma": normal(3),
+        "beta": normal(3), "moving_mean": normal(3), "moving_variance": normal(3) ** 2,
+    }  # fmt: skip
+    x = normal(2, 7, 7, 3)
+    np.savez(tmp_path / "in.npz", x=x, **values)
+    files = [tmp_path / "in.npz", tmp_path / "out.npz"]
+    subprocess.run([sys.executable, "-c", _KERAS, *files], check=True, capture_output=True)
+    at = tf.constant(x)
+    ours = {
+        "conv": layers.conv2d(at, 4, size, name="a"),
+        "strided": layers.conv2d(at, 4, size, name="b", strides=2),
+        "upsampled": layers.upsample_conv2d(at, 4, size, name="c"),
+        "transposed": layers.conv2d(at, 4, size, name="d"),
+        "norm": layers.batch_norm(at, None, name="e"),
+        "norm_training": layers.batch_norm(at, a_pass(), name="f"),
+    }
+    ours = run(ours, values)
+    theirs = dict(np.load(tmp_path / "out.npz"))
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+def test_layers_note_their_output_shapes_once():
+    for reuse in (False, True):
+        with tf.variable_scope("net", reuse=reuse):
+            x = tf.placeholder(tf.float32, [None, 3])
+            layers.batch_norm(layers.dense(x, 8, name="a"), None, name="b")
+    noted = tf.get_collection(layers.LAYERS)
+    assert noted == [("net/a", [None, 8]), ("net/b", [None, 8])]
+
+
+def test_names_of_variables():
+    x = tf.zeros([1, 4, 4, 1])
+    layers.upsample_conv2d(layers.conv2d(x, 2, 3, name="a"), 2, 3, name="b")
+    layers.batch_norm(x, None, name="c")
+    parts = itertools.product("ab", ["kernel", "bias"])
+    norm = [f"c/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")]
+    wanted = [f"{layer}/{part}" for layer, part in parts] + norm
+    assert [variable.op.name for variable in tf.global_variables()] == wanted

@@ -1,0 +1,249 @@
+"""What can be done with a trained run: the real program on a run of a few steps."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from PIL import Image
+
+import main as program
+import numpy_generator
+
+ROOT = Path(__file__).resolve().parent.parent
+RECIPES = ["minimal", "stable_mlp", "leaky_mlp"]
+
+
+def main(*flags, ok=True):
+    """Runs main.py in this process; -> (stdout, stderr), after checking the exit code."""
+    out, err = io.StringIO(), io.StringIO()
+    with flagsaver.flagsaver(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = _code_of([str(ROOT / "main.py"), *map(str, flags)])
+    assert (code == 0) == ok, err.getvalue()
+    return out.getvalue(), err.getvalue()
+
+
+def _code_of(argv):
+    try:
+        return program.main(program.parse(argv)) or 0
+    except SystemExit as end:
+        return end.code
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _flags():
+    if "mode" not in program.FLAGS:
+        program.define_flags()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of stable_mlp: normal prior, averaged weights, frames, scores, events."""
+    folder = tmp_path_factory.mktemp("runs") / "stable"
+    main("--recipe=stable_mlp", "--num_steps=60", f"--run_dir={folder}", "--image_every=20",
+         "--eval_every=30", "--checkpoint_every=30")  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="module")
+def generator(run):
+    import trained
+
+    return trained.load(run)
+
+
+def test_samples_follow_from_the_seed_and_both_faces_give_the_same(run, generator, tmp_path):
+    out = tmp_path / "samples.npz"
+    main("--mode=sample", f"--run_dir={run}", "--num_samples=37", "--seed=3", f"--out={out}")
+    with np.load(out, allow_pickle=False) as file:
+        images, latents = file["images"], file["latents"]
+    assert images.dtype == np.float32 and images.shape == (37, 28, 28)
+    assert images.min() >= 0 and images.max() <= 1
+    again, same_latents = generator.sample(37, seed=3)
+    np.testing.assert_array_equal(latents, same_latents)
+    np.testing.assert_allclose(images, again, atol=1e-6)
+    np.testing.assert_allclose(generator.generate(latents[5:8]), images[5:8], atol=1e-6)
+
+
+def test_raw_weights_are_not_the_average(run, generator):
+    import trained
+
+    z = generator.latents(8, np.random.default_rng(0))
+    raw = trained.load(run, raw=True)
+    assert np.abs(raw.generate(z) - generator.generate(z)).max() > 1e-4
+    feed = {generator.model.z_placeholder: z}
+    x_hat = generator.model.session.run(generator.model.x_hat, feed)
+    np.testing.assert_allclose(raw.generate(z).reshape(8, -1), x_hat, atol=1e-6)
+
+
+def test_a_sheet_holds_every_sample(run, generator, tmp_path):
+    out = tmp_path / "sheet.png"
+    main("--mode=sample", f"--run_dir={run}", "--num_samples=7", f"--out={out}")
+    sheet = np.asarray(Image.open(out))
+    assert sheet.shape == (3 * 28, 3 * 28)
+    images, _ = generator.sample(7, 0)
+    np.testing.assert_allclose(sheet[28:56, 28:56] / 255, images[4], atol=0.5 / 255 + 1e-5)
+    assert sheet[56:, 28:].max() == 0
+
+
+def test_truncation_bounds_the_latents(generator):
+    _, latents = generator.sample(500, seed=1, truncation=0.7)
+    assert np.abs(latents).max() <= 0.7 < np.abs(generator.sample(500, seed=1)[1]).max()
+
+
+def test_a_walk_passes_through_its_draws_on_the_sphere(generator):
+    images, z = generator.interpolate(3, 10, seed=2)
+    corners = generator.latents(3, np.random.default_rng(2))
+    np.testing.assert_allclose(z[::10], corners, atol=1e-5)
+    norms = np.linalg.norm(z[:11], axis=1)
+    expected = np.linspace(*np.linalg.norm(corners[:2], axis=1), 11)
+    np.testing.assert_allclose(norms, expected, rtol=1e-4)
+    steps = np.abs(np.diff(images, axis=0)).mean(axis=(1, 2))
+    assert steps.max() < np.abs(images[0] - images[10]).mean()
+
+
+def test_a_walk_is_an_animation_or_strips(run, tmp_path):
+    gif, strip = tmp_path / "walk.gif", tmp_path / "walk.png"
+    for out in (gif, strip):
+        main("--mode=sample", f"--run_dir={run}", "--interpolate=2", f"--out={out}")
+    assert Image.open(gif).n_frames > 10
+    assert Image.open(strip).size == (8 * 28, 2 * 28)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--mode=sample"], "wants --run_dir"),
+        (["--mode=sample", "--run_dir=nowhere"], "nowhere"),
+        (["--mode=sample", "--run_dir={run}", "--out=x.bmp"], ".npz or .png"),
+        (["--mode=sample", "--run_dir={run}", "--out=no/such/x.png"], "no folder"),
+        (["--mode=sample", "--run_dir={run}", "--num_samples=0"], "num_samples"),
+        (["--mode=sample", "--run_dir={run}", "--checkpoint=worst"], "worst"),
+        (["--mode=compare"], "--run_dirs"),
+        (["--mode=compare", "--run_dirs={run},nowhere"], "nowhere"),
+        (["--mode=evaluate", "--run_dir={run}", "--num_samples=2"], "num_samples"),
+        (["--mode=export", "--run_dir={run}", "--batch_size=3"], "--batch_size goes with"),
+    ],
+)
+def test_bad_input_is_one_line(run, flags, words):
+    out, err = main(*(flag.format(run=run) for flag in flags), ok=False)
+    assert out == "" and len(err.splitlines()) == 1 and words in err
+
+
+def test_the_program_samples_in_a_process_of_its_own(run, tmp_path):
+    command = [sys.executable, ROOT / "main.py", "--mode=sample", f"--run_dir={run}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"Written: {run / 'sampled.png'}.\n"
+
+
+def test_report_counts_the_digits_of_the_samples(run):
+    out, err = main("--mode=evaluate", f"--run_dir={run}", "--num_samples=500")
+    scores = json.loads((run / "metrics.json").read_text())
+    assert scores["num_samples"] == 500 and scores["step"] == 60 and err == ""
+    assert sum(scores["histogram"]) == pytest.approx(1)
+    assert (
+        scores["frechet_distance"] > 10 * scores["floors"]["real test images"]["frechet_distance"]
+    )
+    assert "Mode collapse" in out
+    assert np.asarray(Image.open(run / "report.png")).std() > 10
+
+
+def test_the_monitor_scores_on_the_way_and_keeps_the_best(run):
+    rows = [line.split(",") for line in (run / "metrics.csv").read_text().splitlines()]
+    assert rows[0][:3] == ["step", "frechet_distance", "digits_covered"]
+    assert [row[0] for row in rows[1:]] == ["30", "60"]
+    best = min(rows[1:], key=lambda row: float(row[1]))
+    with np.load(run / "checkpoints" / "best.npz", allow_pickle=False) as file:
+        assert int(file["step"]) == int(best[0])
+
+
+def test_frames_become_an_animation(run):
+    assert len(list((run / "progress").iterdir())) == 3
+    assert Image.open(run / "training.gif").n_frames == 3
+
+
+def test_events_can_be_read_back(tmp_path):
+    main("--num_steps=100", f"--run_dir={tmp_path / 'run'}")
+    events = {}
+    import tensorflow.compat.v1 as tf
+
+    (path,) = (tmp_path / "run" / "events").iterdir()
+    for event in tf.train.summary_iterator(str(path)):
+        for value in event.summary.value:
+            events[value.tag] = (event.step, value)
+    last = (tmp_path / "run" / "losses.csv").read_text().splitlines()[-1].split(",")
+    step, value = events["loss/discriminator"]
+    assert step == 100 and value.simple_value == pytest.approx(float(last[1]), rel=1e-6)
+    written = (tmp_path / "run" / "samples.png").read_bytes()
+    assert events["samples"][1].image.encoded_image_string == written
+
+
+_PLAIN_TENSORFLOW = """
+import sys, numpy as np, tensorflow as tf
+model = tf.saved_model.load(sys.argv[1])
+z = np.load(sys.argv[2])
+out = model.signatures["serving_default"](z=tf.constant(z))["images"].numpy()
+draw = model.signatures["sample"]
+one, two = (draw(seed=tf.constant(s), count=tf.constant(5)) for s in (1, 2))
+same = draw(seed=tf.constant(1), count=tf.constant(5))
+assert one["images"].shape == (5, 28, 28) and one["z"].shape[0] == 5
+assert np.array_equal(one["z"], same["z"]) and not np.array_equal(one["z"], two["z"])
+np.save(sys.argv[3], out)
+"""
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_exports_give_the_same_images(recipe, run, tmp_path):
+    import trained
+
+    folder = run
+    if recipe != "stable_mlp":
+        folder = tmp_path / "run"
+        main(f"--recipe={recipe}", "--num_steps=3", f"--run_dir={folder}", "--noevents")
+    main("--mode=export", f"--run_dir={folder}")
+    generator = trained.load(folder)
+    images, z = generator.sample(9, seed=4)
+    by_numpy = numpy_generator.generate(folder / "export" / "generator.npz", z)
+    np.testing.assert_allclose(by_numpy, images, atol=1e-5)
+    np.save(tmp_path / "z.npy", z)
+    saved_model = folder / "export" / "saved_model"
+    subprocess.run(
+        [sys.executable, "-c", _PLAIN_TENSORFLOW, saved_model, tmp_path / "z.npy",
+         tmp_path / "out.npy"],
+        check=True, cwd=tmp_path, capture_output=True,
+    )  # fmt: skip
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), images, atol=1e-5)
+
+
+def test_the_command_line_of_saved_models_shows_the_signatures(run):
+    main("--mode=export", f"--run_dir={run}")
+    command = [
+        "from tensorflow.python.tools.saved_model_cli import main; main()",
+        "show", "--dir", run / "export" / "saved_model", "--all",
+    ]  # fmt: skip
+    done = subprocess.run([sys.executable, "-c", *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "serving_default" in done.stdout and "(-1, 28, 28)" in done.stdout
+
+
+def test_the_exported_sampler_runs_without_this_project(run, tmp_path):
+    main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
+    command = [sys.executable, "numpy_generator.py", "generator.npz", "6"]
+    subprocess.run(command, check=True, cwd=tmp_path / "out", env={"PYTHONSAFEPATH": "1"})
+    with np.load(tmp_path / "out" / "samples.npz") as file:
+        assert file["images"].shape == (6, 28, 28)
+
+
+def test_runs_side_by_side(run, tmp_path):
+    out = tmp_path / "both.png"
+    text, _ = main("--mode=compare", f"--run_dirs={run},{run}", f"--out={out}")
+    table = dict(line.split(None, 1) for line in text.splitlines() if line.strip())
+    assert table["recipe"].split() == ["stable_mlp"] * 2
+    assert table["steps"].split() == ["60"] * 2
+    assert Image.open(out).size[0] > 16 * 28
