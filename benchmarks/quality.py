@@ -50,7 +50,8 @@ _METRICS = (
     "total_variation", "precision", "recall", "density", "coverage", "memorised_share",
 )  # fmt: skip
 _HEADINGS = ("Fréchet distance", "kernel distance", "classifier score", "digits covered",
-             "total variation", "precision", "recall", "density", "coverage", "memorised")  # fmt: skip
+             "total variation", "precision", "recall", "density", "coverage",
+             "memorised")  # fmt: skip
 
 
 class Outcome(NamedTuple):

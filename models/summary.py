@@ -43,9 +43,11 @@ def line(model):
 
 def layers_of(model, net):
     """-> the list of Layers of one of a model's nets, in the order in which they were built."""
-    noted = model.graph.get_collection(layers.LAYERS)
+    with model.graph.as_default():
+        noted = tf.get_collection(layers.LAYERS)
+        trained = {variable.name for variable in net.trainable_variables}
     return [
-        _layer(model, net, scope, shape)
+        _layer(model, trained, scope, shape, scope.removeprefix(f"{net.scope.name}/"))
         for scope, shape in noted
         if scope.startswith(f"{net.scope.name}/")
     ]
@@ -57,13 +59,12 @@ def totals(rows):
     return trainable + fixed, trainable, fixed
 
 
-def _layer(model, net, scope, shape):
+def _layer(model, trained, scope, shape, name):
     """Counts the variables in the layer's own scope; an optimizer's are one level below."""
     own = [v for v in model.variables if v.op.name.rpartition("/")[0] == scope]
-    trained = {v.name for v in net.trainable_variables}
-    sizes = [(v.name in trained, v.shape.num_elements()) for v in own]
-    trainable, fixed = (sum(n for t, n in sizes if t is kind) for kind in (True, False))
-    return Layer(scope.removeprefix(f"{net.scope.name}/"), shape, trainable, fixed)
+    total = sum(v.shape.num_elements() for v in own)
+    trainable = sum(v.shape.num_elements() for v in own if v.name in trained)
+    return Layer(name, shape, trainable, total - trainable)
 
 
 def _table(net, rows):

@@ -1,4 +1,4 @@
-"""The README and docs/ say what is so: their code runs, their commands work, their links lead on."""
+"""The README and docs/ say what is so: their code runs, their commands work, links lead on."""
 
 import contextlib
 import re
@@ -69,7 +69,7 @@ def test_python_blocks(page, workplace):
     if blocks:
         done = subprocess.run(
             [sys.executable, "-c", "\n".join(blocks)],
-            cwd=workplace, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True,
+            cwd=workplace, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 

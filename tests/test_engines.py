@@ -157,7 +157,7 @@ def test_variables_are_those_after_the_block_just_seen(in_fives):
     model.load_state(state)
     seen = []
     for block in engine.blocks(0, 12):
-        updates = model.session.run([model._d.updates, model._g.updates])
+        updates = model.session.run([net.updates for net in model.nets])
         assert updates == [block[-1].step] * 2
         seen.append([p.step for p in block])
     assert seen == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [11, 12]]

@@ -215,6 +215,14 @@ def test_samples(model, count):
     np.testing.assert_allclose(samples, twin.generate(twin.doubles(model.state()), z), atol=1e-6)
 
 
+def test_judge_gives_d_s_logits_of_both_kinds(model):
+    (x, _), (_, z) = random_batch(count=3), random_batch(count=5)
+    w = twin.doubles(model.state())
+    real, fake = model.judge(x, z)
+    np.testing.assert_allclose(real, twin.logits(w, PLAIN, x), atol=1e-5)
+    np.testing.assert_allclose(fake, twin.logits(w, PLAIN, twin.generate(w, z)), atol=1e-5)
+
+
 @pytest.mark.parametrize("shape", [(), (NLATENT,), (3, NLATENT - 1), (2, 3, NLATENT)])
 def test_latents_of_another_shape_are_refused(model, shape):
     with pytest.raises(ValueError) as error:
@@ -327,7 +335,7 @@ def test_session_runs_where_it_is_told_to():
         update(model, "generator", *random_batch(ndims=6))
         # The server keeps the variables, for every session that runs there.
         with tf.Session(server.target) as session:
-            assert session.run(model._g.updates) == 1
+            assert session.run(model.nets[0].updates) == 1
 
 
 # The same, however TensorFlow was imported: each way in an interpreter of its own.

@@ -66,7 +66,7 @@ def pytest_process(*arguments):
 
 def ended(process):
     """(exit code, output) of a run."""
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=300)
     return process.returncode, output
 
 

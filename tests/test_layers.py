@@ -78,62 +78,69 @@ def test_dense():
     np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), x @ kernel + bias, 1e-5)
 
 
-SIZES = [(1, 1), (2, 3), (4, 4), (5, 4), (7, 7)]
+SHAPES = [(1, 1), (2, 3), (4, 4), (5, 4), (7, 7)]
 
 
 @pytest.mark.parametrize("strides", [1, 2])
 @pytest.mark.parametrize("size", [1, 3, 5])
-@pytest.mark.parametrize("shape", SIZES)
-def test_conv2d(shape, size, strides):
-    x, kernel, bias = normal(2, *shape, 3), normal(size, size, 3, 4), normal(4)
-    y = layers.conv2d(tf.constant(x), 4, size, name="a", strides=strides)
-    assert y.shape.as_list() == [2, *(-(-n // strides) for n in shape), 4]
-    wanted = convolved(x, kernel, strides) + bias
-    np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), wanted, atol=1e-5)
+def test_conv2d(size, strides):
+    kernel, bias = normal(size, size, 3, 4), normal(4)
+    x = [normal(2, *shape, 3) for shape in SHAPES]
+    y = [
+        layers.conv2d(tf.constant(each), 4, size, name=f"a{i}", strides=strides)
+        for i, each in enumerate(x)
+    ]
+    for shape, layer in zip(SHAPES, y, strict=True):
+        assert layer.shape.as_list() == [2, *(-(-n // strides) for n in shape), 4]
+    for x_, y_ in zip(x, run(y, {"kernel": kernel, "bias": bias}), strict=True):
+        np.testing.assert_allclose(y_, convolved(x_, kernel, strides) + bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
-@pytest.mark.parametrize("shape", SIZES)
-def test_upsample_conv2d(shape, size):
-    x, kernel, bias = normal(2, *shape, 3), normal(size, size, 3, 4), normal(4)
-    y = layers.upsample_conv2d(tf.constant(x), 4, size, name="a")
-    assert y.shape.as_list() == [2, *(2 * n for n in shape), 4]
-    wanted = convolved(doubled(x), kernel) + bias
-    np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), wanted, atol=1e-5)
+def test_upsample_conv2d(size):
+    kernel, bias = normal(size, size, 3, 4), normal(4)
+    x = [normal(2, *shape, 3) for shape in SHAPES]
+    y = [
+        layers.upsample_conv2d(tf.constant(each), 4, size, name=f"a{i}") for i, each in enumerate(x)
+    ]
+    for shape, layer in zip(SHAPES, y, strict=True):
+        assert layer.shape.as_list() == [2, *(2 * n for n in shape), 4]
+    for x_, y_ in zip(x, run(y, {"kernel": kernel, "bias": bias}), strict=True):
+        np.testing.assert_allclose(y_, convolved(doubled(x_), kernel) + bias, atol=1e-5)
 
 
-def plain_upsample_conv2d(x, filters, size, *, name):
-    x = tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2)
-    with tf.variable_scope(name, reuse=True):
-        kernel, bias = (tf.get_variable(of, use_resource=True) for of in ("kernel", "bias"))
+def plain_conv2d(x, kernel, bias):
     return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
 
 
-def plain_conv2d(x, filters, size, *, name):
-    with tf.variable_scope(name, reuse=True):
-        kernel, bias = (tf.get_variable(of, use_resource=True) for of in ("kernel", "bias"))
-    return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
+def plain_upsample_conv2d(x, kernel, bias):
+    return plain_conv2d(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2), kernel, bias)
 
 
 @pytest.mark.parametrize(
-    ("ours", "plain", "shape", "size"),
+    ("layer", "plain", "shapes", "size"),
     [
-        *((layers.upsample_conv2d, plain_upsample_conv2d, s, k) for s in SIZES for k in (3, 5)),
-        *((layers.conv2d, plain_conv2d, s, 5) for s in [(4, 4), (3, 4)]),
+        (layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, 3),
+        (layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, 5),
+        (layers.conv2d, plain_conv2d, [(3, 4)], 5),  # over pictures smaller than the kernel
     ],
 )
-def test_fast_forms_have_the_plain_forms_gradients(ours, plain, shape, size):
-    x = tf.constant(normal(2, *shape, 3))
-    results = []
-    for layer in (ours, plain):
-        y = layer(x, 4, size, name="a")
-        of = [x, *tf.trainable_variables()]
-        (slope,) = tf.gradients(tf.sin(y), x)
-        # The second order is what R1 asks for.
-        results.append([y, *tf.gradients(tf.sin(y), of), tf.gradients(slope**2, of[1])])
-    assert len(tf.trainable_variables()) == 2
-    for ours_, plain_ in zip(*run(results), strict=True):
-        np.testing.assert_allclose(ours_, plain_, rtol=1e-4, atol=1e-4)
+def test_fast_forms_have_the_plain_forms_gradients(layer, plain, shapes, size):
+    """Of first order in all, of second in the kernel, which is what R1 asks for."""
+
+    def gradients(y, x, weights):
+        first = tf.gradients(tf.sin(y), [x, *weights])
+        return [*first, *tf.gradients(first[0] ** 2, weights[0])]
+
+    ours, wanted = [], []
+    for number, shape in enumerate(shapes):
+        x = tf.constant(normal(2, *shape, 3))
+        y = layer(x, 4, size, name=f"a{number}")
+        weights = tf.trainable_variables(f"a{number}/")
+        ours.append(gradients(y, x, weights))
+        wanted.append(gradients(plain(x, *weights), x, weights))
+    for one, other in zip(*map(tf.nest.flatten, run([ours, wanted])), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_small_pictures_cost_no_multiplications_by_zero():
@@ -215,22 +222,17 @@ def test_batch_norm_without_averages_goes_by_the_batch_always():
 
 def test_batch_norm_has_a_second_derivative():
     """By central differences of the first; R1 through a D with batch normalisation needs it."""
-    x, direction, step = normal(5, 3), normal(5, 3), 1e-2
+    x, weights, direction, step = normal(5, 3), normal(5, 3), normal(5, 3), 1e-2
 
-    def slope(at):
-        y = layers.batch_norm(tf.constant(at), a_pass(), name="a", momentum=None)
-        return tf.gradients(tf.sin(y) * normal_weights, gamma())[0]
+    def slopes(at):
+        """-> the gradients of a loss in the input and in gamma."""
+        with tf.variable_scope("", reuse=tf.AUTO_REUSE):
+            y = layers.batch_norm(at, a_pass(), name="a", momentum=None)
+        return tf.gradients(tf.sin(y) * weights, [at, *tf.trainable_variables("a/gamma")])
 
-    def gamma():
-        return tf.trainable_variables("a/gamma")[0]
-
-    normal_weights = normal(5, 3)
-    with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-        at = tf.constant(x)
-        y = layers.batch_norm(at, a_pass(), name="a", momentum=None)
-        (first,) = tf.gradients(tf.sin(y) * normal_weights, at)
-        (second,) = tf.gradients(tf.reduce_sum(first * direction), gamma())
-        sides = [slope(x + sign * step * direction) for sign in (1, -1)]
+    along = tf.reduce_sum(slopes(tf.constant(x))[0] * direction)
+    (second,) = tf.gradients(along, tf.trainable_variables("a/gamma"))
+    sides = [slopes(tf.constant(x + by * direction))[1] for by in (step, -step)]
     second, above, below = run([second, *sides])
     np.testing.assert_allclose(second, (above - below) / (2 * step), rtol=2e-2, atol=2e-2)
 

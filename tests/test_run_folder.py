@@ -127,7 +127,16 @@ def test_another_configuration_is_refused_and_touches_nothing(folder, other, tol
     assert snapshot(folder.path) == before
 
 
+def test_a_run_that_has_not_begun_gives_way(folder):
+    prepare(folder.path, configuration(seed=1))
+    assert folder.configuration().seed == 1
+    folder.file("losses.csv").touch()
+    with pytest.raises(UserError, match="--seed is 1 there and 0 here"):
+        prepare(folder.path)
+
+
 def test_other_versions_are_only_said(folder):
+    folder.save_checkpoint(1, state(1))
     path = folder.file("config.json")
     path.write_text(path.read_text().replace(np.__version__, "0.0.1"))
     (line,) = prepare(folder.path)

@@ -114,7 +114,10 @@ class RunFolder:
 
     def _begin(self, configuration, say):
         if self.file("config.json").exists():
-            self.configuration().check_continued_by(configuration, self.path, say)
+            there = self.configuration()
+            # Before there are results, as after a refusal by the trainer, nothing can be mixed up.
+            if self._checkpoints() or self.file("losses.csv").exists():
+                there.check_continued_by(configuration, self.path, say)
         for leftover in self.path.rglob(_LEFTOVER):
             leftover.unlink()
         with replacing(self.file("config.json")) as temporary:

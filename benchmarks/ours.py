@@ -1,0 +1,58 @@
+"""This project's own engines as contestants."""
+
+import numpy as np
+
+import terminal
+from models import recipes
+
+_SEED = 0
+
+
+def fused(job):
+    """Blocks of steps in one call, compiled by XLA."""
+    return Ours(job, "fused")
+
+
+def step(job):
+    """One call an update."""
+    return Ours(job, "step")
+
+
+def auto(job):
+    """What main.py takes for the recipe."""
+    return Ours(job, "auto")
+
+
+def bfloat16(job):
+    """The engine that main.py takes, under --precision=bfloat16."""
+    return Ours(job, "auto", "bfloat16")
+
+
+class Ours:
+    """A recipe's model and an engine, without the files that a run writes."""
+
+    def __init__(self, job, engine, precision="float32"):
+        terminal.import_tensorflow()
+        from training import engines
+        from training.draws import Draws
+
+        config = engines.session_config(precision, job.recipe)
+        self._model = recipes.build_gan(job.recipe, seed=_SEED, config=config)
+        draws = Draws(job.recipe, job.pixels, _SEED)
+        self._engine = engines.make_engine(engine, self._model, draws)
+        self._done = 0
+
+    @property
+    def parameters(self):
+        """Trainable parameters (G's, D's)."""
+        collection = self._model.graph.get_collection
+        return tuple(
+            sum(v.shape.num_elements() for v in collection("trainable_variables", f"{scope}/"))
+            for scope in ("generator", "discriminator")
+        )
+
+    def run(self, steps):
+        """Trains; -> the mean losses (D's, G's)."""
+        start, self._done = self._done, self._done + steps
+        progress = [row for block in self._engine.blocks(start, self._done) for row in block]
+        return np.mean([(row.d_loss, row.g_loss) for row in progress], axis=0)

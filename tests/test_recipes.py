@@ -1,0 +1,501 @@
+"""The articles' GANs: their nets, and what each brings to training, on the real engines."""
+
+import csv
+import dataclasses
+import functools
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from input_data import DataSet, Datasets
+from models import recipes, summary
+from training import pretraining, trainer
+from training.draws import Draws
+from training.engines import FusedEngine, StepEngine
+from training.run_folder import RunFolder, read_checkpoint
+
+SEED, BATCH = 3, 4
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (64, 784), np.uint8)
+ARTICLES = ["leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn"]
+WITH_AVERAGES = ["dcgan", "upsampling_cnn"]
+WITH_DROPOUT = ["dcgan", "upsampling_cnn", "pretrained_cnn"]
+
+
+def small(name, **values):
+    return recipes.override(recipes.get(name), batch_size=BATCH, **values)
+
+
+@functools.cache
+def beginning(name):
+    """A recipe's model in a graph of its own and the state that it begins with."""
+    with tf.Graph().as_default():
+        model = recipes.build_gan(small(name), seed=SEED)
+    return model, model.state()
+
+
+@pytest.fixture
+def model(name):
+    model, state = beginning(name)
+    model.load_state(state)
+    return model
+
+
+def inputs(model, batch=BATCH, rate=1e-3):
+    """A feed of images, latents and a rate."""
+    rng = np.random.default_rng(5)
+    latents = rng.normal(size=[batch, model.objective.nlatent])
+    return {
+        model.x_placeholder: PIXELS[:batch] / 255,
+        model.z_placeholder: latents,
+        model.learning_rate_placeholder: rate,
+    }
+
+
+def steps(model, start, stop, recipe=None):
+    """Steps of the real engine -> progress."""
+    engine = StepEngine(model, Draws(recipe or model.objective, PIXELS, SEED))
+    return [progress for block in engine.blocks(start, stop) for progress in block]
+
+
+def changed(before, after):
+    """-> names of the variables in which two states differ, but for the optimizers'."""
+    return {
+        name
+        for name in before
+        if not np.array_equal(before[name], after[name]) and "_optimizer" not in name
+    }
+
+
+# Parameters, as the articles print them.
+
+TABLES = {
+    "leaky_mlp": ([12_928, 101_136], [100_480, 129]),
+    "dcgan": (
+        [1_266_944, 50_176, 819_328, 512, 204_864, 256, 51_232, 128, 801],
+        [1_664, 204_928, 819_456, 3_277_312, 8_193],
+    ),
+}
+# In all, not trainable.
+TOTALS = {
+    "minimal": ((51_664, 0), (402_433, 0)),
+    "leaky_mlp": ((114_064, 0), (100_609, 0)),
+    "dcgan": ((2_394_241, 25_536), (4_311_553, 0)),
+    "pretrained_cnn": ((4_263_101, 0), (9_707_266, 0)),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_layers_have_the_articles_parameters(model, name):
+    for net, numbers in zip(model.nets, TABLES[name], strict=True):
+        rows = summary.layers_of(model, net)
+        assert [row.parameters for row in rows] == numbers
+
+
+@pytest.mark.parametrize("name", TOTALS)
+def test_nets_have_the_articles_parameters(model, name):
+    for net, (total, fixed) in zip(model.nets, TOTALS[name], strict=True):
+        assert summary.totals(summary.layers_of(model, net)) == (total, total - fixed, fixed)
+        with model.graph.as_default():
+            trained = net.trainable_variables
+        assert sum(v.shape.num_elements() for v in trained) == total - fixed
+
+
+@pytest.mark.parametrize("name", ["dcgan"])
+def test_output_shapes_are_the_articles(model, name):
+    generator, discriminator = (summary.layers_of(model, net) for net in model.nets)
+    assert [row.shape[1:] for row in generator if not row.name.endswith("norm")] == [
+        [12544], [14, 14, 128], [28, 28, 64], [28, 28, 32], [28, 28, 1],
+    ]  # fmt: skip
+    assert [row.shape[1:] for row in discriminator] == [
+        [14, 14, 64], [7, 7, 128], [4, 4, 256], [4, 4, 512], [1],
+    ]  # fmt: skip
+
+
+def test_the_summary_shows_both_nets():
+    """Of the smallest nets, with a vector of spectral normalisation and an average of G."""
+    recipe = small("minimal", spectral_norm=True, ema_decay=0.9, nlatent=2)
+    generator, discriminator = summary.of_recipe(recipe).split("\n\n")
+    rows = [line.split() for line in generator.splitlines()]
+    assert rows[1:] == [
+        ["hidden", "[batch,", "64]", "192"],
+        ["pixels", "[batch,", "784]", "50,960"],
+        ["total", "51,152"],
+        ["trainable", "51,152"],
+        ["not", "trainable", "0"],
+    ]
+    # One power iteration's vector a kernel: 512 + 1 numbers.
+    numbers = [line.split()[-1] for line in discriminator.splitlines()[-3:]]
+    assert numbers == ["402,946", "402,433", "513"]
+
+
+@pytest.mark.parametrize("name", ["dcgan"])
+def test_the_line_on_both_nets(model, name):
+    assert summary.line(model) == (
+        "generator of 2,394,241 parameters (25,536 not trainable), "
+        "discriminator of 4,311,553 parameters."
+    )
+
+
+# The contract.
+
+
+@pytest.mark.parametrize("name", ARTICLES)
+def test_images_are_in_the_unit_interval_for_any_number_of_latents(model, name):
+    for count in (1, 3):
+        z = 100 * RNG.normal(size=[count, model.objective.nlatent])
+        images = model.generate_samples(z)
+        assert images.shape == (count, 784)
+        assert images.min() >= 0 and images.max() <= 1
+    # Black and white are within reach, whatever the range inside.
+    state = model.state()
+    for bias, pixel in [(-1e4, 0), (1e4, 1)]:
+        state["generator/pixels/bias"][:] = bias
+        model.load_state(state)
+        np.testing.assert_allclose(model.generate_samples(z), pixel, atol=1e-6)
+
+
+def dense(w, name, x):
+    return x @ w[f"{name}/kernel"] + w[f"{name}/bias"]
+
+
+def leaky(x):
+    return np.where(x > 0, x, 0.01 * x)
+
+
+def leaky_images(w, z):
+    """Article 004's generator in NumPy, its tanh brought to [0, 1]."""
+    return (np.tanh(dense(w, "generator/pixels", leaky(dense(w, "generator/hidden", z)))) + 1) / 2
+
+
+def leaky_logits(w, images):
+    """Article 004's discriminator in NumPy, on [-1, 1]."""
+    hidden = leaky(dense(w, "discriminator/hidden", 2 * images - 1))
+    return dense(w, "discriminator/logit", hidden)
+
+
+@pytest.mark.parametrize("name", ["leaky_mlp"])
+def test_leaky_mlp_by_hand(model, name):
+    """tanh inside, [0, 1] outside, in both nets; D's loss with 0.9 for real images."""
+    w, feed = model.state(), inputs(model)
+    x, z = feed[model.x_placeholder], feed[model.z_placeholder]
+    images = leaky_images(w, z)
+    np.testing.assert_allclose(model.generate_samples(z), images, atol=1e-6)
+    y, y_hat = leaky_logits(w, x), leaky_logits(w, images)
+    for seen, wanted in zip(model.judge(x, z), (y, y_hat), strict=True):
+        np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
+    real = 0.9 * np.logaddexp(0, -y) + 0.1 * np.logaddexp(0, y)
+    wanted = (real + np.logaddexp(0, y_hat)).mean()
+    assert model.session.run(model.d_loss, feed) == pytest.approx(wanted, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["pretrained_cnn"])
+def test_two_way_softmax_is_the_sigmoid_of_the_difference(model, name):
+    """Article 000's categorical cross-entropy, of D's two logits, is the loss that G has here."""
+    logits = next(op for op in model.graph.get_operations() if op.type == "Split").inputs[1]
+    x, z = PIXELS[:BATCH] / 255, RNG.random([BATCH, 100])
+    logits = model.session.run(logits, {model.x_placeholder: x})
+    assert logits.shape == (BATCH, 2)
+    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y, _ = model.judge(x, z)
+    np.testing.assert_allclose(-np.log(softmax[:, 1:]), np.logaddexp(0, -y), rtol=1e-4)
+
+
+# Training.
+
+
+@pytest.mark.parametrize("name", ARTICLES)
+def test_each_update_moves_its_own_net_alone(model, name):
+    for net, update, loss in [
+        ("discriminator", model.d_optimizer, model.d_loss),
+        ("generator", model.g_optimizer, model.g_loss),
+    ]:
+        before = model.state()
+        assert np.isfinite(model.session.run([loss, update], inputs(model))[0])
+        moved = changed(before, model.state())
+        own = {v for v in before if v.startswith(f"{net}/") and "_optimizer" not in v}
+        # A bias before batch normalisation has no effect, and all but no gradient.
+        assert moved <= own
+        assert all(v in moved or (v.endswith("bias") and name != "leaky_mlp") for v in own)
+        assert all(np.isfinite(values).all() for values in model.state().values())
+
+
+@pytest.mark.parametrize("name", ARTICLES)
+def test_a_step_goes_on_from_a_state_as_if_nothing_had_been(model, name):
+    """Moving averages, the optimizers' moments and the place among the dropout masks included."""
+    steps(model, 0, 1)
+    middle = model.state()
+    straight, end = steps(model, 1, 2), model.state()
+    model.load_state(beginning(name)[1])
+    model.load_state(middle)
+    assert steps(model, 1, 2) == straight
+    again = model.state()
+    assert all(np.array_equal(again[variable], end[variable]) for variable in end)
+
+
+@pytest.mark.slow
+def test_the_fused_engine_without_xla_trains_convolutions_alike():
+    """Separate updates, batch normalisation in both nets and dropout, all in one loop."""
+    recipe = small("upsampling_cnn")
+    with tf.Graph().as_default():
+        model = recipes.build_gan(recipe, seed=SEED)
+        draws = Draws(recipe, PIXELS, SEED)
+        fused = FusedEngine(model, draws, jit=False)
+        state = model.state()
+        (done,) = fused.blocks(0, 2)
+        fused_end = model.state()
+        model.load_state(state)
+        np.testing.assert_allclose(done, steps(model, 0, 2), rtol=1e-3)
+        end = model.state()
+        model.session.close()
+    for name in [name for name in end if "moving" in name or name.endswith("gamma")]:
+        np.testing.assert_allclose(fused_end[name], end[name], rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_every_trick_goes_with_convolutions_and_batch_normalisation():
+    recipe = small(
+        "upsampling_cnn", separate=False, packing=2, minibatch_stddev=True, spectral_norm=True,
+        r1_gamma=1.0, ema_decay=0.9, instance_noise=0.1,
+    )  # fmt: skip
+    with tf.Graph().as_default():
+        model = recipes.build_gan(recipe, seed=SEED)
+        (done,) = steps(model, 0, 1)
+        state = model.state()
+        model.session.close()
+    assert np.isfinite(done).all()
+    assert all(np.isfinite(values).all() for values in state.values())
+    assert state["discriminator/conv1/kernel"].shape == (5, 5, 2, 64)
+    assert state["discriminator/logit/kernel"].shape == (4097, 1)
+
+
+# Batch normalisation.
+
+
+@pytest.mark.parametrize("name", WITH_AVERAGES)
+def test_samples_go_by_the_averages_that_training_updates(model, name):
+    before = model.state()
+    model.session.run(model.g_optimizer, inputs(model))
+    after = model.state()
+    averages = [v for v in before if v.startswith("generator/") and "/moving_" in v]
+    assert len(averages) == 2 * (4 if name == "dcgan" else 3)
+    assert all(not np.array_equal(before[v], after[v]) for v in averages)
+    z = inputs(model)[model.z_placeholder]
+    images = model.generate_samples(z)
+    # An image does not depend on those beside it ...
+    np.testing.assert_allclose(model.generate_samples(z[:1]), images[:1], atol=1e-5)
+    # ... but on the averages.
+    model.load_state({v: before[v] if v in averages else after[v] for v in after})
+    assert np.abs(model.generate_samples(z) - images).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["pretrained_cnn"])
+def test_samples_of_article_000_go_by_their_own_batch(model, name):
+    assert not [variable for variable in model.state() if "moving" in variable]
+    z = RNG.random([BATCH, 100])
+    images = model.generate_samples(z)
+    beside_others = model.generate_samples(np.concatenate([z[:1], RNG.random([3, 100])]))
+    assert np.abs(beside_others[0] - images[0]).max() > 1e-3
+    # One latent alone is its own mean, which leaves nothing of it.
+    one, other = (model.generate_samples(z[i : i + 1]) for i in range(2))
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+# Dropout.
+
+
+@pytest.mark.parametrize("name", WITH_DROPOUT)
+def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(model, name):
+    feed = inputs(model, rate=0)
+    before = model.state()
+    losses = [model.session.run([model.d_loss, model.d_optimizer], feed)[0] for _ in range(2)]
+    # With a rate of 0, only the masks differ from one update to the next.
+    assert losses[0] != losses[1]
+    model.load_state(before)
+    assert model.session.run(model.d_loss, feed) == losses[0]
+    # Without dropout there is one answer.
+    x, z = feed[model.x_placeholder], feed[model.z_placeholder]
+    assert np.array_equal(model.judge(x, z), model.judge(x, z))
+
+
+# Rates and batches.
+
+
+def test_the_rates_of_the_articles():
+    """D's and G's at a step: two time scales, decay with each step, and in stages."""
+    expected = {
+        ("leaky_mlp", 90_000): (1e-3, 1e-4),
+        ("dcgan", 40_000): (2e-4, 2e-4),
+        ("upsampling_cnn", 0): (2e-4, 1e-4),
+        ("upsampling_cnn", 10_000): (2e-4 / 1.01, 1e-4 / 1.01),
+        ("pretrained_cnn", 5_999): (1e-3, 1e-4),
+        ("pretrained_cnn", 6_000): (1e-4, 1e-5),
+        ("pretrained_cnn", 8_000): (1e-5, 1e-6),
+    }
+    for (name, step), rates in expected.items():
+        assert recipes.get(name).rates(step) == pytest.approx(rates), (name, step)
+
+
+def test_epochs_and_batches_of_the_articles():
+    images = np.zeros([60_000, 784], np.uint8)
+    leaky = Draws(recipes.get("leaky_mlp"), images, SEED)
+    assert leaky.steps_per_epoch == 937
+    assert leaky.recipe.num_steps == 100 * 937
+    block = leaky.block(0, 1)
+    assert np.array_equal(block.d_latents, block.g_latents)
+    block = Draws(recipes.get("upsampling_cnn"), images, SEED).block(0, 1)
+    assert block.images.shape == (1, 1, 32, 784) and block.g_latents.shape == (1, 1, 64, 64)
+    assert np.abs(block.g_latents).max() <= 1
+
+
+# Pre-training.
+
+DIGITS = np.repeat(np.arange(64, dtype=np.uint8)[:, None] * 4, 784, axis=1)  # plain greys
+
+
+def pretrain(model, recipe):
+    """-> the states before and after, and what was said."""
+    before, said = model.state(), []
+    pretraining.pretrain(model, Draws(recipe, DIGITS, SEED), DIGITS, said.append)
+    return before, model.state(), said
+
+
+@pytest.mark.parametrize("name", ["leaky_mlp"])
+def test_pretraining_teaches_d_alone(model, name):
+    recipe = small(name, pretraining=64)
+    before, after, said = pretrain(model, recipe)
+    assert all(variable.startswith("discriminator") for variable in changed(before, after))
+    assert after["d_optimizer/updates"] == 64 // 16 * 2  # separate: two updates a batch
+    (line,) = said
+    right, seen = (int(word) for word in line.split() if word.isdigit())
+    assert seen == 2 * 64 and right > 0.9 * seen
+    model.load_state(before)
+    _, again, _ = pretrain(model, recipe)
+    assert all(np.array_equal(again[variable], after[variable]) for variable in after)
+
+
+@pytest.mark.parametrize("name", ["leaky_mlp"])
+def test_without_pretraining_nothing_happens(model, name):
+    before, after, said = pretrain(model, small(name))
+    assert not changed(before, after) and not said
+
+
+def test_pretraining_in_packs():
+    recipe = small("leaky_mlp", pretraining=40, packing=4)
+    with tf.Graph().as_default():
+        model = recipes.build_gan(recipe, seed=SEED)
+        before, after, said = pretrain(model, recipe)
+        model.session.close()
+    assert changed(before, after)
+    assert "of 32 other" in said[0]  # 2 x 64 images in packs of 4
+
+
+@pytest.mark.parametrize("name", ["pretrained_cnn"])
+def test_article_000_pretrains(model, name):
+    recipe = small(name, pretraining=16)
+    pretraining.pretrain(model, Draws(recipe, DIGITS, SEED), DIGITS[:16], [].append)
+    assert all(v.startswith("discriminator") for v in changed(beginning(name)[1], model.state()))
+    assert recipes.get(name).pretraining == 10_000
+
+
+# Losses on held-out images.
+
+TEST = RNG.integers(0, 256, (40, 784), np.uint8)
+# 64 images in batches of 4: an epoch of 16 steps, and two and a half of them.
+EPOCH, STEPS = 16, 40
+
+
+def train(path, recipe, num_steps, **settings):
+    """The real trainer on small data -> what it said."""
+    labels = np.zeros(64, np.uint8)
+    data = Datasets(DataSet(PIXELS, labels), None, DataSet(TEST, labels[: len(TEST)]))
+    folder, said = RunFolder(path), []
+    folder.file("checkpoints").mkdir(parents=True, exist_ok=True)
+    recipe = dataclasses.replace(recipe, num_steps=num_steps)
+    trainer.train(recipe, data, folder, trainer.Settings(**settings), say=said.append)
+    return said
+
+
+def held_out(path):
+    with open(path / "held_out.csv") as file:
+        _, *rows = csv.reader(file)
+    return [[float(cell) for cell in row] for row in rows]
+
+
+@pytest.fixture(scope="module")
+def epochs(tmp_path_factory):
+    """A run of two and a half epochs of leaky_mlp."""
+    path = tmp_path_factory.mktemp("runs") / "leaky"
+    said = train(path, small("leaky_mlp"), STEPS, engine="step")
+    return path, said
+
+
+def test_losses_on_held_out_images_after_each_epoch(epochs):
+    path, said = epochs
+    assert said[0].startswith("generator of 114,064 parameters, ")
+    assert [row[0] for row in held_out(path)] == [EPOCH, 2 * EPOCH]
+    assert (path / "held_out.png").stat().st_size > 1000
+
+
+def test_losses_on_held_out_images_by_hand_and_after_a_kill(epochs, tmp_path, capfd):
+    """As if killed after step 24 with step 8 as the last checkpoint: a row to cut and rewrite."""
+    recipe, steps = small("leaky_mlp"), tmp_path / "checkpoints"
+    train(tmp_path, recipe, 24, engine="step", checkpoint_every=8)
+    _, w = read_checkpoint(steps / "step-000000016.npz")
+    pixels, latents = Draws(recipe, PIXELS, 0).held_out(TEST, 16, 1)
+    y, y_hat = leaky_logits(w, pixels / 255), leaky_logits(w, leaky_images(w, latents))
+    real, fake = 1 / (1 + np.exp(-y)), 1 / (1 + np.exp(-y_hat))
+    wanted = [-(np.log(real) + np.log(1 - fake)).mean(), -np.log(fake).mean()]
+    assert held_out(tmp_path) == [pytest.approx([16, *wanted], rel=1e-4)]
+    _, d_loss, g_loss = held_out(tmp_path)[0]
+    line = f"Epoch:   1/1 Discriminator Loss: {d_loss:.4f} Generator Loss: {g_loss:.4f}"
+    assert line in capfd.readouterr().err.splitlines()
+    for step in (16, 24):
+        (steps / f"step-{step:09d}.npz").unlink()
+    said = train(tmp_path, recipe, STEPS, engine="step")
+    assert said[0] == f"Continuing {tmp_path} after step 8."
+    for file in ("held_out.csv", "losses.csv"):
+        assert (tmp_path / file).read_bytes() == (epochs[0] / file).read_bytes()
+
+
+# Longer.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "batch", "num_steps"),
+    [
+        ("leaky_mlp", 64, 4000),
+        ("dcgan", 16, 120),
+        ("upsampling_cnn", 32, 150),
+        ("pretrained_cnn", 8, 60),
+    ],
+)
+def test_training_gets_somewhere(name, batch, num_steps):
+    """On pictures of one bright square at one of a few places: something that is easily learnt."""
+    pixels = np.zeros([512, 28, 28], np.uint8)
+    for picture, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
+        picture[place : place + 10, 8:20] = 255
+    pixels = pixels.reshape(-1, 784)
+    recipe = recipes.override(recipes.get(name), batch_size=batch)
+    with tf.Graph().as_default():
+        model = recipes.build_gan(recipe, seed=SEED)
+        z = Draws(recipe, pixels, SEED).block(0, 1).g_latents[0, 0][:64]
+        distances = [distance(model.generate_samples(z), pixels)]
+        engine = StepEngine(model, Draws(recipe, pixels, SEED))
+        done = np.array([p for block in engine.blocks(0, num_steps) for p in block])
+        distances.append(distance(model.generate_samples(z), pixels))
+        state = model.state()
+        model.session.close()
+    d_losses = done[:, 1]
+    assert np.isfinite(done).all() and all(np.isfinite(v).all() for v in state.values())
+    assert d_losses[-20:].mean() < d_losses[0]
+    # Not stuck: both losses still move, and the samples have come nearer to the data.
+    assert done[-20:, 1:].std(axis=0).min() > 1e-4
+    assert distances[1] < 0.7 * distances[0]
+
+
+def distance(samples, pixels):
+    """Between the mean pictures of samples and of data: root of the mean square."""
+    return np.sqrt(np.mean((samples.mean(axis=0) - pixels.mean(axis=0) / 255) ** 2))
