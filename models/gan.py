@@ -133,7 +133,7 @@ class Gan:
 
         x: real images, which the relativistic loss alone looks at.
         """
-        training, d_training = self._g.training_pass(), self._g.training_pass()
+        training, d_training = self._g.training_pass(), self._g.training_pass(stream=1)
         y_hat = self._logits(self._generator(z, reuse=True, training=training), d_training)
         if self.objective.relativistic:
             loss = tf.reduce_mean(tf.nn.softplus(self._logits(x, d_training) - y_hat))

@@ -4,6 +4,8 @@ import tensorflow.compat.v1 as tf
 
 from models.layers import TrainingPass
 
+_STREAM_STRIDE = 0x2545F49
+
 
 class Net:
     """Variables under one scope and the only optimizer that may move them."""
@@ -35,9 +37,13 @@ class Net:
         """The list of variables that the optimizer moves."""
         return tf.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, self.scope.name + "/")
 
-    def training_pass(self):
-        """A pass whose randomness follows from the seed and the number of updates so far."""
-        return TrainingPass(tf.stack([self._seed, self.updates.read_value()]))
+    def training_pass(self, stream=0):
+        """A pass whose randomness follows from the seed, the number of updates so far, the stream.
+
+        stream: other whole numbers for passes that one update needs beside each other.
+        """
+        seed = self._seed ^ (stream * _STREAM_STRIDE)
+        return TrainingPass(tf.stack([seed, self.updates.read_value()]))
 
     def minimize(self, loss, learning_rate, training):
         """Scalars and the pass behind the loss -> one Adam step on this net's variables alone."""

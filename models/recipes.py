@@ -128,6 +128,7 @@ RECIPES = {
         beta1=0.0,
         beta2=0.99,
         r1_gamma=0.3,
+        penalty_every=4,
         ema_decay=0.999,
         minibatch_stddev=True,
         validation_size=0,
@@ -200,8 +201,23 @@ def bounds_text(field):
 def _check(field, value):
     if field.name == "prior":
         priors.get(value)
-    if bounds_text(field) and not _within(field.metadata, value):
+    if not _is_of(field.type, value):
+        raise UserError(f"--{field.name}={value!r}: wanted {_type_text(field.type)}")
+    if bounds_text(field) and value is not None and not _within(field.metadata, value):
         raise UserError(f"--{field.name}={value}: wanted {bounds_text(field)}")
+
+
+def _is_of(kind, value):
+    """Whether a value is of a field's type; a whole number is a float too, but no bool is one."""
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, kind) or (isinstance(value, int) and isinstance(1.0, kind))
+
+
+def _type_text(kind):
+    return {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}.get(
+        kind, f"{kind}"
+    )
 
 
 def _within(bounds, value):
@@ -215,6 +231,8 @@ def _check_together(recipe):
         raise UserError(
             "--relativistic=True: compares real images with generated ones, wanted --separate=False"
         )
+    if recipe.half_batches and recipe.reuse_latents:
+        raise UserError("half_batches: G needs more latents than D has, wanted no reuse_latents")
     batch = recipe.d_batch_size
     if batch < 1 or batch % recipe.packing or recipe.batch_size % recipe.packing:
         raise UserError(

@@ -94,7 +94,8 @@ def help_text():
 @pytest.fixture(scope="module")
 def own_flags():
     """{name: Flag} of all flags that main.py defines."""
-    program.define_flags()
+    if "mode" not in flags.FLAGS:
+        program.define_flags()
     return {flag.name: flag for flag in flags.FLAGS.flags_by_module_dict()["main"]}
 
 

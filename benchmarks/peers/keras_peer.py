@@ -81,12 +81,7 @@ class KerasPeer:
 
     def run(self, steps):
         """Trains; -> the mean losses (D's, G's)."""
-        # Keras reports the mean over all batches since the metrics were reset.
-        self._d.reset_metrics()
-        self._gan.reset_metrics()
-        for _ in range(steps):
-            losses = self._step()
-        return losses
+        return np.mean([self._step() for _ in range(steps)], axis=0)
 
     def _compile(self, net, rate):
         betas = {"beta_1": self._job.recipe.beta1, "beta_2": self._job.recipe.beta2}
@@ -103,13 +98,12 @@ class KerasPeer:
         z = self._feed.latents(self._job.batch)
         x_hat = self._g.predict_on_batch(z)
         self._d.trainable = True
-        # The mean over both kinds of images, so D's loss is twice that.
-        for images, labels in self._d_batches(x, x_hat):
-            d_loss = 2 * self._d.train_on_batch(images, labels)
+        d_losses = [self._d.train_on_batch(*batch) for batch in self._d_batches(x, x_hat)]
         self._d.trainable = False
         if not self._job.recipe.reuse_latents:
             z = self._feed.latents(self._job.batch)
-        return d_loss, self._gan.train_on_batch(z, self._ones)
+        # Keras has the mean over both kinds of images, a GAN's loss is the sum of two means.
+        return 2 * np.mean(d_losses), self._gan.train_on_batch(z, self._ones)
 
     def _d_batches(self, x, x_hat):
         if self._job.recipe.separate:
