@@ -78,8 +78,9 @@ def read_data_sets(
     paths = _locate(Path(train_dir), source_url)
     images, labels = _read_pair(*paths[:2])
     if not 0 <= validation_size <= len(images):
-        raise ValueError(
-            f"Validation size should be between 0 and {len(images)}. Received: {validation_size}."
+        raise UserError(
+            f"Validation size should be between 0 and {len(images)}, the images in "
+            f"{train_dir}. Received: {validation_size}."
         )
     held_out, rest = slice(validation_size), slice(validation_size, None)
     return Datasets(
@@ -92,14 +93,14 @@ def read_data_sets(
 def only_digit(data_set, digit):
     """DataSet -> DataSet of its images labelled `digit`, with the same options, from the start.
 
-    Raises ValueError for a digit outside 0..9 or one that the set does not hold.
+    Raises UserError for a digit outside 0..9 or one that the set does not hold.
     """
     if digit not in range(NUM_CLASSES):
-        raise ValueError(f"digit {digit!r}, wanted 0 to {NUM_CLASSES - 1}")
+        raise UserError(f"--digit={digit!r}: wanted 0 to {NUM_CLASSES - 1}")
     labels = data_set.labels
     chosen = (labels.argmax(axis=1) if labels.ndim == 2 else labels) == digit
     if not chosen.any():
-        raise ValueError(f"digit {digit}: none among the {len(labels):,} labels of the data set")
+        raise UserError(f"--digit={digit}: none among the {len(labels):,} labels of the data set")
     return DataSet(data_set.pixels[chosen], labels[chosen], **data_set.options)
 
 

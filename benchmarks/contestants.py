@@ -1,5 +1,6 @@
 """Who takes part, and the parent's end of each one's worker process."""
 
+import contextlib
 import importlib.util
 import json
 import subprocess
@@ -43,7 +44,7 @@ class Absent(Exception):
 
 
 class Worker:
-    """A contestant's process, from its start to `close`."""
+    """A contestant's process, which ends with the `with` block."""
 
     def __init__(self, name, recipe, batch):
         """Starts the process and does not wait for it; Absent where a package is missing."""
@@ -66,10 +67,14 @@ class Worker:
 
     def run(self, steps):
         """-> the worker's answer to that many steps; Absent if it has died."""
-        self._process.stdin.write(f"{steps}\n")
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(f"{steps}\n")
         return self._answer()
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         """Ends the process and waits for its end."""
         self._process.kill()
         self._process.communicate()

@@ -3,6 +3,7 @@
 import numpy as np
 
 import terminal
+from benchmarks.jobs import block_steps
 from models import recipes
 
 _SEED = 0
@@ -40,6 +41,7 @@ class Ours:
         self._model = recipes.build_gan(job.recipe, seed=_SEED, config=config)
         draws = Draws(job.recipe, job.pixels, _SEED)
         self._engine = engines.make_engine(engine, self._model, draws)
+        self.block = block_steps(job.batch) if self._engine.name == "fused" else 1
         self._done = 0
 
     @property

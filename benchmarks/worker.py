@@ -3,7 +3,7 @@
 It builds its nets, trains the first steps and says `ready`; then every line on standard input is
 a number of steps to train. Each answer is one line of JSON:
 
-generator, discriminator: trainable parameters; d_loss, g_loss: means over the steps;
+generator, discriminator: trainable parameters; block: it trains multiples of so many steps; d_loss, g_loss: means over the steps;
 seconds: for the steps alone; idle: seconds of CPU time used while waiting for the line;
 peak: most bytes of memory that the process has held, 0 where the system does not tell.
 """
@@ -48,7 +48,7 @@ def _answer(answers, contestant, steps, idle):
     seconds = time.perf_counter() - began
     generator, discriminator = contestant.parameters
     answer = {
-        "generator": generator, "discriminator": discriminator,
+        "generator": generator, "discriminator": discriminator, "block": contestant.block,
         "d_loss": float(d_loss), "g_loss": float(g_loss),
         "seconds": seconds, "idle": idle, "peak": _peak_bytes(),
     }  # fmt: skip

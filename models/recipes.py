@@ -6,7 +6,6 @@ either into a `Gan`.
 
 import dataclasses
 import importlib
-import math
 
 from errors import UserError
 from models import priors
@@ -222,8 +221,9 @@ def _type_text(kind):
 
 def _within(bounds, value):
     low, above = bounds["low"], bounds["above"]
+    # Not a number compares false with everything.
     start = value >= low if above is None else value > above
-    return math.isfinite(value) and start and value <= bounds["high"]
+    return start and value <= bounds["high"]
 
 
 def _check_together(recipe):

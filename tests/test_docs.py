@@ -28,7 +28,7 @@ COMMANDS = sorted(
     }
 )
 # Small enough for a test; the commands' own meaning stays.
-SMALL = {"num_steps": "2", "batch_size": "4", "checkpoint_every": "2"}
+SMALL = {"num_steps": "2", "batch_size": "4", "checkpoint_every": "2", "engine": "step"}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     with contextlib.chdir(folder):
         for recipe in ("minimal", "stable_mlp"):
-            assert run(f"main.py --recipe={recipe} --noevents") == 0
+            assert run(f"main.py --recipe={recipe}") == 0
     return folder
 
 

@@ -452,6 +452,7 @@ def test_all_tricks_together_train_every_dense_recipe(name):
     assert np.isfinite(progress).all()
 
 
+@pytest.mark.slow
 def test_all_tricks_together_train_alike_in_both_engines():
     fused = functools.partial(FusedEngine, jit=False)
     np.testing.assert_allclose(*trained_together("minimal", StepEngine, fused), rtol=1e-4)

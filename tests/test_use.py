@@ -45,8 +45,8 @@ def _flags():
 def run(tmp_path_factory):
     """A run of stable_mlp: normal prior, averaged weights, frames, scores, events."""
     folder = tmp_path_factory.mktemp("runs") / "stable"
-    main("--recipe=stable_mlp", "--num_steps=60", f"--run_dir={folder}", "--image_every=20",
-         "--eval_every=30", "--checkpoint_every=30")  # fmt: skip
+    every = ("--image_every=20", "--eval_every=30", "--checkpoint_every=30")
+    main("--recipe=stable_mlp", "--num_steps=60", "--engine=step", f"--run_dir={folder}", *every)
     return folder
 
 
@@ -169,7 +169,7 @@ def test_frames_become_an_animation(run):
 
 
 def test_events_can_be_read_back(tmp_path):
-    main("--num_steps=100", f"--run_dir={tmp_path / 'run'}")
+    main("--num_steps=100", "--engine=step", f"--run_dir={tmp_path / 'run'}")
     events = {}
     import tensorflow.compat.v1 as tf
 
@@ -205,7 +205,7 @@ def test_exports_give_the_same_images(recipe, run, tmp_path):
     folder = run
     if recipe != "stable_mlp":
         folder = tmp_path / "run"
-        main(f"--recipe={recipe}", "--num_steps=3", f"--run_dir={folder}", "--noevents")
+        main(f"--recipe={recipe}", "--num_steps=3", "--engine=step", f"--run_dir={folder}")
     main("--mode=export", f"--run_dir={folder}")
     generator = trained.load(folder)
     images, z = generator.sample(9, seed=4)

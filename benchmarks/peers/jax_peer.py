@@ -25,7 +25,7 @@ class JaxPeer:
 
     def __init__(self, job):
         self._feed, self._batch = Feed(job), job.batch
-        self._block = block_steps(job.batch)
+        self.block = block_steps(job.batch)
         self._reuse = job.recipe.reuse_latents
         nets = _NETS[job.name][:2]
         keys = jax.random.split(jax.random.key(0), 2)
@@ -38,13 +38,13 @@ class JaxPeer:
     def run(self, steps):
         """Trains whole blocks; -> the mean losses (D's, G's)."""
         losses = []
-        for _ in range(0, steps, self._block):
+        for _ in range(0, steps, self.block):
             self._state, block_losses = self._train(self._state, self._draw())
             losses.append(block_losses)
         return np.mean(losses, axis=(0, 1))
 
     def _draw(self):
-        shape = self._block, self._batch
+        shape = self.block, self._batch
         latents = self._feed.latents(*shape)
         again = latents if self._reuse else self._feed.latents(*shape)
         return self._feed.images(*shape), latents, again

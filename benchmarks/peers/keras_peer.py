@@ -60,6 +60,8 @@ _NETS = {"minimal": _minimal, "leaky_mlp": _leaky_mlp, "dcgan": _dcgan}
 class KerasPeer:
     """Two compiled models: D, and G followed by a D that does not move."""
 
+    block = 1
+
     def __init__(self, job):
         keras.utils.set_random_seed(0)
         self._job, self._feed = job, Feed(job)
@@ -68,6 +70,9 @@ class KerasPeer:
         d_rate, g_rate = job.rates
         self._compile(self._d, d_rate)
         self._compile(self._gan, g_rate)
+        for net in (self._g, self._d, self._gan):
+            # XLA, Keras's own choice, is many times slower with convolutions on a CPU.
+            net.jit_compile = job.name != "dcgan"
         self._ones = np.ones([job.batch, 1], np.float32)
 
     @property
@@ -88,8 +93,6 @@ class KerasPeer:
         net.compile(
             keras.optimizers.Adam(rate, epsilon=1e-8, **betas),
             keras.losses.BinaryCrossentropy(from_logits=True),
-            # XLA is many times slower than TensorFlow's own convolutions on a CPU.
-            jit_compile=self._job.name != "dcgan",
         )
 
     def _step(self):

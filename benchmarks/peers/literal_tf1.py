@@ -22,6 +22,8 @@ _NETS = {
 class LiteralTf1:
     """The article's model and training loop; two updates of D where the recipe has two."""
 
+    block = 1
+
     def __init__(self, job):
         tf.disable_v2_behavior()
         self._job = job

@@ -80,6 +80,8 @@ def _glorot(layer):
 class TorchPeer:
     """A generator, a discriminator, an Adam for each, and the usual loop."""
 
+    block = 1
+
     def __init__(self, job, *, fused=None, memory_format=torch.contiguous_format):
         torch.manual_seed(0)
         self._job, self._feed = job, Feed(job)
@@ -111,7 +113,8 @@ class TorchPeer:
     def _step(self):
         x, z = self._images(), self._latents()
         d_loss = sum(
-            _update(self._d_adam, self._d_loss(*batch)) for batch in self._d_batches(x, self._fake(z))
+            _update(self._d_adam, self._d_loss(*batch))
+            for batch in self._d_batches(x, self._fake(z))
         )
         if not self._job.recipe.reuse_latents:
             z = self._latents()

@@ -1,0 +1,83 @@
+"""Speed beside peers: `python -m benchmarks [--quick] [--recipes=A,B] [--rounds=N] [--out=DIR]`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import terminal
+from atomic import replacing
+from benchmarks import measuring, plot, report, roofline
+from benchmarks.jobs import Job
+from errors import UserError
+from models import recipes
+
+_RESULTS = Path(__file__).parent / "results"
+_LARGE_COPY = 2**29
+
+
+def main(arguments):
+    """Measures, prints the tables, and writes them and the picture."""
+    options = _options(arguments)
+    names = list(recipes.RECIPES) if options.recipes is None else options.recipes.split(",")
+    settings = measuring.QUICK if options.quick else measuring.FULL
+    if options.rounds is not None:
+        if options.rounds < 1:
+            raise UserError(f"--rounds={options.rounds}: wanted at least 1")
+        settings = settings._replace(rounds=options.rounds)
+    races = measuring.races(names, lambda name: recipes.get(name).batch_size)
+    batch_races = measuring.batch_races(names, settings.batches)
+    measured = _measure(races, batch_races, settings)
+    _write(options.out, measured)
+
+
+def _options(arguments):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument(
+        "--quick", action="store_true", help="few and short rounds, two batch sizes"
+    )
+    parser.add_argument("--recipes", help="comma-separated; default: all")
+    parser.add_argument("--rounds", type=int, help="of each race; default: 5, with --quick 2")
+    parser.add_argument("--out", type=Path, default=_RESULTS, help="folder for the results")
+    return parser.parse_args(arguments)
+
+
+def _measure(races, batch_races, settings):
+    names = {case.recipe for case in races}
+    # Also sees to it that the data are there before many processes ask for them.
+    jobs = {case.recipe: Job.of(case.recipe, case.batch) for case in races}
+    cores = measuring.cores()
+    turns = sum(len(case.names) * (1 + settings.rounds) for case in [*races, *batch_races])
+    bar = terminal.Bar(turns, unit="turn")
+    flops = roofline.measure_flops()
+    copies = {name: roofline.measure_copy(roofline.state_bytes(name), cores) for name in names}
+    large_copy = roofline.measure_copy(_LARGE_COPY, cores)
+    imports = measuring.import_seconds(races[0].names)
+
+    def advance(note):
+        bar.advance(1, note)
+
+    outcomes = [measuring.race(case, settings, advance) for case in races]
+    by_batch = [measuring.race(case, settings, advance) for case in batch_races]
+    bar.close()
+    flops = max(flops, roofline.measure_flops())
+    chosen = {name: job.recipe for name, job in jobs.items()}
+    return report.Measured(
+        outcomes, by_batch, imports, flops, copies, large_copy, cores, settings.rounds, chosen
+    )
+
+
+def _write(folder, measured):
+    folder.mkdir(parents=True, exist_ok=True)
+    text = report.markdown(measured)
+    with replacing(folder / "speed.md") as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    plot.save(folder / "speed.png", measured.races, measured.batch_races)
+    print(text)
+    print(f"Written: {folder / 'speed.md'} and {folder / 'speed.png'}.")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except UserError as error:
+        sys.exit(f"python -m benchmarks: {error}")
