@@ -55,7 +55,11 @@ def _define_training_flags():
     flags.DEFINE_enum("recipe", "minimal", list(recipes.RECIPES), "which GAN to train")
     for field in recipes.overridable():
         _FLAG_KINDS[field.type](field.name, None, _help(field))
-    flags.DEFINE_integer("checkpoint_every", 5000, "steps between checkpoints", 1, _MANY)
+    flags.DEFINE_integer(
+        "checkpoint_every", None,
+        "steps between checkpoints (default: 5000; 100 with convolutions)",
+        1, _MANY,
+    )  # fmt: skip
     flags.DEFINE_integer(
         "image_every", 0, "steps between pictures of the same latents, 0 for none", 0, _MANY
     )

@@ -52,7 +52,7 @@ class Worker:
         if importlib.util.find_spec(needs) is None:
             raise Absent(f"{needs} is not installed")
         self.name = name
-        self._stderr = tempfile.TemporaryFile("w+")
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self._began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", name, recipe, str(batch)],

@@ -43,7 +43,7 @@ class Job:
 
     @property
     def labels(self):
-        """What D is to say of a batch of real images and one of generated ones: float32 [2 b, 1]."""
+        """What D is to say of a batch of real and one of generated images: float32 [2 b, 1]."""
         real = np.full([self.batch, 1], 1 - self.recipe.label_smoothing, np.float32)
         return np.concatenate([real, np.zeros_like(real)])
 

@@ -161,7 +161,7 @@ def _note(case, name):
 
 
 def _lengths(worker, answer, seconds):
-    """-> (short, long): steps of the two runs of a turn, whole blocks, the long one of `seconds`."""
+    """-> (short, long): steps of a turn's two runs, whole blocks, the long one of `seconds`."""
     block = answer["block"]
     once = worker.run(block)["seconds"]
     long = max(3, round(seconds / once))

@@ -43,7 +43,7 @@ def markdown(measured):
 
 
 def table(header, rows):
-    """Words, and as many for each row -> a Markdown table; all but the first column to the right."""
+    """Words, and as many for each row -> a Markdown table, numbers to the right."""
     rule = [":--", *("--:" for _ in header[1:])]
     lines = [header, rule, *rows]
     return "\n".join(f"| {' | '.join(str(word) for word in line)} |" for line in lines)

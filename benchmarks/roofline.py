@@ -18,6 +18,7 @@ In convolutions only what an output needs is counted: no zeros beyond the border
 were doubled first, one product for those that are equal.
 """
 
+import itertools
 import math
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,7 @@ class Conv(NamedTuple):
 
 
 def _chain(*widths):
-    return [Dense(*pair) for pair in zip(widths, widths[1:], strict=False)]
+    return [Dense(*pair) for pair in itertools.pairwise(widths)]
 
 
 # Recipe -> layers of G and of D.

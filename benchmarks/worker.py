@@ -3,9 +3,10 @@
 It builds its nets, trains the first steps and says `ready`; then every line on standard input is
 a number of steps to train. Each answer is one line of JSON:
 
-generator, discriminator: trainable parameters; block: it trains multiples of so many steps; d_loss, g_loss: means over the steps;
-seconds: for the steps alone; idle: seconds of CPU time used while waiting for the line;
-peak: most bytes of memory that the process has held, 0 where the system does not tell.
+generator, discriminator: trainable parameters; block: wants multiples of so many steps;
+d_loss, g_loss: means over the steps; seconds: for the steps alone; idle: seconds of CPU time used
+while waiting for the line; peak: most bytes of memory that the process has held, 0 where the
+system does not tell.
 """
 
 import importlib

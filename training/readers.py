@@ -8,6 +8,8 @@ from terminal import Bar
 from training.run_folder import LOSSES, Table
 
 _GRID_SIDE = 20
+# Steps, for dense and for convolutional recipes, whose steps take a hundred times longer.
+_CHECKPOINT_EVERY = {False: 5000, True: 100}
 _FRAME_SIDE = 8
 
 
@@ -210,4 +212,5 @@ def make(model, draws, data, folder, settings, extra=()):
     if draws.recipe.held_out:
         watching.append(HeldOut(model, draws, data.test.pixels, folder, bar))
     watching += [make_one(model, draws, folder, bar) for make_one in extra]
-    return [*watching, Checkpoints(model, folder, watching, settings.checkpoint_every)]
+    every = settings.checkpoint_every or _CHECKPOINT_EVERY[model.convolutional]
+    return [*watching, Checkpoints(model, folder, watching, every)]

@@ -26,13 +26,13 @@ from training.run_folder import RunError
 class Settings(NamedTuple):
     """How a run is carried out; but for the seed and precision, what is learnt stays the same.
 
-    checkpoint_every, image_every: steps; 0 for no pictures on the way.
+    checkpoint_every, image_every: steps; None for the default, 0 for no pictures on the way.
     """
 
     seed: int = 0
     engine: str = "auto"
     precision: str = "float32"
-    checkpoint_every: int = 5000
+    checkpoint_every: int | None = None
     image_every: int = 0
 
 

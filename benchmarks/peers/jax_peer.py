@@ -1,6 +1,7 @@
 """The dense GANs in JAX: blocks of steps as a `lax.scan` under `jit`, the state donated."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ class JaxPeer:
 
 def _weights(key, widths):
     """-> [(kernel, bias), ...], Glorot uniform and zeros."""
-    shapes = list(zip(widths, widths[1:], strict=False))
+    shapes = list(itertools.pairwise(widths))
     keys = jax.random.split(key, len(shapes))
     glorot = nn.initializers.glorot_uniform()
     return [(glorot(k, shape), jnp.zeros(shape[1])) for k, shape in zip(keys, shapes, strict=True)]

@@ -1,4 +1,4 @@
-"""The same GANs in Keras 3 on TensorFlow, as articles 004 and 001 train theirs: `train_on_batch`."""
+"""The same GANs in Keras 3 on TensorFlow, trained as articles 004 and 001 do: `train_on_batch`."""
 
 import os
 

@@ -3,14 +3,16 @@
 What `tf.layers.dense` did there is done by `get_variable` here, for it is gone from TensorFlow.
 """
 
+import functools
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import input_data
 
 _DRAW = {
-    "uniform": lambda shape: np.random.uniform(-1, 1, shape),
-    "normal": lambda shape: np.random.normal(0, 1, shape),
+    "uniform": lambda rng, shape: rng.uniform(-1, 1, shape),
+    "normal": lambda rng, shape: rng.normal(0, 1, shape),
 }
 # Recipe -> hidden units of G and of D, activation, activation of the pixels.
 _NETS = {
@@ -27,7 +29,7 @@ class LiteralTf1:
     def __init__(self, job):
         tf.disable_v2_behavior()
         self._job = job
-        self._draw = _DRAW[job.recipe.prior]
+        self._draw = functools.partial(_DRAW[job.recipe.prior], np.random.default_rng())
         self._data = input_data.DataSet(job.pixels, np.zeros(len(job.pixels), np.uint8))
         self._x = tf.placeholder(tf.float32, [None, 784])
         self._z = tf.placeholder(tf.float32, [None, job.recipe.nlatent])

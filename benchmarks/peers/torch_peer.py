@@ -1,5 +1,7 @@
 """The same GANs in PyTorch, three ways: as its tutorials write it, tuned for a CPU, compiled."""
 
+import itertools
+
 import numpy as np
 import torch
 from torch import nn
@@ -29,7 +31,7 @@ def compiled(job):
 
 def _mlp(widths, slope, *last):
     layers = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in itertools.pairwise(widths):
         layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(slope) if slope else nn.ReLU()]
     return nn.Sequential(*layers[:-1], *last)
 
@@ -137,7 +139,7 @@ class TorchPeer:
             return x_hat
 
     def _d_batches(self, x, x_hat):
-        """-> the (images, labels, weight of the mean loss) that D learns from, one after the other."""
+        """-> what D learns from in turn: (images, labels, weight of the mean loss)."""
         if self._job.recipe.separate:
             real, fake = self._labels.split(self._job.batch)
             return [(x, real, 1), (x_hat, fake, 1)]
