@@ -31,7 +31,7 @@ def main(arguments):
 
 
 def _options(arguments):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = _Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="few and short rounds, two batch sizes"
     )
@@ -39,6 +39,11 @@ def _options(arguments):
     parser.add_argument("--rounds", type=int, help="of each race; default: 5, with --quick 2")
     parser.add_argument("--out", type=Path, default=_RESULTS, help="folder for the results")
     return parser.parse_args(arguments)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise UserError(f"{message}; see --help")
 
 
 def _measure(races, batch_races, settings):

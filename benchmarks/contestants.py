@@ -5,7 +5,6 @@ import importlib.util
 import json
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -52,11 +51,10 @@ class Worker:
         if importlib.util.find_spec(needs) is None:
             raise Absent(f"{needs} is not installed")
         self.name = name
-        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - open as long as the process
         self._began = time.perf_counter()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.worker", name, recipe, str(batch)],
-            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
+            cwd=_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             text=True, bufsize=1,
         )  # fmt: skip
 
@@ -78,16 +76,10 @@ class Worker:
         """Ends the process and waits for its end."""
         self._process.kill()
         self._process.communicate()
-        self._stderr.close()
 
     def _answer(self):
         line = self._process.stdout.readline()
-        if not line:
-            raise Absent(f"failed: {self._last_words()}")
-        return json.loads(line)
-
-    def _last_words(self):
-        self._process.wait()
-        self._stderr.seek(0)
-        lines = [line.strip() for line in self._stderr if line.strip()]
-        return lines[-1] if lines else f"exit code {self._process.returncode}"
+        answer = json.loads(line) if line else {"absent": f"exit code {self._process.wait()}"}
+        if "absent" in answer:
+            raise Absent(answer["absent"])
+        return answer

@@ -43,10 +43,11 @@ def _bars(axes, outcome):
         [(step.high - step.median) / unit for step in steps],
     ]
     colours = [BLUE if CONTESTANTS[name].where.startswith(_OURS) else GREY for name in names]
-    bars = axes.barh([CONTESTANTS[name].label for name in names], middles, color=colours)
+    axes.barh([CONTESTANTS[name].label for name in names], middles, color=colours)
     axes.errorbar(middles, range(len(names)), xerr=reach, fmt="none", ecolor="black", elinewidth=1)
-    ratios = [f"  {outcome.ratio(name).median:.2g} x" for name in names]
-    axes.bar_label(bars, ratios, padding=6, fontsize=8)
+    for place, name in enumerate(names):
+        text = f"  {outcome.ratio(name).median:.2g} x"
+        axes.text(middles[place] + reach[1][place], place, text, va="center", fontsize=8)
     axes.margins(x=0.15)
     axes.set(title=f"{outcome.case.recipe}, batch {outcome.case.batch}", xlabel=f"{per} a step")
     axes.spines[["top", "right"]].set_visible(False)
@@ -64,6 +65,7 @@ def _curves(axes, outcomes):
     axes.set_xticks(batches, [f"{batch:,}" for batch in batches])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,12 +1,12 @@
 """One contestant in a process of its own: `python -m benchmarks.worker NAME RECIPE BATCH`.
 
-It builds its nets, trains the first steps and says `ready`; then every line on standard input is
+It builds its nets, trains the first steps and answers; then every line on standard input is
 a number of steps to train. Each answer is one line of JSON:
 
 generator, discriminator: trainable parameters; block: wants multiples of so many steps;
 d_loss, g_loss: means over the steps; seconds: for the steps alone; idle: seconds of CPU time used
 while waiting for the line; peak: most bytes of memory that the process has held, 0 where the
-system does not tell.
+system does not tell. The last answer of one that fails is absent: what went wrong.
 """
 
 import importlib
@@ -20,9 +20,18 @@ from pathlib import Path
 _STATUS = Path("/proc/self/status")
 
 
-def main(name, recipe, batch):
-    """Serves one contestant until standard input ends."""
+def main(*arguments):
+    """Serves one contestant until standard input ends, or until it fails."""
     answers = _own_stdout()
+    try:
+        _serve(answers, *arguments)
+    except Exception as error:
+        first_line = next(iter(str(error).strip().splitlines()), "")
+        print(json.dumps({"absent": f"{type(error).__name__}: {first_line}"}), file=answers)
+        raise
+
+
+def _serve(answers, name, recipe, batch):
     from benchmarks.contestants import CONTESTANTS
     from benchmarks.jobs import Job, first_steps
 

@@ -13,7 +13,7 @@ class DcGan(Gan):
 
     G's transposed convolutions of stride 1 are plain ones here: the same functions, with each
     kernel turned by 180 degrees. Not reproduced: the article writes its generator to the disk at
-    every step, and its D, of the same Adam, moves on real and generated images in one batch.
+    every step.
     """
 
     convolutional = True

@@ -304,6 +304,8 @@ class Gan:
         shape = np.shape(z_np)
         if len(shape) != 2 or shape[1] != self._nlatent:
             raise ValueError(f"latents have shape {shape}, wanted (n, {self._nlatent})")
+        if not shape[0]:  # an empty batch leaves TensorFlow's convolutions with a wrong shape
+            return np.empty([0, self._ndims], np.float32)
         images = self.x_average if averaged else self.x_hat
         return self.session.run(images, {self.z_placeholder: z_np})
 

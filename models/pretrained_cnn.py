@@ -9,16 +9,18 @@ _SLOPE, _DROPOUT = 0.2, 0.25
 
 
 class PretrainedCnn(Gan):
-    """Article 000, MNIST Generative Adversarial Model in Keras; rates and steps by its script.
+    """Article 000, MNIST Generative Adversarial Model in Keras.
+
+    The rates, the steps at each and the dropout are those of the script that it links to.
 
     D ends in two classes. Their softmax cross-entropy is the sigmoid one on the difference of the
     two logits, which is what D returns. Batch normalisation goes by the batch's own statistics
     always, as the article asks (`mode=2`): an image also depends on the latents beside it, and
     one latent alone gives the same image whatever it is.
 
-    Not reproduced: the text names the two classes the wrong way round for its script; the script
-    normalises the columns of a picture, where features are meant; and the LeakyReLU behind each
-    convolution's ReLU, which has nothing left to do.
+    Not reproduced: the text swaps the two classes of its script; its layers, with features first,
+    normalise each column of a picture where each feature is meant; and the LeakyReLU behind the
+    ReLU of a convolution is left out, for it has nothing left to do.
     """
 
     convolutional = True

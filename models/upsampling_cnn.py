@@ -12,8 +12,9 @@ class UpsamplingCnn(Gan):
     """Article 002, Yet Another Generative Adversarial Network (GAN) Guide in Keras.
 
     The article leaves numbers out: kernels of 5 x 5 pixels and a slope of 0.2 are those of
-    Radford et al. 2016, a momentum of 0.9 and a dropout of 0.25 are usual, and so are batches of
-    64. Its picture is of one digit: `--digit=5`. It speaks of 32 latents and builds 64, as here.
+    Radford et al. 2016; a momentum of 0.9, a dropout of 0.25, batches of 64 and 20,000 steps are
+    usual. Its pictures are of one digit: `--digit=5`. It speaks of 32 latents and builds 64, as
+    here.
     """
 
     samples_mix = True

@@ -1,12 +1,18 @@
 """The benchmarks count what they say: arithmetic by hand, parameters by the models themselves."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import quality, report, roofline
+from benchmarks import measuring, quality, report, roofline
+from benchmarks.__main__ import main
+from benchmarks.contestants import CONTESTANTS, Absent, Contestant, Worker
+from benchmarks.jobs import Job, block_steps
+from errors import UserError
 from models import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -58,10 +64,85 @@ def test_quality_tables_show_mean_and_range_over_the_seeds():
     assert "10 %" in row and row.endswith("| 10 | 2 | 3 |")
 
 
-def test_a_peer_that_is_not_there_is_skipped_by_name():
-    command = [sys.executable, "-m", "benchmarks.worker", "nosuch", "minimal", "16"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, input="")
-    assert done.returncode != 0
+def test_convolutions_count_what_an_output_depends_on():
+    """Against the non-zero entries of TensorFlow's own map, taken pixel by pixel."""
+    import tensorflow.compat.v1 as tf
+
+    shapes = [(5, 7, 1, 2), (3, 14, 1, 2), (5, 28, 2, 1), (5, 7, 2, 1), (5, 4, 1, 1), (1, 28, 1, 1)]
+    for size, side, stride, up in shapes:
+        layer = roofline.Conv(3, 2, size, side, stride, up)
+        basis = np.eye(side**2, dtype=np.float32).reshape(-1, side, side, 1)
+        basis = basis.repeat(up, axis=1).repeat(up, axis=2)
+        with tf.Graph().as_default(), tf.Session() as session:
+            kernel = tf.ones([size, size, 1, 1])
+            met = session.run(tf.nn.conv2d(basis, kernel, stride, "SAME"))
+        assert layer.multiplications == 3 * 2 * np.count_nonzero(met)
+        assert layer.values == 3 * side**2 + 2 * met[0].size
+
+
+def test_r1_adds_three_products_of_d():
+    recipe = recipes.get("stable_mlp")
+    without = roofline.step_cost("stable_mlp", dataclasses.replace(recipe, r1_gamma=0.0))
+    extra = roofline.step_cost("stable_mlp", recipe).flops - without.flops
+    d = 784 * 512 + 512 * 256 + 257
+    assert extra == pytest.approx(3 * 2 * recipe.batch_size * d / recipe.penalty_every)
+
+
+def test_ratios_are_taken_within_each_round():
+    case = measuring.Case("minimal", 16, ("fused", "jax"))
+    outcome = measuring.Outcome(case, {"fused": [1.0, 2.0, 4.0], "jax": [3.0, 4.0, 6.0]})
+    assert outcome.step("fused") == (2.0, 1.0, 4.0)
+    assert outcome.ratio("jax") == (2.0, 1.5, 3.0)
+    assert outcome.ratio("fused") == (1.0, 1.0, 1.0)
+
+
+def test_turns_begin_with_another_contestant_in_each_round():
+    assert "".join(measuring._turns("abc", 3)) == "abcbcacab"
+
+
+def test_blocks_are_as_long_as_the_fused_engines():
+    import tensorflow.compat.v1 as tf
+
+    from training.draws import Draws
+    from training.engines import FusedEngine
+
+    job = Job.of("minimal", 64)
+    with tf.Graph().as_default():
+        model = recipes.build("minimal")
+        engine = FusedEngine(model, Draws(job.recipe, job.pixels, 0), jit=True)
+        model.session.close()
+    assert engine._length == block_steps(64)
+
+
+def test_a_race_of_processes_that_train_the_same_nets(monkeypatch):
+    monkeypatch.setitem(CONTESTANTS, "missing", Contestant("", "a:b", "no_such_module"))
+    monkeypatch.setattr(measuring, "_lengths", lambda worker, answer, seconds: (2, 6))
+    case = measuring.Case("leaky_mlp", 64, ("step", "missing", "literal_tf1"))
+    notes = []
+    outcome = measuring.race(case, measuring.Settings(2, 0.1, ()), notes.append)
+    assert outcome.absent == {"missing": "no_such_module is not installed"}
+    assert len(notes) == 9
+    for name in ("step", "literal_tf1"):
+        assert outcome.same_nets(name) and outcome.losses_alike(name)
+        assert len(outcome.seconds[name]) == 2
+        assert outcome.first[name]["start"] > outcome.first[name]["seconds"] > 0
+    assert outcome.idle < 0.5
+
+
+def test_a_worker_that_fails_says_why():
+    with Worker("step", "minimal", 0) as worker, pytest.raises(Absent) as failure:
+        worker.ready()
+    assert "--batch_size=0: wanted 1 to" in str(failure.value)
+
+
+def test_wrong_options_end_in_one_line():
+    for option, words in [
+        ("--recipes=nosuch", "no such recipe"),
+        ("--rounds=0", "wanted at least 1"),
+        ("--rounds=x", "invalid int value"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            main([option])
 
 
 def test_help_of_both_commands():

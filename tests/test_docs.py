@@ -37,7 +37,7 @@ def workplace(tmp_path_factory):
     folder = tmp_path_factory.mktemp("docs")
     with contextlib.chdir(folder):
         for recipe in ("minimal", "stable_mlp"):
-            assert run(f"main.py --recipe={recipe}") == 0
+            assert run(f"main.py --recipe={recipe} --run_dir=runs/{recipe}") == 0
     return folder
 
 
@@ -46,7 +46,7 @@ def run(command):
     if "mode" not in program.FLAGS:
         program.define_flags()
     argv = shlex.split(command, comments=True)
-    if "--mode=" not in command and "--help" not in command:
+    if "--mode=" not in command:
         argv += [f"--{name}={value}" for name, value in SMALL.items()]
     if "--mode=evaluate" in command:
         argv.append("--num_samples=200")
@@ -57,6 +57,7 @@ def run(command):
             return end.code
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command(command, workplace):
     with contextlib.chdir(workplace):

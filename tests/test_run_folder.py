@@ -397,12 +397,12 @@ KILLED_WHILE_SAVING = """
     from training.run_folder import RunFolder
 
     folder, step, rng = RunFolder(sys.argv[1]), 0, random.Random(int(sys.argv[2]))
-    for _ in range(30):
+    for _ in range(120):
         child = os.fork()
         while not child:
             step += 1
             folder.save_checkpoint(step, {"w": np.full([300_000], step, np.float32)})
-        time.sleep(rng.uniform(0.005, 0.06))
+        time.sleep(rng.uniform(0.003, 0.02))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         found = folder.load_checkpoint(sys.exit)
