@@ -1,65 +1,78 @@
-"""A trained generator for use without this project: a SavedModel, and NumPy for the dense ones."""
+"""A trained generator without this project: a SavedModel, ONNX, NumPy for the dense ones."""
 
+import importlib.util
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 import numpy_generator
 import trained
-from atomic import replacing
+from models import recipes
 
 _SIDE = 28
+_OPSET = 17
 
 
-def export(run_dir, target, *, checkpoint=None, raw=False):
+class _Frozen(NamedTuple):
+    """The part of a graph from `z` to the images, with constants for variables."""
+
+    definition: tf.GraphDef
+    output: str
+    recipe: recipes.Recipe
+
+    def images(self, z):
+        """[n, nlatent] -> [n, 28, 28] in [0, 1], in the current graph."""
+        feed, fetch = {"z:0": z}, [f"{self.output}:0"]
+        (pixels,) = tf.import_graph_def(self.definition, feed, fetch, name="generator")
+        return tf.reshape(pixels, [-1, _SIDE, _SIDE], name="images")
+
+    def latents(self):
+        """A placeholder for z."""
+        return tf.placeholder(tf.float32, [None, self.recipe.nlatent], "z")
+
+
+def export(run_dir, target, *, checkpoint=None, raw=False, say=print):
     """A run -> a folder `target`, put in place when it is complete; -> the names of what it holds.
 
     saved_model/: signature `serving_default`, z [n, nlatent] -> images [n, 28, 28] in [0, 1], and
     `sample`, int32 seed and count -> images and z, drawn from the prior.
+    generator.onnx, z -> images, where tf2onnx is installed.
     For dense recipes also generator.npz and numpy_generator.py, which runs it.
+    say: takes a line for the user.
     """
     generator = trained.load(run_dir, checkpoint=checkpoint, raw=raw)
-    frozen, output = _frozen(generator.model, raw)
-    with _new_folder(Path(target)) as folder:
-        _save_model(folder / "saved_model", generator.recipe, frozen, output)
-        program = _program(frozen)
-        if program is not None:
-            recipe = generator.recipe
-            with replacing(folder / "generator.npz") as temporary:
-                np.savez(temporary, prior=recipe.prior, nlatent=recipe.nlatent, **program)
-            shutil.copy(numpy_generator.__file__, folder)
-        names = sorted(path.name for path in folder.iterdir())
+    frozen = _frozen(generator, raw)
     generator.close()
-    return names
+    with _new_folder(Path(target)) as folder:
+        _save_model(folder / "saved_model", frozen)
+        _save_onnx(folder / "generator.onnx", frozen, say)
+        _save_program(folder, frozen)
+        return sorted(path.name for path in folder.iterdir())
 
 
-def _frozen(model, raw):
-    """-> the part of the graph from z to the images with constants for variables, its output."""
+def _frozen(generator, raw):
+    model = generator.model
     output = (model.x_hat if raw else model.x_average).op.name
     definition = model.graph.as_graph_def()
     with model.graph.as_default():
         frozen = tf.graph_util.convert_variables_to_constants(model.session, definition, [output])
-    return frozen, output
+    return _Frozen(frozen, output, generator.recipe)
 
 
-def _save_model(path, recipe, frozen, output):
+def _save_model(path, frozen):
     with tf.Graph().as_default(), tf.Session() as session:
-
-        def images(z):
-            (pixels,) = tf.import_graph_def(frozen, {"z:0": z}, [f"{output}:0"], name="generator")
-            return tf.reshape(pixels, [-1, _SIDE, _SIDE], name="images")
-
-        z = tf.placeholder(tf.float32, [None, recipe.nlatent], "z")
+        z = frozen.latents()
         seed, count = (tf.placeholder(tf.int32, [], name) for name in ("seed", "count"))
-        drawn = _DRAWS[recipe.prior](tf.stack([count, recipe.nlatent]), seed)
+        drawn = _DRAWS[frozen.recipe.prior](tf.stack([count, frozen.recipe.nlatent]), seed)
         signatures = {
-            "serving_default": _signature({"z": z}, {"images": images(z)}),
+            "serving_default": _signature({"z": z}, {"images": frozen.images(z)}),
             "sample": _signature(
-                {"seed": seed, "count": count}, {"images": images(drawn), "z": drawn}
+                {"seed": seed, "count": count}, {"images": frozen.images(drawn), "z": drawn}
             ),
         }
         builder = tf.saved_model.Builder(str(path))
@@ -69,6 +82,32 @@ def _save_model(path, recipe, frozen, output):
 
 def _signature(inputs, outputs):
     return tf.saved_model.predict_signature_def(inputs, outputs)
+
+
+def _save_onnx(path, frozen, say):
+    if importlib.util.find_spec("tf2onnx") is None:
+        say(f"Left out: {path.name}, which takes `pip install tf2onnx`.")
+        return
+    import tf2onnx
+
+    with tf.Graph().as_default() as graph:
+        images = frozen.images(frozen.latents())
+        model, _ = tf2onnx.convert.from_graph_def(
+            graph.as_graph_def(),
+            input_names=["z:0"],
+            output_names=[images.name],
+            tensors_to_rename={"z:0": "z", images.name: "images"},
+            opset=_OPSET,
+        )
+    path.write_bytes(model.SerializeToString())
+
+
+def _save_program(folder, frozen):
+    program = _program(frozen.definition)
+    if program is not None:
+        about = {"prior": frozen.recipe.prior, "nlatent": frozen.recipe.nlatent}
+        np.savez(folder / "generator.npz", **about, **program)
+        shutil.copy(numpy_generator.__file__, folder)
 
 
 def _uniform(shape, seed, stream=0, low=0.0, high=1.0):

@@ -48,7 +48,7 @@ class Trained:
         self._raw = raw
         self._prior = priors.get(recipe.prior)
         with tf.Graph().as_default():
-            self.model = recipes.build_gan(recipe)
+            self.model = recipes.build_gan(recipe, open_session=tf.Session)
         self.model.load_state(state)
 
     def generate(self, z):

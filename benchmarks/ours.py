@@ -37,8 +37,8 @@ class Ours:
         from training import engines
         from training.draws import Draws
 
-        config = engines.session_config(precision, job.recipe)
-        self._model = recipes.build_gan(job.recipe, seed=_SEED, config=config)
+        open_session = engines.session_opener(precision, job.recipe)
+        self._model = recipes.build_gan(job.recipe, seed=_SEED, open_session=open_session)
         draws = Draws(job.recipe, job.pixels, _SEED)
         self._engine = engines.make_engine(engine, self._model, draws)
         self.block = block_steps(job.batch) if self._engine.name == "fused" else 1

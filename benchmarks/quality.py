@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,7 +29,7 @@ _MINIMAL_STABLE = (
 TABLES = {
     "recipes": {
         "minimal": ("--recipe=minimal",),
-        "minimal nets, stable flags": _MINIMAL_STABLE,
+        "stabilised minimal": _MINIMAL_STABLE,
         "stable_mlp": ("--recipe=stable_mlp",),
     },
     "ablation": {
@@ -93,7 +94,7 @@ def table(outcomes):
         "command, s",
     ]
     lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    for name, runs in outcomes.items():
+    for name, runs in filter(itemgetter(1), outcomes.items()):
         cells = [_spread([run.scores[key] for run in runs]) for key in _METRICS]
         shares = [run.scores["histogram"] for run in runs]
         cells += [_spread([100 * pick(share) for share in shares]) + " %" for pick in (min, max)]
@@ -114,10 +115,10 @@ def _spread(values):
     return f"{mean} [{low}, {high}]"
 
 
-def _main(*flags):
+def _main(*flags, cwd=ROOT):
     """Runs main.py; -> what it said; its own error line ends this program too."""
     done = subprocess.run(
-        [sys.executable, ROOT / "main.py", *flags], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, ROOT / "main.py", *flags], capture_output=True, text=True, cwd=cwd
     )
     if done.returncode:
         sys.exit(done.stderr)
@@ -133,6 +134,7 @@ def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=TABLES, default="recipes")
     parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3)")
+    parser.add_argument("--steps", type=int, help="of each run (default: the recipe's)")
     parser.add_argument("--seconds", type=float, default=60, help="of training, --table=budget")
     return parser
 
@@ -140,32 +142,38 @@ def _parser():
 def _extra(arguments, flags, folder):
     """The flags that fit a run into the budget, if there is one."""
     if arguments.table != "budget":
-        return ()
+        return (f"--num_steps={arguments.steps}",) if arguments.steps else ()
     few = 4 if "cnn" in flags[0] or "dcgan" in flags[0] else 2000
     return (f"--num_steps={steps_for(flags, arguments.seconds, folder, few)}",)
 
 
 def main():
-    """Prints the table and writes it to benchmarks/results/."""
+    """Trains and scores all, and writes the table so far after each run, at last a picture."""
     arguments = _parser().parse_args()
     contestants = TABLES[arguments.table]
     stable = ("--recipe=stable_mlp",) if arguments.table == "ablation" else ()
     outcomes = {name: [] for name in contestants}
     bar = terminal.Bar(len(contestants) * arguments.seeds, unit="run")
-    with tempfile.TemporaryDirectory() as scratch:
-        for number, (name, own) in enumerate(contestants.items()):
-            flags = (*stable, *own)
-            extra = _extra(arguments, flags, Path(scratch) / f"trial-{number}")
-            for seed in range(arguments.seeds):
-                folder = Path(scratch) / f"{number}-{seed}"
-                outcomes[name].append(measure(flags, seed, folder, extra))
-                bar.advance(1, name)
-    bar.close()
-    text = table(outcomes)
-    print(text)
     RESULTS.mkdir(exist_ok=True)
-    with replacing(RESULTS / f"quality-{arguments.table}.md") as temporary:
-        temporary.write_text(text + "\n")
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, own in contestants.items():
+            flags = (*stable, *own)
+            extra = _extra(arguments, flags, Path(scratch) / "trial")
+            for seed in range(arguments.seeds):
+                folder = Path(scratch) / f"seed-{seed}" / name
+                outcomes[name].append(measure(flags, seed, folder, extra))
+                _write(arguments.table, outcomes)
+                bar.advance(1, name)
+        picture = RESULTS / f"quality-{arguments.table}.png"
+        runs = ",".join(contestants)
+        _main("--mode=compare", f"--run_dirs={runs}", f"--out={picture}", cwd=f"{scratch}/seed-0")
+    bar.close()
+    print(table(outcomes))
+
+
+def _write(name, outcomes):
+    with replacing(RESULTS / f"quality-{name}.md") as temporary:
+        temporary.write_text(table(outcomes) + "\n")
 
 
 if __name__ == "__main__":

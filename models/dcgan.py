@@ -46,4 +46,4 @@ class DcGan(Gan):
             for number, (filters, strides) in enumerate(shapes, 1):
                 x = layers.conv2d(x, filters, 5, name=f"conv{number}", strides=strides)
                 x = layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT, training)
-            return self._head(layers.flat(x))  # from [batch, 4, 4, 512]
+            return self._head(layers.flat(x), training)  # from [batch, 4, 4, 512]

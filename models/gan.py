@@ -46,8 +46,7 @@ class Gan:
         *,
         objective=None,
         seed=None,
-        target="",
-        config=None,
+        open_session=tf.InteractiveSession,
     ):
         """Builds the graph in the default graph, opens a session, initialises the variables.
 
@@ -56,7 +55,8 @@ class Gan:
         objective: an `Objective`; None for article 003's.
         seed: whole number below 2**31 from which weights, dropout and noise follow; None for
             another one each time. It seeds the current graph.
-        target, config: where and how the session runs, as for `tf.compat.v1.Session`.
+        open_session: () -> the session, of the default graph; where and how it runs is the
+            caller's choice.
         """
         self._ndims = ndims
         self._nlatent = nlatent
@@ -70,7 +70,7 @@ class Gan:
         self.variables = [v for v in tf.global_variables() if v.name not in earlier]
         self._check_variables()
         self._initializers = [variable.initializer for variable in self.variables]
-        self.session = tf.InteractiveSession(target, config=config)
+        self.session = open_session()
         self.session.run(self._initializers)
 
     # The two nets.
@@ -92,7 +92,7 @@ class Gan:
         """
         with self._discriminator_scope(reuse, training):
             hidden = tf.nn.relu(layers.dense(x, 512, name="hidden"))
-            return self._head(hidden)
+            return self._head(hidden, training)
 
     # The two losses.
 
@@ -121,8 +121,9 @@ class Gan:
             return self._separate_d_update(x, x_hat, learning_rate)
         training = self._d.training_pass()
         loss = self._d_objective(*self._both_logits(x, x_hat, training))
-        total = loss + self._penalty(x, x_hat)
-        return loss, self._d.minimize(total, learning_rate, training)
+        penalty = self._penalty(x, x_hat)
+        every = self.objective.penalty_every
+        return loss, self._d.minimize(loss, learning_rate, training, penalty, every)
 
     def sample_images(self, z):
         """Latents [batch, nlatent] -> the images [batch, ndims] in [0, 1] that D trains on."""
@@ -146,9 +147,11 @@ class Gan:
         real, fake = self._d.training_pass(), self._d.training_pass()
         real_loss = self._real_loss(self._logits(x, real))
         loss = real_loss + self._fake_loss(self._logits(x_hat, fake))
+        penalty = self._penalty(x, x_hat)
+        # Updates come in twos, of which the first alone has the real batch.
+        every = 2 * self.objective.penalty_every if self.objective.penalty_every > 1 else 1
         with tf.control_dependencies([loss]):
-            total = real_loss + self._penalty(x, x_hat)
-            first = self._d.minimize(total, learning_rate, real)
+            first = self._d.minimize(real_loss, learning_rate, real, penalty, every)
         with tf.control_dependencies([first]):
             again = self._d.training_pass()
             fake_loss = self._fake_loss(self._logits(x_hat, again))
@@ -160,21 +163,13 @@ class Gan:
         return self._discriminator_loss(y, y_hat)
 
     def _penalty(self, x, x_hat):
-        """Images of both kinds -> scalar to add to D's loss, every `penalty_every` updates."""
-        weights = [(self.objective.r1_gamma, x), (self.objective.r2_gamma, x_hat)]
-        terms = [(gamma, images) for gamma, images in weights if gamma]
-        if not terms:
-            return 0.0
+        """Images of both kinds -> () -> scalar to add to D's loss where it is due, or None."""
         every = self.objective.penalty_every
-
-        def penalty():
-            return every * sum(gamma / 2 * self._squared_slope(images) for gamma, images in terms)
-
-        if every == 1:
-            return penalty()
-        # Separate updates come in twos, of which the first alone has the real batch.
-        period = every * (2 if self.objective.separate else 1)
-        return tf.cond(tf.equal(self._d.updates % period, 0), penalty, lambda: 0.0)
+        weights = [(self.objective.r1_gamma, x), (self.objective.r2_gamma, x_hat)]
+        terms = [(every * gamma / 2, images) for gamma, images in weights if gamma]
+        if not terms:
+            return None
+        return lambda: sum(weight * self._squared_slope(images) for weight, images in terms)
 
     def _squared_slope(self, images):
         """[batch, ndims] -> scalar, the batch mean of D's squared gradient at these images."""
@@ -204,16 +199,17 @@ class Gan:
 
     def _both_logits(self, x, x_hat, training):
         """D(x), D(x_hat); as one product where the mathematics is the same."""
-        if self.samples_mix or self.objective.minibatch_stddev:
+        if self.samples_mix:
             return self._logits(x, training), self._logits(x_hat, training)
         count = tf.shape(x)[0] // self.objective.packing
+        training.batches = 2
         logits = self._logits(tf.concat([x, x_hat], axis=0), training)
         return logits[:count], logits[count:]
 
-    def _head(self, features, units=1):
+    def _head(self, features, training, units=1):
         """[batch, n] -> [batch, units], the end of every discriminator."""
         if self.objective.minibatch_stddev:
-            features = layers.minibatch_stddev(features)
+            features = layers.minibatch_stddev(features, training)
         return layers.dense(features, units, name="logit")
 
     def _generator_scope(self, reuse):

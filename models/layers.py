@@ -27,6 +27,8 @@ class TrainingPass:
     Layers draw their seeds from it (`next_seed`) and leave in `updates` functions that create what
     the net's own update is to run too, such as moving averages: a pass through D while G trains
     must not. None instead of a pass means inference.
+
+    batches: how many batches of one size pass together, one after the other.
     """
 
     def __init__(self, seed):
@@ -35,6 +37,7 @@ class TrainingPass:
         self._draws = 0
         self._last = []
         self.updates = []
+        self.batches = 1
 
     def next_seed(self):
         """() -> int32 [2], another one at every call."""
@@ -267,14 +270,17 @@ def _mixed(bits):
     return bits
 
 
-def minibatch_stddev(x):
+def minibatch_stddev(x, training):
     """[batch, n] -> [batch, n + 1]: appends the features' mean standard deviation in the batch.
 
-    Karras et al. 2018, with the whole batch as one group.
+    Karras et al. 2018, with the whole batch as one group, each of its own if several pass together.
     """
-    variance = tf.math.reduce_variance(x, axis=0)
-    spread = tf.reduce_mean(tf.sqrt(variance + 1e-8))
-    return tf.concat([x, tf.fill([tf.shape(x)[0], 1], spread)], axis=1)
+    batches = 1 if training is None else training.batches
+    apart = tf.reshape(x, [batches, -1, x.shape[1]])
+    variance = tf.math.reduce_variance(apart, axis=1, keepdims=True)
+    spread = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=2, keepdims=True)
+    column = tf.broadcast_to(spread, tf.concat([tf.shape(apart)[:2], [1]], axis=0))
+    return tf.concat([x, tf.reshape(column, [-1, 1])], axis=1)
 
 
 def spectral_norm(training):

@@ -26,4 +26,4 @@ class LeakyMlp(Gan):
         """[batch, ndims] in [0, 1] -> logits [batch, 1], 128 LeakyReLU units between."""
         with self._discriminator_scope(reuse, training):
             hidden = layers.dense(layers.signed(x), 128, name="hidden")
-            return self._head(layers.leaky_relu(hidden, _SLOPE))
+            return self._head(layers.leaky_relu(hidden, _SLOPE), training)

@@ -45,18 +45,37 @@ class Net:
         seed = self._seed ^ (stream * _STREAM_STRIDE)
         return TrainingPass(tf.stack([seed, self.updates.read_value()]))
 
-    def minimize(self, loss, learning_rate, training):
-        """Scalars and the pass behind the loss -> one Adam step on this net's variables alone."""
+    def minimize(self, loss, learning_rate, training, penalty=None, every=1):
+        """Scalars and the pass behind the loss -> one Adam step on this net's variables alone.
+
+        penalty: () -> scalar to add to the loss at the first of `every` so many updates.
+        """
         self._learning_rate = learning_rate
         variables = self.trainable_variables
-        gradients = tf.gradients(loss, variables)
-        # The loss first: a penalty may read variables that it has no gradient for, such as biases.
+        total, *gradients = self._total_and_gradients(loss, penalty, every)
+        # The total first: a penalty may read variables that it has no gradient for, such as biases.
         with (
             tf.name_scope(self._adam_scope.original_name_scope),
-            tf.control_dependencies([loss]),
+            tf.control_dependencies([total]),
         ):
             step = self._adam.apply_gradients(zip(gradients, variables, strict=True))
             with tf.control_dependencies([step]):
                 return tf.group(
                     *(update() for update in training.updates), self.updates.assign_add(1)
                 )
+
+    def _total_and_gradients(self, loss, penalty, every):
+        """All gradients within one branch: what leaves a branch is written and added up."""
+
+        def plain():
+            return [loss, *tf.gradients(loss, self.trainable_variables)]
+
+        def penalised():
+            total = loss + penalty()
+            return [total, *tf.gradients(total, self.trainable_variables)]
+
+        if penalty is None:
+            return plain()
+        if every == 1:
+            return penalised()
+        return tf.cond(tf.equal(self.updates % every, 0), penalised, plain)

@@ -49,5 +49,5 @@ class PretrainedCnn(Gan):
                 x = layers.dropout(x, _DROPOUT, training)
             x = layers.dense(layers.flat(x), 256, name="dense")  # from [batch, 7, 7, 512]
             x = layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT, training)
-            fake, real = tf.split(self._head(x, units=2), 2, axis=1)
+            fake, real = tf.split(self._head(x, training, units=2), 2, axis=1)
             return real - fake

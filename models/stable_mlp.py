@@ -27,4 +27,4 @@ class StableMlp(Gan):
         with self._discriminator_scope(reuse, training):
             hidden = layers.leaky_relu(layers.dense(x, 512, name="hidden_1"), _SLOPE)
             hidden = layers.leaky_relu(layers.dense(hidden, 256, name="hidden_2"), _SLOPE)
-            return self._head(hidden)
+            return self._head(hidden, training)

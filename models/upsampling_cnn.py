@@ -38,7 +38,7 @@ class UpsamplingCnn(Gan):
             for number, filters in enumerate([64, 128, 256], 1):
                 x = layers.conv2d(x, filters, _KERNEL, name=f"conv{number}", strides=2)
                 x = _activated(x, training, f"conv{number}")
-            return self._head(layers.flat(x))  # from [batch, 4, 4, 256]
+            return self._head(layers.flat(x), training)  # from [batch, 4, 4, 256]
 
 
 def _activated(x, training, name):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from absl import app
 from absl.testing import flagsaver
 
 import main as program
@@ -45,7 +46,9 @@ def run(command):
     """Runs a main.py command in this process with few steps; -> exit code."""
     if "mode" not in program.FLAGS:
         program.define_flags()
-    argv = shlex.split(command, comments=True)
+    if "help" not in program.FLAGS:
+        app.define_help_flags()
+    argv = shlex.split(command.replace("=NAME", "=minimal"), comments=True)
     if "--mode=" not in command:
         argv += [f"--{name}={value}" for name, value in SMALL.items()]
     if "--mode=evaluate" in command:

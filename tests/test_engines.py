@@ -9,6 +9,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import twin
 
+from errors import UserError
 from models import recipes
 from training import engines
 from training.draws import Draws
@@ -200,3 +201,36 @@ def test_convolutions_are_compiled_on_a_gpu(monkeypatch, in_fives):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
     monkeypatch.setattr(model, "convolutional", True)
     assert make_engine("auto", model, engine._draws).name == "fused"
+
+
+def test_bfloat16_is_refused_where_it_would_do_nothing(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="goes with the recipes that have convolutions"):
+        engines.session_opener("bfloat16", recipes.get("minimal"))
+    for content in (None, "flags : fpu avx512f avx512_vnni\n"):
+        path = tmp_path / f"cpuinfo-{content is None}"
+        if content:
+            path.write_text(content)
+        monkeypatch.setattr(engines, "_CPU_INFO", path)
+        with pytest.raises(UserError, match="this CPU has neither AVX512-BF16 nor AMX"):
+            engines.session_opener("bfloat16", recipes.get("dcgan"))
+
+
+def samples_in(precision, recipe):
+    """-> images of untrained nets."""
+    with tf.Graph().as_default():
+        opener = engines.session_opener(precision, recipe)
+        model = recipes.build_gan(recipe, seed=SEED, open_session=opener)
+        images = model.generate_samples(np.random.default_rng(1).normal(size=[4, recipe.nlatent]))
+        model.session.close()
+    return images
+
+
+def test_bfloat16_rounds_the_convolutions_products():
+    recipe = recipes.get("upsampling_cnn")
+    try:
+        rounded = samples_in("bfloat16", recipe)
+    except UserError as refusal:
+        pytest.skip(str(refusal))
+    difference = np.abs(rounded - samples_in("float32", recipe))
+    # A bfloat16 has 8 bits of precision.
+    assert 1e-5 < difference.max() < 0.05

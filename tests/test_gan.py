@@ -1,6 +1,7 @@
 """The contract of `Gan`: article 003's names and values, whatever the caller did before."""
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -330,8 +331,8 @@ def test_two_gans_in_one_graph():
 
 def test_session_runs_where_it_is_told_to():
     server = tf.train.Server.create_local_server()
-    config = tf.ConfigProto(operation_timeout_in_ms=60_000)
-    with fresh(Gan, 6, NLATENT, target=server.target, config=config) as model:
+    opener = functools.partial(tf.Session, server.target)
+    with fresh(Gan, 6, NLATENT, open_session=opener) as model:
         update(model, "generator", *random_batch(ndims=6))
         # The server keeps the variables, for every session that runs there.
         with tf.Session(server.target) as session:

@@ -155,7 +155,8 @@ class Leaky(Gan):
 
     def _discriminator(self, x, reuse=False, training=None):
         with self._discriminator_scope(reuse, training):
-            return self._head(layers.leaky_relu(layers.dense(x, 8, name="hidden"), 0.2))
+            hidden = layers.leaky_relu(layers.dense(x, 8, name="hidden"), 0.2)
+            return self._head(hidden, training)
 
 
 WRITES = {"AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp", "ResourceApplyAdam"}

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from absl.testing import flagsaver
 from PIL import Image
@@ -16,7 +17,10 @@ import main as program
 import numpy_generator
 
 ROOT = Path(__file__).resolve().parent.parent
-RECIPES = ["minimal", "stable_mlp", "leaky_mlp"]
+EXPORTED = [
+    "stable_mlp",
+    *(pytest.param(r, marks=pytest.mark.slow) for r in ("minimal", "leaky_mlp", "upsampling_cnn")),
+]
 
 
 def main(*flags, ok=True):
@@ -198,19 +202,23 @@ np.save(sys.argv[3], out)
 """
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", EXPORTED)
 def test_exports_give_the_same_images(recipe, run, tmp_path):
     import trained
 
     folder = run
     if recipe != "stable_mlp":
         folder = tmp_path / "run"
-        main(f"--recipe={recipe}", "--num_steps=3", "--engine=step", f"--run_dir={folder}")
+        few = ("--num_steps=3", "--engine=step", "--batch_size=4")
+        main(f"--recipe={recipe}", *few, f"--run_dir={folder}")
     main("--mode=export", f"--run_dir={folder}")
     generator = trained.load(folder)
     images, z = generator.sample(9, seed=4)
-    by_numpy = numpy_generator.generate(folder / "export" / "generator.npz", z)
-    np.testing.assert_allclose(by_numpy, images, atol=1e-5)
+    onnx = onnxruntime.InferenceSession(folder / "export" / "generator.onnx")
+    np.testing.assert_allclose(onnx.run(["images"], {"z": z})[0], images, atol=1e-5)
+    if recipe != "upsampling_cnn":
+        by_numpy = numpy_generator.generate(folder / "export" / "generator.npz", z)
+        np.testing.assert_allclose(by_numpy, images, atol=1e-5)
     np.save(tmp_path / "z.npy", z)
     saved_model = folder / "export" / "saved_model"
     subprocess.run(
@@ -219,6 +227,14 @@ def test_exports_give_the_same_images(recipe, run, tmp_path):
         check=True, cwd=tmp_path, capture_output=True,
     )  # fmt: skip
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), images, atol=1e-5)
+
+
+def test_without_its_converter_there_is_no_onnx_file_and_a_line_says_so(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    text, _ = main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
+    assert text.splitlines()[0] == "Left out: generator.onnx, which takes `pip install tf2onnx`."
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"generator.npz", "numpy_generator.py", "saved_model"}
 
 
 def test_the_command_line_of_saved_models_shows_the_signatures(run):

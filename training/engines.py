@@ -4,6 +4,7 @@ Both see the same draws and so train the same model; `blocks` yields lists of Pr
 whenever it yields, the model's variables are those after the list's last step.
 """
 
+import functools
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -153,18 +154,20 @@ def make_engine(choice, model, draws):
     return FusedEngine(model, draws, jit=jit)
 
 
-def session_config(precision, recipe):
-    """`float32` or `bfloat16`, Recipe -> the session's configuration.
+def session_opener(precision, recipe):
+    """`float32` or `bfloat16`, Recipe -> () -> the session to train in.
 
+    A plain one, for an interactive one leaves the graph as it is: no operations fused, no rewrite.
     bfloat16 is TensorFlow's own rewrite of convolutions and products for oneDNN, which keeps the
     weights in float32. UserError where the CPU or the recipe has no use for it.
     """
     config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
     if precision == "bfloat16":
         _check_bfloat16(recipe)
         rewrites = config.graph_options.rewrite_options
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
-    return config
+    return functools.partial(tf.Session, config=config)
 
 
 def _check_bfloat16(recipe):

@@ -18,7 +18,7 @@ from models.gan import Gan
 from terminal import on_stop
 from training import readers
 from training.draws import Draws
-from training.engines import make_engine, session_config
+from training.engines import make_engine, session_opener
 from training.pretraining import pretrain
 from training.run_folder import RunError
 
@@ -45,7 +45,9 @@ def train(recipe, data, folder, settings, extra=(), say=print):
     """
     with tf.Graph().as_default():
         model = recipes.build_gan(
-            recipe, seed=settings.seed, config=session_config(settings.precision, recipe)
+            recipe,
+            seed=settings.seed,
+            open_session=session_opener(settings.precision, recipe),
         )
         draws = Draws(recipe, data.train.pixels, settings.seed)
         start = _restore(model, folder, say)
