@@ -57,6 +57,7 @@ def _measure(races, batch_races, settings):
     copies = {name: roofline.measure_copy(roofline.state_bytes(name), cores) for name in names}
     large_copy = roofline.measure_copy(_LARGE_COPY, cores)
     imports = measuring.import_seconds(races[0].names)
+    main_job = measuring.main_job()
 
     def advance(note):
         bar.advance(1, note)
@@ -67,8 +68,9 @@ def _measure(races, batch_races, settings):
     flops = max(flops, roofline.measure_flops())
     chosen = {name: job.recipe for name, job in jobs.items()}
     return report.Measured(
-        outcomes, by_batch, imports, flops, copies, large_copy, cores, settings.rounds, chosen
-    )
+        outcomes, by_batch, imports, main_job, flops, copies, large_copy, cores, settings.rounds,
+        chosen,
+    )  # fmt: skip
 
 
 def _write(folder, measured):

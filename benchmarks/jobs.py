@@ -1,13 +1,11 @@
 """What is trained: a recipe's updates on MNIST, and where a peer's batches come from."""
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import input_data
-from benchmarks import roofline
 from models import priors, recipes
 from models.recipes import Recipe
 
@@ -80,6 +78,4 @@ def block_steps(batch):
 
 def first_steps(name, batch):
     """Steps that a worker trains before it is ready, and over which it reports the losses."""
-    layers = itertools.chain(*roofline.NETS[name])
-    convolutional = any(isinstance(layer, roofline.Conv) for layer in layers)
-    return _CONVOLUTIONAL_STEPS if convolutional else block_steps(batch)
+    return _CONVOLUTIONAL_STEPS if recipes.get(name).convolutional else block_steps(batch)

@@ -6,7 +6,9 @@ import importlib.util
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import numpy as np
 from benchmarks import roofline
 from benchmarks.contestants import CONTESTANTS, Absent, Worker
 
+_ROOT = Path(__file__).parent.parent
 _DENSE = ("fused", "step", "literal_tf1", "keras", "torch", "torch_tuned", "torch_compiled", "jax")
 _CONVOLUTIONAL = ("auto", "bfloat16", "keras", "torch", "torch_tuned")
 _MAIN = "minimal"
@@ -191,6 +194,22 @@ def _process_seconds(program):
     began = time.perf_counter()
     subprocess.run([sys.executable, "-c", program], check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - began
+
+
+def main_job(steps=200):
+    """The main job with few steps -> (seconds, most bytes of memory that its process has held)."""
+    with tempfile.TemporaryDirectory() as scratch:
+        began = time.perf_counter()
+        words = ["main.py", "--nlatent=10", f"--num_steps={steps}", f"--run_dir={scratch}/run"]
+        process = subprocess.Popen(
+            [sys.executable, *words],
+            cwd=_ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return time.perf_counter() - began, usage.ru_maxrss * 1024
 
 
 def cores():

@@ -5,6 +5,7 @@ import numpy as np
 import terminal
 from benchmarks.jobs import block_steps
 from models import recipes
+from training.configuration import check_precision
 
 _SEED = 0
 
@@ -33,11 +34,12 @@ class Ours:
     """A recipe's model and an engine, without the files that a run writes."""
 
     def __init__(self, job, engine, precision="float32"):
+        check_precision(precision, job.recipe)
         terminal.import_tensorflow()
         from training import engines
         from training.draws import Draws
 
-        open_session = engines.session_opener(precision, job.recipe)
+        open_session = engines.session_opener(precision)
         self._model = recipes.build_gan(job.recipe, seed=_SEED, open_session=open_session)
         draws = Draws(job.recipe, job.pixels, _SEED)
         self._engine = engines.make_engine(engine, self._model, draws)

@@ -17,13 +17,15 @@ _PACKAGES = ("numpy", "tensorflow", "keras", "torch", "jax")
 class Measured(NamedTuple):
     """All of a run: Outcomes of the races and of those over batch sizes, and the machine's rates.
 
-    imports: {module: seconds}; flops: a second; copies: {recipe: bytes a second, copying as much
-    as its nets, gradients and moments}; large_copy: bytes a second; recipes: {name: Recipe}.
+    imports: {module: seconds}; main_job: (seconds, peak bytes); flops: a second; copies: {recipe:
+    bytes a second, copying as much as its nets, gradients and moments}; large_copy: bytes a second;
+    recipes: {name: Recipe}.
     """
 
     races: list
     batch_races: list
     imports: dict
+    main_job: tuple
     flops: float
     copies: dict
     large_copy: float
@@ -38,7 +40,7 @@ def markdown(measured):
     main = [outcome for outcome in measured.races if outcome.case.recipe == "minimal"]
     for outcome in main:
         sections += [_batch_section([outcome, *measured.batch_races])]
-        sections += [_start_section(outcome, measured.imports)]
+        sections += [_start_section(outcome, measured.imports), _main_job(*measured.main_job)]
     return "\n\n".join([*sections, _roofline_section(measured)]) + "\n"
 
 
@@ -150,6 +152,13 @@ def _start_section(outcome, imports):
     steps = first_steps(case.recipe, case.batch)
     header = ["", f"s from its start to {steps} steps", "of which import", "peak MiB"]
     return f"## Start and memory\n\n`minimal`, batch {case.batch}.\n\n{table(header, rows)}"
+
+
+def _main_job(seconds, peak):
+    return (
+        f"`python main.py --nlatent=10 --num_steps=200` as a whole: {seconds:.1f} s, pictures and "
+        f"checkpoint included, and {peak / 1e6:,.0f} MB of memory at most."
+    )
 
 
 def _roofline_section(measured):

@@ -149,7 +149,10 @@ NETS = {
             Dense(256, 2),
         ],
     ),
-    "stable_mlp": (_chain(16, 256, 256, 784), [*_chain(784, 512, 256), Dense(257, 1)]),
+    "stable_mlp": (
+        _chain(16, 256, 256, 784),
+        [Conv(1, 16, 8, side=28, stride=4), *_chain(784, 512, 256), Dense(257, 1)],
+    ),
 }
 
 

@@ -14,6 +14,8 @@ from models.objective import Objective
 
 tf.disable_eager_execution()
 
+_WINDOWS_SLOPE = 0.2
+
 
 def cross_entropy(label, logits):
     """A number in [0, 1] and logits [batch, 1] -> [batch, 1] sigmoid cross-entropy, in nats."""
@@ -36,8 +38,6 @@ class Gan:
 
     # Whether D's logit for one image depends on the others in its batch.
     samples_mix = False
-    # Whether the nets have convolutions.
-    convolutional = False
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Gan:
         reuse, training: as for `_generator`.
         """
         with self._discriminator_scope(reuse, training):
-            hidden = tf.nn.relu(layers.dense(x, 512, name="hidden"))
+            hidden = tf.nn.relu(layers.dense(self._seen(x), 512, name="hidden"))
             return self._head(hidden, training)
 
     # The two losses.
@@ -205,6 +205,13 @@ class Gan:
         training.batches = 2
         logits = self._logits(tf.concat([x, x_hat], axis=0), training)
         return logits[:count], logits[count:]
+
+    def _seen(self, x):
+        """Pixels [batch, n] -> [batch, m]: those, or features of windows on them."""
+        if not self.objective.windows:
+            return x
+        features = layers.window_dense(layers.pictures(x), self.objective.windows, name="windows")
+        return layers.flat(layers.leaky_relu(features, _WINDOWS_SLOPE))
 
     def _head(self, features, training, units=1):
         """[batch, n] -> [batch, units], the end of every discriminator."""

@@ -25,5 +25,5 @@ class LeakyMlp(Gan):
     def _discriminator(self, x, reuse=False, training=None):
         """[batch, ndims] in [0, 1] -> logits [batch, 1], 128 LeakyReLU units between."""
         with self._discriminator_scope(reuse, training):
-            hidden = layers.dense(layers.signed(x), 128, name="hidden")
+            hidden = layers.dense(self._seen(layers.signed(x)), 128, name="hidden")
             return self._head(layers.leaky_relu(hidden, _SLOPE), training)

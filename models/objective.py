@@ -58,6 +58,13 @@ class Objective:
         False,
         text="D also sees how much its last features vary over the batch (Karras et al. 2018)",
     )
+    windows: int = number(
+        0,
+        0,
+        256,
+        text="features of each 8 x 8 window, 4 pixels apart, that D's first dense layer sees in "
+        "the place of pixels, 0 for pixels (patch embedding, Dosovitskiy et al. 2021)",
+    )
     packing: int = number(1, 1, 64, text="images that D judges together: PacGAN (Lin et al. 2018)")
     spectral_norm: bool = number(
         False, text="D's kernels are divided by their largest singular value (Miyato et al. 2018)"

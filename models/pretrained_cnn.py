@@ -23,8 +23,6 @@ class PretrainedCnn(Gan):
     ReLU of a convolution is left out, for it has nothing left to do.
     """
 
-    convolutional = True
-
     def _generator(self, z, reuse=False, training=None):
         """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 14 x 14 pixels."""
 

@@ -23,6 +23,7 @@ class Recipe(Objective):
     drops: the steps at which both rates fall tenfold.
     held_out: images of the test set on which both losses are taken after each epoch; 0 for none.
     validation_size: training images that are set aside.
+    convolutional: whether the nets have convolutions.
     """
 
     gan: str
@@ -49,6 +50,7 @@ class Recipe(Objective):
     drops: tuple[int, ...] = ()
     held_out: int = 0
     validation_size: int = 5_000
+    convolutional: bool = False
 
     @property
     def d_batch_size(self):
@@ -83,6 +85,7 @@ RECIPES = {
     ),
     "dcgan": Recipe(
         gan="models.dcgan:DcGan",
+        convolutional=True,
         source="article 001, Generative Adversarial Networks",
         nlatent=100,
         prior="normal",
@@ -92,6 +95,7 @@ RECIPES = {
     ),
     "upsampling_cnn": Recipe(
         gan="models.upsampling_cnn:UpsamplingCnn",
+        convolutional=True,
         source="article 002, Yet Another Generative Adversarial Network (GAN) Guide in Keras",
         nlatent=64,
         prior="semicircle",
@@ -105,6 +109,7 @@ RECIPES = {
     ),
     "pretrained_cnn": Recipe(
         gan="models.pretrained_cnn:PretrainedCnn",
+        convolutional=True,
         source="article 000, MNIST Generative Adversarial Model in Keras",
         nlatent=100,
         prior="uniform01",
@@ -121,15 +126,17 @@ RECIPES = {
         source="ours, after Mescheder et al. 2018 and Karras et al. 2018",
         nlatent=16,
         prior="normal",
-        num_steps=25_000,
-        batch_size=32,
-        learning_rate=2e-3,
+        num_steps=20_000,
+        batch_size=64,
+        learning_rate=3e-3,
+        decay=1e-4,
         beta1=0.0,
         beta2=0.99,
         r1_gamma=0.3,
-        penalty_every=4,
+        penalty_every=8,
         ema_decay=0.999,
         minibatch_stddev=True,
+        windows=16,
         validation_size=0,
     ),
 }
@@ -230,6 +237,10 @@ def _check_together(recipe):
     if recipe.relativistic and recipe.separate:
         raise UserError(
             "--relativistic=True: compares real images with generated ones, wanted --separate=False"
+        )
+    if recipe.windows and recipe.convolutional:
+        raise UserError(
+            f"--windows={recipe.windows}: goes with the dense recipes, wanted 0 with convolutions"
         )
     if recipe.half_batches and recipe.reuse_latents:
         raise UserError("half_batches: G needs more latents than D has, wanted no reuse_latents")

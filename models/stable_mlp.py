@@ -12,7 +12,8 @@ class StableMlp(Gan):
     """Two hidden layers in each net, of which the article has one; LeakyReLU throughout.
 
     What keeps it stable is the recipe's objective, above all R1 (Mescheder et al. 2018); the
-    README's ablation shows what each part of it is worth.
+    README's ablation shows what each part of it is worth. D's 16 features of each of 49 windows
+    are as many as the pixels, so that its other layers do not change with them.
     """
 
     def _generator(self, z, reuse=False, training=None):
@@ -23,8 +24,8 @@ class StableMlp(Gan):
             return tf.nn.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
 
     def _discriminator(self, x, reuse=False, training=None):
-        """[batch, ndims] in [0, 1] -> 512 -> 256 -> logits [batch, 1]."""
+        """[batch, ndims] in [0, 1] -> windows -> 512 -> 256 -> logits [batch, 1]."""
         with self._discriminator_scope(reuse, training):
-            hidden = layers.leaky_relu(layers.dense(x, 512, name="hidden_1"), _SLOPE)
+            hidden = layers.leaky_relu(layers.dense(self._seen(x), 512, name="hidden_1"), _SLOPE)
             hidden = layers.leaky_relu(layers.dense(hidden, 256, name="hidden_2"), _SLOPE)
             return self._head(hidden, training)

@@ -18,7 +18,6 @@ class UpsamplingCnn(Gan):
     """
 
     samples_mix = True
-    convolutional = True
 
     def _generator(self, z, reuse=False, training=None):
         """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 7 x 7 and 14 x 14 pixels."""

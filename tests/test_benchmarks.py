@@ -84,7 +84,8 @@ def test_r1_adds_three_products_of_d():
     recipe = recipes.get("stable_mlp")
     without = roofline.step_cost("stable_mlp", dataclasses.replace(recipe, r1_gamma=0.0))
     extra = roofline.step_cost("stable_mlp", recipe).flops - without.flops
-    d = 784 * 512 + 512 * 256 + 257
+    # Windows of 8 pixels, the first and the last in either direction with 6 inside the picture.
+    d = 16 * (7 * 8 - 4) ** 2 + 784 * 512 + 512 * 256 + 257
     assert extra == pytest.approx(3 * 2 * recipe.batch_size * d / recipe.penalty_every)
 
 

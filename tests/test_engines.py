@@ -12,12 +12,13 @@ import twin
 from errors import UserError
 from models import recipes
 from training import engines
+from training.configuration import check_precision
 from training.draws import Draws
 from training.engines import FusedEngine, StepEngine, make_engine
 
 SEED, STEPS = 3, 8
 PIXELS = np.random.default_rng(0).integers(0, 256, (50, 784), np.uint8)
-DENSE = [name for name, r in recipes.RECIPES.items() if not recipes.gan_class(r).convolutional]
+DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 ENGINES = {
     "step": StepEngine,
     "fused": functools.partial(FusedEngine, jit=True),
@@ -192,33 +193,26 @@ def test_no_steps_are_no_blocks(in_fives):
 def test_choice_of_the_engine_on_a_cpu(monkeypatch, in_fives, convolutional, choice, name):
     engine, model, _ = in_fives
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    monkeypatch.setattr(model, "convolutional", convolutional)
-    assert make_engine(choice, model, engine._draws).name == name
+    assert make_engine(choice, model, as_if(convolutional, engine._draws)).name == name
 
 
 def test_convolutions_are_compiled_on_a_gpu(monkeypatch, in_fives):
     engine, model, _ = in_fives
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    monkeypatch.setattr(model, "convolutional", True)
-    assert make_engine("auto", model, engine._draws).name == "fused"
+    assert make_engine("auto", model, as_if(True, engine._draws)).name == "fused"
 
 
-def test_bfloat16_is_refused_where_it_would_do_nothing(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match="goes with the recipes that have convolutions"):
-        engines.session_opener("bfloat16", recipes.get("minimal"))
-    for content in (None, "flags : fpu avx512f avx512_vnni\n"):
-        path = tmp_path / f"cpuinfo-{content is None}"
-        if content:
-            path.write_text(content)
-        monkeypatch.setattr(engines, "_CPU_INFO", path)
-        with pytest.raises(UserError, match="this CPU has neither AVX512-BF16 nor AMX"):
-            engines.session_opener("bfloat16", recipes.get("dcgan"))
+def as_if(convolutional, draws):
+    """Draws of the same recipe, whose nets are said to have convolutions or not."""
+    recipe = dataclasses.replace(draws.recipe, convolutional=convolutional)
+    return Draws(recipe, PIXELS, SEED)
 
 
 def samples_in(precision, recipe):
     """-> images of untrained nets."""
+    check_precision(precision, recipe)
     with tf.Graph().as_default():
-        opener = engines.session_opener(precision, recipe)
+        opener = engines.session_opener(precision)
         model = recipes.build_gan(recipe, seed=SEED, open_session=opener)
         images = model.generate_samples(np.random.default_rng(1).normal(size=[4, recipe.nlatent]))
         model.session.close()

@@ -96,6 +96,16 @@ def test_conv2d(size, strides):
         np.testing.assert_allclose(y_, convolved(x_, kernel, strides) + bias, atol=1e-5)
 
 
+def test_window_dense_is_a_convolution_of_windows_four_pixels_apart():
+    x, kernel, bias = normal(3, 28, 28, 2), normal(8, 8, 2, 5), normal(5)
+    y = layers.window_dense(tf.constant(x), 5, name="a")
+    # A window's rows and columns: which of the four squares, then where in it.
+    squares = kernel.reshape(2, 4, 2, 4, 2, 5).transpose(0, 2, 1, 3, 4, 5)
+    found = run(y, {"kernel": squares.reshape(128, 5), "bias": bias})
+    assert found.shape == (3, 7, 7, 5)
+    np.testing.assert_allclose(found, convolved(x, kernel, strides=4) + bias, atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 def test_upsample_conv2d(size):
     kernel, bias = normal(size, size, 3, 4), normal(4)

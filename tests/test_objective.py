@@ -1,5 +1,6 @@
 """Each trick of an `Objective`, against NumPy, finite differences or its own absence."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -257,6 +258,31 @@ def test_packed_images_are_judged_together():
     np.testing.assert_array_equal(logits, pairs)
 
 
+@pytest.mark.parametrize("packing", [1, 2])
+def test_windows_come_before_the_first_dense_layer(packing):
+    objective = Objective(windows=5, packing=packing, minibatch_stddev=True)
+    with tf.Graph().as_default():
+        model = Gan(784, NLATENT, objective=objective, seed=5)
+        pictures = tf.transpose(
+            tf.reshape(model.x_placeholder, [-1, packing, 28, 28]), [0, 2, 3, 1]
+        )
+        with tf.variable_scope("discriminator", reuse=True):
+            features = layers.window_dense(pictures, 5, name="windows")
+        w, x = model.state(), np.random.default_rng(0).random((4, 784), np.float32)
+        features = run(model, features, x).reshape(4 // packing, -1)
+        logits = model.judge(x, np.zeros([packing, NLATENT]))[0]
+        model.session.close()
+    assert w["discriminator/windows/kernel"].shape == (64 * packing, 5)
+    seen = np.maximum(features, 0.2 * features)
+    plain = dataclasses.replace(objective, packing=1)
+    np.testing.assert_allclose(logits, twin.logits(twin.doubles(w), plain, seen), atol=1e-4)
+
+
+def test_windows_and_convolutions_are_refused_together():
+    with pytest.raises(UserError, match="--windows=4: goes with the dense recipes"):
+        recipes.override(recipes.get("dcgan"), windows=4)
+
+
 def unit(vector):
     return vector / np.linalg.norm(vector)
 
@@ -425,11 +451,12 @@ TOGETHER = {
     "penalty_every": 2,
     "ema_decay": 0.99,
     "minibatch_stddev": True,
+    "windows": 3,
     "packing": 2,
     "spectral_norm": True,
     "instance_noise": 0.05,
 }
-DENSE = [name for name, r in recipes.RECIPES.items() if not recipes.gan_class(r).convolutional]
+DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
 
 def trained_together(name, *engines):

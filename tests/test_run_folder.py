@@ -102,7 +102,6 @@ OTHER_DATA = DataSet(255 - DATA.pixels, DATA.labels)
         ({"digit": 3}, ["--digit is unset there and 3 here"]),
         ({"seed": 5}, ["--seed is 0 there and 5 here"]),
         ({"engine": "step"}, ["--engine is auto there and step here"]),
-        ({"precision": "bfloat16"}, ["--precision is float32 there and bfloat16 here"]),
         ({"prior": "normal"}, ["--prior is uniform there and normal here"]),
         ({"separate": True}, ["--separate is False there and True here"]),
         ({"data": OTHER_DATA}, [r"--data_dir\) is crc32:\w{8} there and crc32:\w{8} here"]),
@@ -487,3 +486,15 @@ def test_a_table_that_is_no_text_is_begun_again(tmp_path, table):
     assert table.open(100) == []
     table.close()
     assert lines(tmp_path) == ["step,d_loss,g_loss"]
+
+
+def test_bfloat16_is_refused_where_it_would_do_nothing(monkeypatch, tmp_path):
+    with pytest.raises(UserError, match="goes with the recipes that have convolutions"):
+        training.configuration.check_precision("bfloat16", recipes.get("minimal"))
+    for content in (None, "flags : fpu avx512f avx512_vnni\n"):
+        path = tmp_path / f"cpuinfo-{content is None}"
+        if content:
+            path.write_text(content)
+        monkeypatch.setattr(training.configuration, "_CPU_INFO", path)
+        with pytest.raises(UserError, match="this CPU has neither AVX512-BF16 nor AMX"):
+            training.configuration.check_precision("bfloat16", recipes.get("dcgan"))

@@ -4,6 +4,7 @@ import dataclasses
 import importlib.metadata
 import json
 import zlib
+from pathlib import Path
 
 from errors import UserError
 from models import recipes
@@ -12,6 +13,7 @@ from models import recipes
 _EXTENDABLE = "num_steps"
 _FLAGS = ("recipe", "seed", "engine", "precision")
 _PACKAGES = ("tensorflow", "numpy")
+_CPU_INFO = Path("/proc/cpuinfo")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,8 +35,10 @@ class Configuration:
     def of(cls, name, recipe, seed, engine, precision, data):
         """The configuration of a run of a recipe on a DataSet.
 
-        UserError for batches larger than the data, which would show images twice.
+        UserError for batches larger than the data, which would show images twice, and for a
+        precision that the CPU or the recipe has no use for.
         """
+        check_precision(precision, recipe)
         if recipe.batch_size > data.num_examples:
             raise UserError(
                 f"--batch_size={recipe.batch_size}: wanted at most {data.num_examples}, the number "
@@ -98,6 +102,23 @@ class Configuration:
         numbers = {f"--{name}": getattr(recipe, name) for name in names}
         named = {f"--{name}": getattr(self, name) for name in _FLAGS}
         return {**named, "the checksum of the images (--data_dir)": self.data, **numbers}
+
+
+def check_precision(precision, recipe):
+    """UserError for bfloat16 where the CPU or the recipe has no use for it."""
+    if precision == "float32":
+        return
+    if not recipe.convolutional:
+        raise UserError(
+            "--precision=bfloat16 goes with the recipes that have convolutions: XLA compiles the "
+            "dense ones in float32"
+        )
+    flags = set(_CPU_INFO.read_text().split()) if _CPU_INFO.exists() else set()
+    if not flags & {"avx512_bf16", "amx_bf16"}:
+        raise UserError(
+            "--precision=bfloat16: this CPU has neither AVX512-BF16 nor AMX, with which alone it "
+            "is faster; leave it at float32"
+        )
 
 
 def _shown(value):

@@ -6,17 +6,13 @@ whenever it yields, the model's variables are those after the list's last step.
 
 import functools
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from errors import UserError
-from models import recipes
 from training.draws import Block
 
-_CPU_INFO = Path("/proc/cpuinfo")
 # A block's images take about this much memory, within these numbers of steps.
 _BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
@@ -148,37 +144,22 @@ def make_engine(choice, model, draws):
     XLA is many times slower than TensorFlow's own kernels for convolutions on a CPU, so there
     such a model's blocks run without it, and `auto` takes the step engine.
     """
-    jit = not model.convolutional or bool(tf.config.list_physical_devices("GPU"))
+    jit = not draws.recipe.convolutional or bool(tf.config.list_physical_devices("GPU"))
     if choice == "step" or (choice == "auto" and not jit):
         return StepEngine(model, draws)
     return FusedEngine(model, draws, jit=jit)
 
 
-def session_opener(precision, recipe):
-    """`float32` or `bfloat16`, Recipe -> () -> the session to train in.
+def session_opener(precision):
+    """`float32` or `bfloat16` -> () -> the session to train in.
 
     A plain one, for an interactive one leaves the graph as it is: no operations fused, no rewrite.
     bfloat16 is TensorFlow's own rewrite of convolutions and products for oneDNN, which keeps the
-    weights in float32. UserError where the CPU or the recipe has no use for it.
+    weights in float32.
     """
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
     if precision == "bfloat16":
-        _check_bfloat16(recipe)
         rewrites = config.graph_options.rewrite_options
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
     return functools.partial(tf.Session, config=config)
-
-
-def _check_bfloat16(recipe):
-    if not recipes.gan_class(recipe).convolutional:
-        raise UserError(
-            "--precision=bfloat16 goes with the recipes that have convolutions: XLA compiles the "
-            "dense ones in float32"
-        )
-    flags = set(_CPU_INFO.read_text().split()) if _CPU_INFO.exists() else set()
-    if not flags & {"avx512_bf16", "amx_bf16"}:
-        raise UserError(
-            "--precision=bfloat16: this CPU has neither AVX512-BF16 nor AMX, with which alone it "
-            "is faster; leave it at float32"
-        )

@@ -212,5 +212,5 @@ def make(model, draws, data, folder, settings, extra=()):
     if draws.recipe.held_out:
         watching.append(HeldOut(model, draws, data.test.pixels, folder, bar))
     watching += [make_one(model, draws, folder, bar) for make_one in extra]
-    every = settings.checkpoint_every or _CHECKPOINT_EVERY[model.convolutional]
+    every = settings.checkpoint_every or _CHECKPOINT_EVERY[draws.recipe.convolutional]
     return [*watching, Checkpoints(model, folder, watching, every)]

@@ -47,7 +47,7 @@ def train(recipe, data, folder, settings, extra=(), say=print):
         model = recipes.build_gan(
             recipe,
             seed=settings.seed,
-            open_session=session_opener(settings.precision, recipe),
+            open_session=session_opener(settings.precision),
         )
         draws = Draws(recipe, data.train.pixels, settings.seed)
         start = _restore(model, folder, say)
