@@ -5,6 +5,8 @@ import uuid
 from contextlib import contextmanager
 from pathlib import Path
 
+from errors import UserError
+
 
 @contextmanager
 def replacing(path):
@@ -12,13 +14,13 @@ def replacing(path):
 
     The body writes the temporary file. When it ends well, the file is flushed to the disk and
     renamed to `path`; when it raises, the file is removed and `path` stays as it was.
-    ValueError where `path` cannot be a file: its folder is missing, or it is a folder itself.
+    UserError where `path` cannot be a file: its folder is missing, or it is a folder itself.
     """
     path = Path(path)
     if not path.parent.is_dir():
-        raise ValueError(f"cannot write {path}: there is no folder {path.parent}")
+        raise UserError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
-        raise ValueError(f"cannot write {path}: it is a folder, wanted a file's name")
+        raise UserError(f"cannot write {path}: it is a folder, wanted a file's name")
     # A random part, so that two processes that write the same file do not share a temporary one.
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
     try:

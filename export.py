@@ -12,10 +12,12 @@ import tensorflow.compat.v1 as tf
 
 import numpy_generator
 import trained
+from errors import UserError
 from models import recipes
+from models.layers import SIDE
 
-_SIDE = 28
 _OPSET = 17
+_CONTENTS = {"saved_model", "generator.onnx", "generator.npz", "numpy_generator.py"}
 
 
 class _Frozen(NamedTuple):
@@ -29,7 +31,7 @@ class _Frozen(NamedTuple):
         """[n, nlatent] -> [n, 28, 28] in [0, 1], in the current graph."""
         feed, fetch = {"z:0": z}, [f"{self.output}:0"]
         (pixels,) = tf.import_graph_def(self.definition, feed, fetch, name="generator")
-        return tf.reshape(pixels, [-1, _SIDE, _SIDE], name="images")
+        return tf.reshape(pixels, [-1, SIDE, SIDE], name="images")
 
     def latents(self):
         """A placeholder for z."""
@@ -45,14 +47,22 @@ def export(run_dir, target, *, checkpoint=None, raw=False, say=print):
     For dense recipes also generator.npz and numpy_generator.py, which runs it.
     say: takes a line for the user.
     """
+    target = Path(target).absolute()
+    if target.exists() and not _is_export(target):
+        raise UserError(f"--out={target} exists and is no export: name another folder")
     generator = trained.load(run_dir, checkpoint=checkpoint, raw=raw)
     frozen = _frozen(generator, raw)
     generator.close()
-    with _new_folder(Path(target)) as folder:
+    with _new_folder(target) as folder:
         _save_model(folder / "saved_model", frozen)
         _save_onnx(folder / "generator.onnx", frozen, say)
         _save_program(folder, frozen)
         return sorted(path.name for path in folder.iterdir())
+
+
+def _is_export(path):
+    """Whether a folder is empty or holds what an export leaves, and nothing else."""
+    return path.is_dir() and {each.name for each in path.iterdir()} <= _CONTENTS
 
 
 def _frozen(generator, raw):
@@ -135,9 +145,6 @@ def _program(frozen):
             constants[node.name] = tf.make_ndarray(node.attr["value"].tensor)
         elif node.op in numpy_generator.OPERATIONS:
             inputs = [name.split(":")[0] for name in node.input]
-            if node.op == "LeakyRelu":
-                inputs.append(f"{node.name}/slope")
-                constants[inputs[-1]] = np.float32(node.attr["alpha"].f)
             lines.append([node.op, node.name, *inputs])
         elif node.op != "Placeholder":
             return None

@@ -91,13 +91,6 @@ def curves(path, steps, d_losses, g_losses, title=""):
     _save_figure(path, figure)
 
 
-def histogram(path, shares, real_shares):
-    """Shares `[10]` of each digit among generated and real images -> a PNG of bars."""
-    figure = _figure(6, 5)
-    _bars(figure.add_subplot(), shares, real_shares)
-    _save_figure(path, figure)
-
-
 def sorted_samples(images, labels, per_digit):
     """`[n, 784]`, labels `[n]` -> picture `[280, per_digit * 28]`: a row of each digit from 0 to 9.
 

@@ -252,6 +252,13 @@ def _locate(folder, source_url):
     ]
 
 
+def is_mnist(pixels):
+    """Uint8 [n, 784] -> whether they are all of MNIST's training images, by checksum."""
+    digest = hashlib.sha256(struct.pack(">4I", 2051, len(pixels), *IMAGE_SHAPE))
+    digest.update(np.ascontiguousarray(pixels))
+    return digest.hexdigest() == MNIST_SHA256["train-images-idx3-ubyte"]
+
+
 def _refuse_mixture(found):
     """DataError if files are missing and those there are not MNIST's, as the mirrors' would be.
 

@@ -8,6 +8,8 @@
 Numbers of a recipe that no flag sets stay as the recipe has them.
 """
 
+import errno
+import signal
 import sys
 from pathlib import Path
 
@@ -32,6 +34,8 @@ _FLAG_KINDS = {
     str: flags.DEFINE_string,
 }
 _MANY = 10**9
+# What a disk or a folder may have against being written to.
+_USERS_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR)
 
 
 def define_flags():
@@ -83,7 +87,10 @@ def _define_flags_of_use():
         "num_samples", None, "samples to take (default: 10,000 to score, 100 to show)", 1, 10**6
     )
     flags.DEFINE_string(
-        "out", None, "file, or folder for export, to write (default: one in the run's folder)"
+        "out",
+        None,
+        "file, or folder for export, to write (default: in the run's folder; for compare "
+        "comparison.png)",
     )
     flags.DEFINE_float(
         "truncation", None, "greatest latent of a normal prior (default: none)", 0.01, 100
@@ -135,7 +142,10 @@ def train():
         return _summary(recipe)
     data = input_data.read_data_sets(FLAGS.data_dir, validation_size=recipe.validation_size)
     if recipe.digit is not None:
-        data = data._replace(train=input_data.only_digit(data.train, recipe.digit))
+        train, test = (
+            input_data.only_digit(part, recipe.digit) for part in (data.train, data.test)
+        )
+        data = data._replace(train=train, test=test)
     configuration = Configuration.of(
         FLAGS.recipe, recipe, FLAGS.seed, FLAGS.engine, FLAGS.precision, data.train
     )
@@ -151,21 +161,34 @@ def _train_in(folder, recipe, data):
     settings = trainer.Settings(
         FLAGS.seed, FLAGS.engine, FLAGS.precision, FLAGS.checkpoint_every, FLAGS.image_every
     )
-    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers()))
+    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers(folder)))
     return 128 + stopped if stopped else 0
 
 
-def _extra_readers():
+def _extra_readers(folder):
     """Yields what `readers.make` takes for the readers that the flags ask for."""
+    from training.events import Events
+
+    events = Events(folder) if FLAGS.events else None
     if FLAGS.eval_every:
         from evaluation.monitor import Monitor
 
-        real = input_data.read_data_sets(FLAGS.data_dir, validation_size=0).train.pixels
-        yield lambda *run: Monitor(*run, real, FLAGS.eval_every)
-    if FLAGS.events:
-        from training.events import Events
+        real = _mnist_training_pixels()
+        log = events.scalars if events else lambda step, values: None
+        yield lambda *run: Monitor(*run, real, FLAGS.eval_every, log)
+    if events:
+        yield lambda *run: events
 
-        yield lambda model, draws, folder, bar: Events(folder)
+
+def _mnist_training_pixels():
+    """-> uint8 [60000, 784] that the judge compares with; UserError for another data set."""
+    pixels = input_data.read_data_sets(FLAGS.data_dir, validation_size=0).train.pixels
+    if not input_data.is_mnist(pixels):
+        raise UserError(
+            f"--data_dir={FLAGS.data_dir} is not MNIST: the judge knows its digits alone, so there "
+            "are no scores for other images"
+        )
+    return pixels
 
 
 def _summary(recipe):
@@ -177,9 +200,9 @@ def _summary(recipe):
 
 @mode("seed", "data_dir", "num_samples", *_LOADING)
 def evaluate():
-    """-> exit code."""
+    """Scores a run."""
     folder = _run_folder()
-    real = input_data.read_data_sets(FLAGS.data_dir, validation_size=0).train.pixels
+    real = _mnist_training_pixels()
     terminal.import_tensorflow()
     from evaluation import report
 
@@ -189,8 +212,10 @@ def evaluate():
 
 @mode("seed", "num_samples", "out", "truncation", "interpolate", *_LOADING)
 def sample():
-    """-> exit code."""
+    """Draws samples of a run, or a walk."""
     folder, draws = _run_folder(), FLAGS.interpolate
+    if draws and FLAGS.num_samples:
+        raise UserError("--num_samples: --interpolate walks between draws, give one of the two")
     out = FLAGS.out or str(folder.file("walk.gif" if draws else "sampled.png"))
     terminal.import_tensorflow()
     import sampling
@@ -203,7 +228,7 @@ def sample():
 
 @mode("out", *_LOADING)
 def export():
-    """-> exit code."""
+    """Makes files for use without this project."""
     folder = _run_folder()
     out = FLAGS.out or str(folder.file("export"))
     terminal.import_tensorflow()
@@ -214,7 +239,7 @@ def export():
 
 @mode("run_dirs", "out", "seed")
 def compare():
-    """-> exit code."""
+    """Lays runs side by side."""
     if not FLAGS.run_dirs:
         raise UserError(f"--mode=compare wants --run_dirs=A,B,...; {_known_runs()}")
     folders = [RunFolder(path) for path in FLAGS.run_dirs]
@@ -268,13 +293,17 @@ def main(_):
             return function()
     except UserError as error:
         _fail(error)
+    except OSError as error:
+        if error.errno not in _USERS_ERRNOS:
+            raise
+        _fail(f"{error.filename or 'cannot write'}: {error.strerror}")
     except KeyboardInterrupt as stop:
-        terminal.leave(*stop.args)
+        terminal.leave(*stop.args or [signal.SIGINT])
 
 
 def _check_taken(taken):
     """UserError for a flag that was given but means nothing in this mode."""
-    for name in set().union(*(names for _, names in MODES.values())):
+    for name in sorted(set().union(*(names for _, names in MODES.values()))):
         if FLAGS[name].present and name not in taken:
             modes = [mode for mode, (_, names) in MODES.items() if name in names]
             raise UserError(f"--{name} goes with --mode={' or '.join(modes)}, not {FLAGS.mode}")

@@ -16,14 +16,12 @@ def _sigmoid(x):
 _OPERATIONS = {
     "AddV2": np.add,
     "Identity": np.asarray,
-    "LeakyRelu": lambda x, slope: np.where(x > 0, x, slope * x),
     "MatMul": np.matmul,
     "Maximum": np.maximum,
     "Mul": np.multiply,
     "RealDiv": np.divide,
     "Relu": lambda x: np.maximum(x, 0),
     "Sigmoid": _sigmoid,
-    "Sub": np.subtract,
     "Tanh": np.tanh,
 }
 OPERATIONS = tuple(_OPERATIONS)

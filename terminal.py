@@ -119,7 +119,5 @@ class Bar:
     def _plain_line(self, now, note):
         rate = (self._done - self._start) / (now - self._began)
         left = tqdm.format_interval((self._total - self._done) / rate)
-        return (
-            f"{self._unit} {self._done:,} of {self._total:,}, {rate:,.1f} {self._unit}s/s, "
-            f"{left} to go, {note}"
-        )
+        pace = f"{rate:,.1f} {self._unit}s/s" if rate >= 1 else f"{1 / rate:,.1f} s/{self._unit}"
+        return f"{self._unit} {self._done:,} of {self._total:,}, {pace}, {left} to go, {note}"

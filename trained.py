@@ -5,16 +5,18 @@ images, latents = generator.sample(16, seed=1)    # [16, 28, 28] in [0, 1], [16,
 images = generator.generate(latents)              # the same images again
 """
 
+import math
+
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from errors import UserError
 from models import priors, recipes
-from training.run_folder import RunError, RunFolder
+from models.layers import SIDE
+from training.run_folder import RunError, RunFolder, load_state
 
 # Images made in one call: enough to keep the cores busy, little enough for any memory.
 _AT_ONCE = 1000
-_SIDE = 28
 
 
 def load(run_dir, *, checkpoint=None, raw=False, say=print):
@@ -26,6 +28,8 @@ def load(run_dir, *, checkpoint=None, raw=False, say=print):
     """
     folder = RunFolder(run_dir)
     recipe = folder.configuration().full_recipe()
+    if raw and not recipe.ema_decay:
+        raise UserError("--raw: this run keeps no average of its weights, leave it out")
     loaded = folder.load_named_checkpoint(checkpoint) if checkpoint else folder.load_checkpoint(say)
     if loaded is None:
         raise RunError(
@@ -49,13 +53,13 @@ class Trained:
         self._prior = priors.get(recipe.prior)
         with tf.Graph().as_default():
             self.model = recipes.build_gan(recipe, open_session=tf.Session)
-        self.model.load_state(state)
+        load_state(self.model, state)
 
     def generate(self, z):
         """[n, nlatent] -> float32 [n, 28, 28] in [0, 1]; ValueError for any other shape."""
-        parts = [z[i : i + _AT_ONCE] for i in range(0, len(z), _AT_ONCE)]
+        parts = np.array_split(z, max(1, math.ceil(len(z) / _AT_ONCE)))
         pixels = [self.model.generate_samples(part, averaged=not self._raw) for part in parts]
-        return np.concatenate(pixels).reshape(-1, _SIDE, _SIDE)
+        return np.concatenate(pixels).reshape(len(z), SIDE, SIDE)
 
     def sample(self, n, seed=0, *, truncation=None):
         """n draws from the prior -> (float32 [n, 28, 28] in [0, 1], latents [n, nlatent]).

@@ -24,6 +24,7 @@ def main(arguments):
         if options.rounds < 1:
             raise UserError(f"--rounds={options.rounds}: wanted at least 1")
         settings = settings._replace(rounds=options.rounds)
+    options.out.mkdir(parents=True, exist_ok=True)
     races = measuring.races(names, lambda name: recipes.get(name).batch_size)
     batch_races = measuring.batch_races(names, settings.batches)
     measured = _measure(races, batch_races, settings)
@@ -74,7 +75,6 @@ def _measure(races, batch_races, settings):
 
 
 def _write(folder, measured):
-    folder.mkdir(parents=True, exist_ok=True)
     text = report.markdown(measured)
     with replacing(folder / "speed.md") as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -209,6 +209,8 @@ def main_job(steps=200):
         )
         _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, words)
     return time.perf_counter() - began, usage.ru_maxrss * 1024
 
 

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from atomic import replacing
 from models import recipes
 
 ROOT = Path(__file__).resolve().parent.parent
+_DONE = re.compile(r"Done: ([\d,]+) steps in ([\d.,]+) s")
 RESULTS = Path(__file__).resolve().parent / "results"
 _STABILISED = (
     "--recipe=minimal", "--r1_gamma=1", "--penalty_every=4", "--ema_decay=0.999", "--beta1=0",
@@ -57,13 +57,20 @@ TABLES = {
         "pretrained_cnn": ("--recipe=pretrained_cnn", "--pretraining=500"),
     },
 }
-_METRICS = (
-    "frechet_distance", "kernel_distance", "classifier_score", "digits_covered",
-    "total_variation", "precision", "recall", "density", "coverage", "memorised_share",
-)  # fmt: skip
-_HEADINGS = ("Fréchet distance", "kernel distance", "classifier score", "digits covered",
-             "total variation", "precision", "recall", "density", "coverage",
-             "memorised")  # fmt: skip
+# Key in metrics.json -> label.
+_METRICS = {
+    "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "classifier_score": "classifier score",
+    "mean_confidence": "mean confidence",
+    "digits_covered": "digits covered",
+    "total_variation": "total variation of digits",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "memorised_share": "memorised share",
+}
 
 
 class Outcome(NamedTuple):
@@ -80,50 +87,58 @@ def measure(flags, seed, folder, extra=()):
     began = time.monotonic()
     said = _main(*flags, *extra, f"--seed={seed}", f"--run_dir={folder}")
     seconds = time.monotonic() - began
-    steps, training = re.search(r"Done: ([\d,]+) steps in ([\d.,]+) s", said).groups()
+    steps, training = _DONE.search(said).groups()
     _main("--mode=evaluate", f"--run_dir={folder}")
     scores = json.loads((Path(folder) / "metrics.json").read_text())
     return Outcome(scores, _number(steps), _number(training), seconds)
 
 
 def steps_for(flags, seconds, folder, few):
-    """How many steps of a recipe fit into so many seconds of training, by a run of a few."""
-    said = _main(*flags, f"--num_steps={few}", f"--run_dir={folder}", "--new")
-    taken = _number(re.search(r"steps in ([\d.,]+) s", said).group(1))
-    return max(1, int(few * seconds / taken))
+    """How many steps of a recipe fit into so many seconds of training, by runs of a few and twice.
+
+    Their difference is what steps cost once all is compiled.
+    """
+    once, twice = (_training_seconds(flags, folder, steps) for steps in (few, 2 * few))
+    return max(1, int(few * seconds / max(twice - once, 1e-3)))
+
+
+def _training_seconds(flags, folder, steps):
+    said = _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}", "--new")
+    return _number(_DONE.search(said).group(2))
 
 
 def table(outcomes):
     """{name: [Outcome]} -> Markdown: mean and, in brackets, the range over the seeds."""
-    headings = [
-        "",
-        *_HEADINGS,
-        "rarest digit",
-        "most frequent",
-        "steps",
-        "training, s",
-        "command, s",
+    columns = {name: _column(runs) for name, runs in outcomes.items() if runs}
+    lines = [["", *columns], ["---"] * (len(columns) + 1)]
+    rows = zip(*(column.values() for column in columns.values()), strict=True)
+    lines += [
+        [label, *cells] for label, cells in zip(next(iter(columns.values())), rows, strict=True)
     ]
-    lines = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
-    for name, runs in filter(itemgetter(1), outcomes.items()):
-        cells = [_spread([run.scores[key] for run in runs]) for key in _METRICS]
-        shares = [run.scores["histogram"] for run in runs]
-        cells += [_spread([100 * pick(share) for share in shares]) + " %" for pick in (min, max)]
-        cells += [_spread([getattr(run, key) for run in runs]) for key in Outcome._fields[1:]]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _column(runs):
+    """[Outcome] -> {label: text}."""
+    scores = {label: _spread([run.scores[key] for run in runs]) for key, label in _METRICS.items()}
+    shares = [run.scores["histogram"] for run in runs]
+    ends = {"rarest digit": min, "most frequent digit": max}
+    return {
+        **scores,
+        **{label: _spread([100 * pick(s) for s in shares]) + " %" for label, pick in ends.items()},
+        "steps": _spread([run.steps for run in runs]),
+        "seconds of training": _spread([run.training_seconds for run in runs]),
+        "seconds of the whole command": _spread([run.command_seconds for run in runs]),
+    }
 
 
 def _spread(values):
-    mean = (
-        f"{statistics.mean(values):,.3g}"
-        if max(values) < 1000
-        else f"{statistics.mean(values):,.0f}"
-    )
-    if max(values) - min(values) < 1e-9:
-        return mean
-    low, high = (f"{v:,.3g}" if v < 1000 else f"{v:,.0f}" for v in (min(values), max(values)))
-    return f"{mean} [{low}, {high}]"
+    mean, low, high = map(_digits, (statistics.mean(values), min(values), max(values)))
+    return mean if low == high else f"{mean} [{low}, {high}]"
+
+
+def _digits(value):
+    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 
 def _main(*flags, cwd=ROOT):
@@ -144,16 +159,29 @@ def _number(text):
 def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=TABLES, default="recipes")
-    parser.add_argument("--seeds", type=int, default=3, help="seeds 0, 1, ... (default: 3)")
-    parser.add_argument("--steps", type=int, help="of each run (default: the recipe's)")
-    parser.add_argument("--seconds", type=float, default=60, help="of training, --table=budget")
+    parser.add_argument("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=_count, help="of each run (default: the recipe's)")
+    length.add_argument(
+        "--seconds", type=_count, default=60, help="of training, for --table=budget (default: 60)"
+    )
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
     return parser
+
+
+def _count(text):
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
 
 
 def _extra(arguments, flags, folder):
     """The flags that fit a run into the budget, if there is one."""
+    if arguments.steps:
+        return (f"--num_steps={arguments.steps}",)
     if arguments.table != "budget":
-        return (f"--num_steps={arguments.steps}",) if arguments.steps else ()
+        return ()
     (recipe,) = re.findall(r"--recipe=(\w+)", flags[0])
     few = 4 if recipes.get(recipe).convolutional else 2000
     return (f"--num_steps={steps_for(flags, arguments.seconds, folder, few)}",)
@@ -166,7 +194,7 @@ def main():
     stable = ("--recipe=stable_mlp",) if arguments.table == "ablation" else ()
     outcomes = {name: [] for name in contestants}
     bar = terminal.Bar(len(contestants) * arguments.seeds, unit="run")
-    RESULTS.mkdir(exist_ok=True)
+    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         for name, own in contestants.items():
             flags = (*stable, *own)
@@ -174,17 +202,17 @@ def main():
             for seed in range(arguments.seeds):
                 folder = Path(scratch) / f"seed-{seed}" / name
                 outcomes[name].append(measure(flags, seed, folder, extra))
-                _write(arguments.table, outcomes)
+                _write(arguments, outcomes)
                 bar.advance(1, name)
-        picture = RESULTS / f"quality-{arguments.table}.png"
+        picture = arguments.out.resolve() / f"quality-{arguments.table}.png"
         runs = ",".join(contestants)
         _main("--mode=compare", f"--run_dirs={runs}", f"--out={picture}", cwd=f"{scratch}/seed-0")
     bar.close()
     print(table(outcomes))
 
 
-def _write(name, outcomes):
-    with replacing(RESULTS / f"quality-{name}.md") as temporary:
+def _write(arguments, outcomes):
+    with replacing(arguments.out / f"quality-{arguments.table}.md") as temporary:
         temporary.write_text(table(outcomes) + "\n")
 
 

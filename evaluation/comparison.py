@@ -28,7 +28,7 @@ def _facts(folder, step):
     configuration = folder.configuration()
     overrides = {k: v for k, v in configuration.overrides.items() if k != "num_steps"}
     d_loss, g_loss = _last_losses(folder)
-    scores = _scores(folder)
+    scores = _scores(folder, step)
     return {
         "run": str(folder),
         "recipe": configuration.recipe,
@@ -50,9 +50,11 @@ def _last_losses(folder):
     return tuple(f"{sum(row[i] for row in tail) / len(tail):.3f}" for i in (1, 2))
 
 
-def _scores(folder):
+def _scores(folder, step):
+    """-> what metrics.json holds, or None if there is none of that step."""
     path = folder.file("metrics.json")
-    return json.loads(path.read_text()) if path.exists() else None
+    scores = json.loads(path.read_text()) if path.exists() else {}
+    return scores if scores.get("step") == step else None
 
 
 def _side_by_side(facts):

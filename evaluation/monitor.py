@@ -23,8 +23,11 @@ class Monitor(Reader):
     Scores the same latents every `every` steps and at the end.
     """
 
-    def __init__(self, model, draws, folder, bar, training_pixels, every):
+    def __init__(self, model, draws, folder, bar, training_pixels, every, log):
+        """log: takes (step, {tag: number}) for each score."""
         self.every = every
+        self._log = log
+        self._wanted = range(10) if draws.recipe.digit is None else [draws.recipe.digit]
         self._model = model
         self._folder = folder
         self._bar = bar
@@ -55,6 +58,7 @@ class Monitor(Reader):
         histogram = metrics.digit_histogram(verdicts.probabilities)
         covered = metrics.digits_covered(histogram)
         self._table.append([(step, distance, covered, *histogram)])
+        self._log(step, {"metrics/frechet_distance": distance, "metrics/digits_covered": covered})
         self._bar.note = f"Frechet distance {distance:.1f}, digits {covered}"
         self._warn(step, self._symptoms(histogram, images))
         self._images, self._d_losses = images, []
@@ -75,11 +79,11 @@ class Monitor(Reader):
     def _symptoms(self, histogram, images):
         """-> {name: sentence} of what looks wrong now."""
         symptoms = {}
-        missing = [str(d) for d in range(10) if histogram[d] < metrics.COVERED_SHARE]
+        missing = [str(d) for d in self._wanted if histogram[d] < metrics.COVERED_SHARE]
         if missing:
             symptoms["digits"] = (
                 f"hardly any sample is a {', '.join(missing)}: the generator is collapsing. "
-                "--r1_gamma=0.3 usually helps"
+                "R1 (--r1_gamma) and Adam without momentum (--beta1=0) usually help"
             )
         if self._d_losses and np.mean(self._d_losses) < _D_LOSS_GONE:
             symptoms["d_loss"] = (

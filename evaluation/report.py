@@ -50,7 +50,8 @@ def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, r
     labels = np.argmax(verdicts.probabilities, axis=1)
     histogram = np.array(scores.histogram)
     images.report(folder.file("report.png"), pixels, labels, histogram, reference.histogram)
-    return "\n".join([table({"samples": scores, **floors}), "", in_words(histogram)])
+    words = in_words(histogram, generator.recipe.digit)
+    return "\n".join([table({"samples": scores, **floors}), "", words])
 
 
 def table(columns):
@@ -63,8 +64,13 @@ def table(columns):
     return "\n".join(lines)
 
 
-def in_words(histogram):
-    """[10] shares of the digits -> a sentence: collapsed or not, and by which digits."""
+def in_words(histogram, digit=None):
+    """[10] shares of the digits -> a sentence: collapsed or not, and by which digits.
+
+    digit: the one that the run was trained on, if it was one alone.
+    """
+    if digit is not None:
+        return f"Trained on the digit {digit} alone: {histogram[digit]:.1%} of the samples are it."
     missing = [digit for digit in range(10) if histogram[digit] < _MISSING]
     dominant = [digit for digit in range(10) if histogram[digit] > _DOMINANT]
     if missing or dominant:

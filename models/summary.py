@@ -26,19 +26,14 @@ def of_recipe(recipe):
     """A Recipe -> the text of both nets' tables."""
     with tf.Graph().as_default():
         model = recipes.build_gan(recipe, seed=0)
-        text = "\n\n".join(_table(net, layers_of(model, net)) for net in model.nets)
+        text = of_model(model)
         model.session.close()
     return text
 
 
-def line(model):
-    """-> the numbers of parameters of both nets, in one line."""
-    parts = []
-    for net in model.nets:
-        total, _, fixed = totals(layers_of(model, net))
-        note = f" ({fixed:,} not trainable)" if fixed else ""
-        parts.append(f"{net.scope.name} of {total:,} parameters{note}")
-    return f"{', '.join(parts)}."
+def of_model(model):
+    """A Gan -> the text of both nets' tables."""
+    return "\n\n".join(_table(net, layers_of(model, net)) for net in model.nets)
 
 
 def layers_of(model, net):

@@ -59,9 +59,14 @@ def test_quality_tables_show_mean_and_range_over_the_seeds():
     runs = [
         quality.Outcome(scores | {"frechet_distance": value}, 10, 2.0, 3.0) for value in (8.0, 10.0)
     ]
-    row = quality.table({"ours": runs}).splitlines()[-1]
-    assert row.startswith("| ours | 9 [8, 10] | 1 |")
-    assert "10 %" in row and row.endswith("| 10 | 2 | 3 |")
+    text = quality.table({"ours": runs, "theirs": runs[:1], "not yet": []})
+    header, _, *rows = (line.strip("| ").split(" | ") for line in text.splitlines())
+    assert header == ["ours", "theirs"]
+    cells = {label: values for label, *values in rows}
+    assert cells["Fréchet distance"] == ["9 [8, 10]", "8"]
+    assert cells["rarest digit"] == ["10 %", "10 %"]
+    assert cells["steps"] == ["10", "10"]
+    assert cells["seconds of the whole command"] == ["3", "3"]
 
 
 def test_convolutions_count_what_an_output_depends_on():
@@ -115,6 +120,7 @@ def test_blocks_are_as_long_as_the_fused_engines():
     assert engine._length == block_steps(64)
 
 
+@pytest.mark.slow
 def test_a_race_of_processes_that_train_the_same_nets(monkeypatch):
     monkeypatch.setitem(CONTESTANTS, "missing", Contestant("", "a:b", "no_such_module"))
     monkeypatch.setattr(measuring, "_lengths", lambda worker, answer, seconds: (2, 6))
@@ -151,3 +157,22 @@ def test_help_of_both_commands():
         command = [sys.executable, "-m", module, "--help"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         assert done.returncode == 0 and "--" in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words, written",
+    [
+        (["benchmarks", "--quick", "--recipes=minimal", "--rounds=1"], ["speed.md", "speed.png"]),
+        (
+            ["benchmarks.quality", "--seeds=1", "--steps=20"],
+            ["quality-recipes.md", "quality-recipes.png"],
+        ),
+    ],
+)
+def test_both_commands_write_their_tables_and_pictures(words, written, tmp_path):
+    command = [sys.executable, "-m", *words, f"--out={tmp_path}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == written
+    assert (tmp_path / written[0]).read_text().strip() in done.stdout

@@ -208,7 +208,8 @@ def test_curves_name_shapes_that_do_not_fit(tmp_path, steps, d_losses):
 
 def test_histogram_bars_are_as_long_as_the_shares(tmp_path):
     shares = np.array([0.4, 0.2, 0.1, 0, 0, 0.3, 0, 0, 0, 0])
-    images.histogram(tmp_path / "a.png", shares, UNIFORM_SHARES)
+    nothing, labels = np.zeros([1, 784], np.float32), np.zeros(1, int)
+    images.report(tmp_path / "a.png", nothing, labels, shares, UNIFORM_SHARES)
     generated = ink(tmp_path / "a.png", images.BLUE)[40:].sum(axis=1)
     bars = generated[np.r_[True, np.diff(generated) != 0]]  # one length for each block of rows
     lengths = bars[bars > 0]
@@ -292,7 +293,6 @@ def test_animation_refuses_other_files_and_speeds(tmp_path):
 WRITERS = {
     "save_png.png": lambda path: images.save_png(path, images.tiles(DIGITS, 6)),
     "curves.png": lambda path: images.curves(path, range(30), DIGITS[:, 0], DIGITS[:, 1], "a run"),
-    "histogram.png": lambda path: images.histogram(path, UNIFORM_SHARES, UNIFORM_SHARES),
     "report.png": lambda path: images.report(
         path, DIGITS, np.arange(30) % 10, UNIFORM_SHARES, UNIFORM_SHARES
     ),

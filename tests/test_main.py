@@ -25,6 +25,7 @@ from absl.testing import flagsaver
 from PIL import Image
 from test_resume import (
     PROGRESS,
+    SUMMARY,
     Ended,
     assert_same_results,
     done,
@@ -331,7 +332,7 @@ def small(tmp_path_factory):
 
 def test_through_pipes_only_our_lines_are_shown(small):
     assert small.ended.code == 0
-    assert re.fullmatch(done(STEPS, "runs/minimal"), small.ended.stdout)
+    assert re.fullmatch(SUMMARY + done(STEPS, "runs/minimal"), small.ended.stdout)
     for line in small.ended.stderr.splitlines():
         assert re.fullmatch(PROGRESS, line)
 
@@ -476,3 +477,13 @@ def test_lines_of_progress_tell_rate_and_time_left_since_the_first_advance(capsy
     rate = float(found[1].replace(",", ""))
     assert 500 < rate <= 5000
     assert int(found[2]) == int(4500 / rate)
+
+
+def test_lines_of_progress_of_slow_things_tell_seconds(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
+    bar = terminal.Bar(9, unit="run")
+    bar.advance(1)
+    bar._began -= 8
+    bar.advance(2, "dcgan")
+    bar.close()
+    assert capsys.readouterr().err == "run 3 of 9, 4.0 s/run, 00:24 to go, dcgan\n"

@@ -130,14 +130,6 @@ def test_the_summary_shows_both_nets():
     assert numbers == ["402,946", "402,433", "513"]
 
 
-@pytest.mark.parametrize("name", ["dcgan"])
-def test_the_line_on_both_nets(model, name):
-    assert summary.line(model) == (
-        "generator of 2,394,241 parameters (25,536 not trainable), "
-        "discriminator of 4,311,553 parameters."
-    )
-
-
 # The contract.
 
 

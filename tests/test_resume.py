@@ -30,7 +30,14 @@ ROOT = Path(training.run_folder.__file__).parent.parent
 PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.trainer"]
 QUICK = ("--engine=step", "--batch_size=8", "--checkpoint_every=40", "--image_every=50")
 STEPS = 200
-PROGRESS = r"step [\d,]+ of [\d,]+, [\d,.]+ steps/s, [\d:]+ to go, d_loss -?\d.*, g_loss -?\d.*"
+PROGRESS = (
+    r"step [\d,]+ of [\d,]+, [\d,.]+ (steps/s|s/step), [\d:]+ to go, d_loss -?\d.*, g_loss -?\d.*"
+)
+
+# What a run says before its first step.
+SUMMARY = "".join(
+    rf"{net} +output shape +parameters\n(.+\n)+\n" for net in ("generator", "discriminator")
+)
 
 
 class Ended(NamedTuple):
@@ -141,7 +148,7 @@ def unbroken(server, data_dir, tmp_path_factory):
     flags = [f"--data_dir={data_dir}", *QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
     ended = Process(server, place, *flags).end()
     assert ended.code == 0
-    assert re.fullmatch(done(STEPS), ended.stdout)
+    assert re.fullmatch(SUMMARY + done(STEPS), ended.stdout)
     assert ended.stderr == ""
     return place / "run"
 
@@ -274,7 +281,7 @@ def test_a_finished_run_says_so_and_goes_on_further(run, unbroken, tmp_path):
 def test_new_starts_afresh_and_keeps_the_old_run(run, unbroken, tmp_path):
     shutil.copytree(unbroken, tmp_path / "run")
     ended = run(*QUICK, "--num_steps=1", "--run_dir=run", "--new")
-    assert re.fullmatch(rf"The old run is kept as run\.old-1\.\n{done(1)}", ended.stdout)
+    assert re.fullmatch(rf"The old run is kept as run\.old-1\.\n{SUMMARY}{done(1)}", ended.stdout)
     assert_same_results(tmp_path / "run.old-1", unbroken)
     assert rows_in(tmp_path / "run") == 1
 

@@ -89,7 +89,10 @@ def test_the_same_run_may_go_on_and_further(tmp_path):
     prepare(tmp_path, configuration(num_steps=10))
     assert prepare(tmp_path, configuration(num_steps=10)) == []
     assert prepare(tmp_path, configuration(num_steps=20)) == []
-    assert RunFolder(tmp_path).configuration().overrides == {"num_steps": 20}
+    RunFolder(tmp_path).save_checkpoint(1, state(1))
+    for shorter in (20, 5):
+        prepare(tmp_path, configuration(num_steps=shorter))
+        assert RunFolder(tmp_path).configuration().overrides == {"num_steps": 20}
 
 
 OTHER_DATA = DataSet(255 - DATA.pixels, DATA.labels)

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import onnxruntime
 import pytest
 from absl.testing import flagsaver
 from PIL import Image
+from test_resume import write_data
 
 import main as program
 import numpy_generator
@@ -131,6 +133,11 @@ def test_a_walk_is_an_animation_or_strips(run, tmp_path):
         (["--mode=compare"], "--run_dirs"),
         (["--mode=compare", "--run_dirs={run},nowhere"], "nowhere"),
         (["--mode=evaluate", "--run_dir={run}", "--num_samples=2"], "num_samples"),
+        (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "give one of"),
+        (
+            ["--mode=compare", "--run_dirs={run}", "--out=no/such/x.png"],
+            "there is no folder no/such",
+        ),
         (["--mode=export", "--run_dir={run}", "--batch_size=3"], "--batch_size goes with"),
     ],
 )
@@ -139,6 +146,7 @@ def test_bad_input_is_one_line(run, flags, words):
     assert out == "" and len(err.splitlines()) == 1 and words in err
 
 
+@pytest.mark.slow
 def test_the_program_samples_in_a_process_of_its_own(run, tmp_path):
     command = [sys.executable, ROOT / "main.py", "--mode=sample", f"--run_dir={run}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
@@ -229,6 +237,17 @@ def test_exports_give_the_same_images(recipe, run, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), images, atol=1e-5)
 
 
+def test_an_export_takes_the_place_of_an_export_and_of_nothing_else(run, tmp_path):
+    out = tmp_path / "out"
+    main("--mode=export", f"--run_dir={run}", f"--out={out}")
+    main("--mode=export", f"--run_dir={run}", f"--out={out}")
+    (out / "mine.txt").write_text("kept")
+    for path in (out, run, out / "mine.txt"):
+        _, err = main("--mode=export", f"--run_dir={run}", f"--out={path}", ok=False)
+        assert err == f"main.py: --out={path} exists and is no export: name another folder\n"
+    assert (out / "mine.txt").read_text() == "kept" and (run / "config.json").exists()
+
+
 def test_without_its_converter_there_is_no_onnx_file_and_a_line_says_so(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     text, _ = main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
@@ -237,6 +256,7 @@ def test_without_its_converter_there_is_no_onnx_file_and_a_line_says_so(run, tmp
     assert names == {"generator.npz", "numpy_generator.py", "saved_model"}
 
 
+@pytest.mark.slow
 def test_the_command_line_of_saved_models_shows_the_signatures(run):
     main("--mode=export", f"--run_dir={run}")
     command = [
@@ -263,3 +283,39 @@ def test_runs_side_by_side(run, tmp_path):
     assert table["recipe"].split() == ["stable_mlp"] * 2
     assert table["steps"].split() == ["60"] * 2
     assert Image.open(out).size[0] > 16 * 28
+
+
+def test_scores_of_an_earlier_step_are_not_shown(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    scores = {"step": 59, "frechet_distance": 1.0}
+    (copy / "metrics.json").write_text(json.dumps(scores))
+    text, _ = main("--mode=compare", f"--run_dirs={copy}", f"--out={tmp_path / 'a.png'}")
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("frechet_distance"))
+    assert row[1] == "-"
+
+
+def test_a_score_of_other_images_is_refused(run, tmp_path):
+    data = write_data(tmp_path / "data")
+    _, err = main("--mode=evaluate", f"--run_dir={run}", f"--data_dir={data}", ok=False)
+    assert err.startswith(f"main.py: --data_dir={data} is not MNIST")
+
+
+def test_a_checkpoint_of_other_nets_is_refused_in_one_line(run, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"overrides": {"windows": 3}}))
+    _, err = main("--mode=sample", f"--run_dir={copy}", ok=False)
+    assert err.startswith("main.py: the checkpoint does not fit the recipe as it is now")
+    assert len(err.splitlines()) == 1
+
+
+def test_one_digit_alone_is_no_collapse():
+    from evaluation import report
+
+    histogram = np.eye(10)[5] * 0.9 + 0.01
+    assert report.in_words(histogram, 5) == (
+        "Trained on the digit 5 alone: 91.0% of the samples are it."
+    )
+    assert report.in_words(histogram).startswith("Mode collapse")

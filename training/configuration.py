@@ -72,6 +72,11 @@ class Configuration:
             values["seed"] = self.seed
         return "-".join([self.recipe, *(f"{name}={value}" for name, value in values.items())])
 
+    def extended_to(self, wanted):
+        """-> the wanted configuration with the larger number of steps of the two."""
+        longer = max(self, wanted, key=lambda each: each.full_recipe().num_steps)
+        return dataclasses.replace(wanted, overrides=longer.overrides)
+
     def check_continued_by(self, wanted, path, say):
         """UserError naming what differs, both values and the ways out, unless it is the same run.
 

@@ -45,10 +45,10 @@ class Draws:
             np.array([self.recipe.rates(step) for step in range(start, stop)], np.float32),
         )
 
-    def pretraining(self, epoch_images):
+    def pretraining(self, count):
         """-> (real uint8 [n, 784], latents float32 [n, nlatent]) for D to learn from first."""
         rng = self._rng(_PRETRAINING, 0)
-        chosen = rng.choice(len(self._pixels), min(epoch_images, len(self._pixels)), replace=False)
+        chosen = rng.choice(len(self._pixels), min(count, len(self._pixels)), replace=False)
         return self._pixels[chosen], self._sample(rng, len(chosen))
 
     def held_out(self, images, count, epoch):

@@ -33,7 +33,7 @@ class Events(Reader):
             encoded = self._folder.file(f"{name}.png").read_bytes()
             image = tf.Summary.Image(encoded_image_string=encoded, colorspace=1)
             self._add(step, tf.Summary.Value(tag=name, image=image))
-        self._writer.flush()
+        self.flush()
 
     def scalars(self, step, values):
         """Adds {tag: number} as of a step."""
@@ -41,6 +41,9 @@ class Events(Reader):
             step,
             *(tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()),
         )
+
+    def flush(self):
+        self._writer.flush()
 
     def close(self):
         self._writer.close()

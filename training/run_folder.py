@@ -118,6 +118,7 @@ class RunFolder:
             # Before there are results, as after a refusal by the trainer, nothing can be mixed up.
             if self._checkpoints() or self.file("losses.csv").exists():
                 there.check_continued_by(configuration, self.path, say)
+                configuration = there.extended_to(configuration)
         for leftover in self.path.rglob(_LEFTOVER):
             leftover.unlink()
         with replacing(self.file("config.json")) as temporary:
@@ -244,6 +245,17 @@ class Table:
         with open(self._path, newline="", errors="replace") as file:
             rows = [_parsed(row, self._width) for row in csv.reader(file)]
         return [row for row in rows if row is not None]
+
+
+def load_state(model, state):
+    """Sets a model's variables to a checkpoint's; RunError if those are of other nets."""
+    try:
+        model.load_state(state)
+    except ValueError as error:
+        raise RunError(
+            f"the checkpoint does not fit the recipe as it is now ({error}): use the version of "
+            "this project that trained it, or train again in another --run_dir"
+        ) from error
 
 
 def read_checkpoint(path):

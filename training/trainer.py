@@ -14,13 +14,12 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import recipes, summary
-from models.gan import Gan
 from terminal import on_stop
 from training import readers
 from training.draws import Draws
 from training.engines import make_engine, session_opener
 from training.pretraining import pretrain
-from training.run_folder import RunError
+from training.run_folder import RunError, load_state
 
 
 class Settings(NamedTuple):
@@ -62,8 +61,8 @@ def train(recipe, data, folder, settings, extra=(), say=print):
         watching = readers.make(model, draws, data, folder, settings, extra)
         with contextlib.ExitStack() as stack:
             for reader in watching:
-                stack.callback(reader.close)
                 reader.open(start)
+                stack.callback(reader.close)
             began = time.monotonic()
             stopped = _run(engine, start, recipe.num_steps, watching, _Guard(model, folder))
     say(_ending(folder, watching[0].step, stopped, time.monotonic() - began))
@@ -76,14 +75,13 @@ def _restore(model, folder, say):
     if loaded is None:
         return 0
     step, state = loaded
-    model.load_state(state)
+    load_state(model, state)
     return step
 
 
 def _begin(model, draws, data, say):
-    """What comes before the first step, beyond article 003's nets the numbers of parameters."""
-    if type(model) is not Gan:
-        say(summary.line(model))
+    """What comes before the first step: both nets' layers and parameters, D's lessons."""
+    say(f"{summary.of_model(model)}\n")
     pretrain(model, draws, data.test.pixels, say)
 
 
