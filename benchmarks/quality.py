@@ -108,27 +108,35 @@ def _training_seconds(flags, folder, steps):
 
 
 def table(outcomes):
-    """{name: [Outcome]} -> Markdown: mean and, in brackets, the range over the seeds."""
+    """{name: [Outcome]} -> Markdown: means and, in brackets, ranges over the seeds; the floors."""
     columns = {name: _column(runs) for name, runs in outcomes.items() if runs}
+    labels = next(iter(columns.values()))
+    (first, *_), *_ = filter(None, outcomes.values())
+    columns |= {name: _scores([scores]) for name, scores in first.scores["floors"].items()}
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    rows = zip(*(column.values() for column in columns.values()), strict=True)
-    lines += [
-        [label, *cells] for label, cells in zip(next(iter(columns.values())), rows, strict=True)
-    ]
+    lines += [[label, *(cells.get(label, "") for cells in columns.values())] for label in labels]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _column(runs):
     """[Outcome] -> {label: text}."""
-    scores = {label: _spread([run.scores[key] for run in runs]) for key, label in _METRICS.items()}
-    shares = [run.scores["histogram"] for run in runs]
-    ends = {"rarest digit": min, "most frequent digit": max}
     return {
-        **scores,
-        **{label: _spread([100 * pick(s) for s in shares]) + " %" for label, pick in ends.items()},
+        **_scores([run.scores for run in runs]),
         "steps": _spread([run.steps for run in runs]),
         "seconds of training": _spread([run.training_seconds for run in runs]),
         "seconds of the whole command": _spread([run.command_seconds for run in runs]),
+    }
+
+
+def _scores(scores):
+    """What each of several metrics.json holds -> {label: text}."""
+    ends = {"rarest digit": min, "most frequent digit": max}
+    return {
+        **{label: _spread([each[key] for each in scores]) for key, label in _METRICS.items()},
+        **{
+            label: _spread([100 * end(each["histogram"]) for each in scores]) + " %"
+            for label, end in ends.items()
+        },
     }
 
 
