@@ -67,6 +67,7 @@ def test_command(command, workplace):
         assert run(command) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", TEXT)
 def test_python_blocks(page, workplace):
     blocks = re.findall(r"```python\n(.*?)```", TEXT[page], re.DOTALL)

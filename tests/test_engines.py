@@ -75,7 +75,7 @@ def test_the_engines_train_alike(choice):
 
 # A step of two updates each contains all that a step of one does.
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "stable_mlp")) for n in DENSE]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "minimal")) for n in DENSE]
 )
 def test_every_dense_recipe_trains_alike_with_two_updates_a_step(name):
     check_agreement(small_batches(name, d_iters=2, g_iters=2), "fused")
@@ -221,6 +221,7 @@ def samples_in(precision, recipe):
     return images
 
 
+@pytest.mark.slow
 def test_bfloat16_rounds_the_convolutions_products():
     recipe = recipes.get("upsampling_cnn")
     try:

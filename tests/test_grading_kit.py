@@ -87,6 +87,7 @@ def test_mutant_fails_the_check_meant_for_it(mutant, folder):
     assert sentence.endswith(").") and "\n" not in sentence
 
 
+@pytest.mark.slow
 def test_raw_variables_pass():
     book = grade(graded(EXAMPLES / "raw_variables.py"), CHECKS)
     assert book.failures() == {}

@@ -474,6 +474,7 @@ def trained_together(name, *engines):
     return results
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in DENSE if name != "minimal"])
 def test_all_tricks_together_train_every_dense_recipe(name):
     (progress,) = trained_together(name, StepEngine)
