@@ -1,6 +1,7 @@
 """A trained generator without this project: a SavedModel, ONNX, NumPy for the dense ones."""
 
 import importlib.util
+import logging
 import shutil
 import tempfile
 from contextlib import contextmanager
@@ -100,6 +101,7 @@ def _save_onnx(path, frozen, say):
         return
     import tf2onnx
 
+    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
     with tf.Graph().as_default() as graph:
         images = frozen.images(frozen.latents())
         model, _ = tf2onnx.convert.from_graph_def(

@@ -154,6 +154,14 @@ def test_the_program_samples_in_a_process_of_its_own(run, tmp_path):
     assert done.stdout == f"Written: {run / 'sampled.png'}.\n"
 
 
+@pytest.mark.slow
+def test_the_program_exports_in_a_process_of_its_own(run, tmp_path):
+    command = [sys.executable, ROOT / "main.py", "--mode=export", f"--run_dir={run}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Written: generator.npz, generator.onnx, ")
+
+
 def test_report_counts_the_digits_of_the_samples(run):
     out, err = main("--mode=evaluate", f"--run_dir={run}", "--num_samples=500")
     scores = json.loads((run / "metrics.json").read_text())
