@@ -11,8 +11,8 @@ _SLOPE = 0.2
 class StableMlp(Gan):
     """Two hidden layers in each net, of which the article has one; LeakyReLU throughout.
 
-    What keeps it stable is the recipe's objective, above all R1 (Mescheder et al. 2018); the
-    README's ablation shows what each part of it is worth. D's 16 features of each of 49 windows
+    What keeps it stable is the recipe's objective, above all R1 (Mescheder et al. 2018);
+    `python -m benchmarks.quality --table=ablation` takes one part out at a time. D's 16 features of each of 49 windows
     are as many as the pixels, so that its other layers do not change with them.
     """
 
