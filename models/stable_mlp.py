@@ -12,8 +12,8 @@ class StableMlp(Gan):
     """Two hidden layers in each net, of which the article has one; LeakyReLU throughout.
 
     What keeps it stable is the recipe's objective, above all R1 (Mescheder et al. 2018);
-    `python -m benchmarks.quality --table=ablation` takes one part out at a time. D's 16 features of each of 49 windows
-    are as many as the pixels, so that its other layers do not change with them.
+    `python -m benchmarks.quality --table=ablation` takes one part out at a time. D's 16 features of
+    each of 49 windows are as many as the pixels, so that its other layers do not change with them.
     """
 
     def _generator(self, z, reuse=False, training=None):
