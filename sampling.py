@@ -33,7 +33,7 @@ def interpolate(run_dir, out, draws, seed, *, truncation=None, checkpoint=None, 
     """
     writers = {".gif": _save_animation, ".webp": _save_animation}
     writer = _writer(out, {**writers, ".png": _save_strips, ".npz": _save_arrays})
-    frames = _STRIP_STEPS if Path(out).suffix.lower() == ".png" else _STEPS_OF_A_WALK
+    frames = _STRIP_STEPS if writer is _save_strips else _STEPS_OF_A_WALK
     generator = trained.load(run_dir, checkpoint=checkpoint, raw=raw)
     writer(out, *generator.interpolate(draws, frames, seed, truncation=truncation))
     generator.close()

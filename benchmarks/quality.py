@@ -41,13 +41,16 @@ TABLES = {
         "its starting point": _STARTING_POINT,
     },
     "ablation": {
-        "stable_mlp": (),
-        "without R1": ("--r1_gamma=0",),
-        "without the average": ("--ema_decay=0",),
-        "without minibatch deviation": ("--nominibatch_stddev",),
-        "without windows": ("--windows=0",),
-        "without decay of the rates": ("--decay=0",),
-        "Adam's usual betas": ("--beta1=0.9", "--beta2=0.999"),
+        name: ("--recipe=stable_mlp", *flags)
+        for name, *flags in [
+            ("stable_mlp",),
+            ("without R1", "--r1_gamma=0"),
+            ("without the average", "--ema_decay=0"),
+            ("without minibatch deviation", "--nominibatch_stddev"),
+            ("without windows", "--windows=0"),
+            ("without decay of the rates", "--decay=0"),
+            ("Adam's usual betas", "--beta1=0.9", "--beta2=0.999"),
+        ]
     },
     "budget": {
         **{name: (f"--recipe={name}",) for name in ("minimal", "leaky_mlp", "stable_mlp")},
@@ -199,13 +202,11 @@ def main():
     """Trains and scores all, and writes the table so far after each run, at last a picture."""
     arguments = _parser().parse_args()
     contestants = TABLES[arguments.table]
-    stable = ("--recipe=stable_mlp",) if arguments.table == "ablation" else ()
     outcomes = {name: [] for name in contestants}
     bar = terminal.Bar(len(contestants) * arguments.seeds, unit="run")
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, own in contestants.items():
-            flags = (*stable, *own)
+        for name, flags in contestants.items():
             extra = _extra(arguments, flags, Path(scratch) / "trial")
             for seed in range(arguments.seeds):
                 folder = Path(scratch) / f"seed-{seed}" / name

@@ -67,15 +67,12 @@ class Net:
     def _total_and_gradients(self, loss, penalty, every):
         """All gradients within one branch: what leaves a branch is written and added up."""
 
-        def plain():
-            return [loss, *tf.gradients(loss, self.trainable_variables)]
-
-        def penalised():
-            total = loss + penalty()
+        def of(total):
             return [total, *tf.gradients(total, self.trainable_variables)]
 
         if penalty is None:
-            return plain()
+            return of(loss)
         if every == 1:
-            return penalised()
-        return tf.cond(tf.equal(self.updates % every, 0), penalised, plain)
+            return of(loss + penalty())
+        due = tf.equal(self.updates % every, 0)
+        return tf.cond(due, lambda: of(loss + penalty()), lambda: of(loss))

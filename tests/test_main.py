@@ -343,7 +343,9 @@ def test_in_a_terminal_a_bar_shows_rate_time_left_and_losses(small):
         r"(, d_loss -?\d+\.\d{3}, g_loss -?\d+\.\d{3})?\]"
     )
     *shown, last = small.shown
-    bars = [line for line in shown if "%|" in line]
+    summary = [line for line in small.ended.stdout.splitlines()[:-1] if line]
+    bars = shown[len(summary) :]
+    assert shown[: len(summary)] == summary
     matches = [bar.fullmatch(line) for line in bars]
     assert all(matches), bars
     assert all(len(line) < 100 for line in bars)

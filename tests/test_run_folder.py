@@ -1,5 +1,6 @@
 """Run folders without TensorFlow: tables, checkpoints, damage, locks, refusals."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -25,7 +26,8 @@ DATA = DataSet(np.arange(90 * 784, dtype=np.uint32).astype(np.uint8).reshape(90,
 
 def configuration(seed=0, engine="auto", precision="float32", data=DATA, **numbers):
     recipe = recipes.override(recipes.get("minimal"), **numbers)
-    return Configuration.of("minimal", recipe, seed, engine, precision, data)
+    made = Configuration.of("minimal", recipe, seed, engine, "float32", data)
+    return dataclasses.replace(made, precision=precision)  # whether or not this CPU has it
 
 
 def state(step, size=5):
@@ -105,6 +107,7 @@ OTHER_DATA = DataSet(255 - DATA.pixels, DATA.labels)
         ({"digit": 3}, ["--digit is unset there and 3 here"]),
         ({"seed": 5}, ["--seed is 0 there and 5 here"]),
         ({"engine": "step"}, ["--engine is auto there and step here"]),
+        ({"precision": "bfloat16"}, ["--precision is float32 there and bfloat16 here"]),
         ({"prior": "normal"}, ["--prior is uniform there and normal here"]),
         ({"separate": True}, ["--separate is False there and True here"]),
         ({"data": OTHER_DATA}, [r"--data_dir\) is crc32:\w{8} there and crc32:\w{8} here"]),
