@@ -7,6 +7,9 @@ from pathlib import Path
 
 from errors import UserError
 
+# What is left beside a file where the process was killed, as a pattern of names.
+LEFTOVERS = ".*.unfinished-*"
+
 
 @contextmanager
 def replacing(path):
@@ -22,7 +25,7 @@ def replacing(path):
     if path.is_dir():
         raise UserError(f"cannot write {path}: it is a folder, wanted a file's name")
     # A random part, so that two processes that write the same file do not share a temporary one.
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".{path.stem}.unfinished-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield temporary
         with open(temporary, "rb+") as file:

@@ -14,8 +14,8 @@ import tensorflow.compat.v1 as tf
 import numpy_generator
 import trained
 from errors import UserError
+from input_data import SIDE
 from models import recipes
-from models.layers import SIDE
 
 _OPSET = 17
 _CONTENTS = {"saved_model", "generator.onnx", "generator.npz", "numpy_generator.py"}
@@ -163,6 +163,12 @@ def _new_folder(target):
         folder = Path(scratch) / "new"
         folder.mkdir()
         yield folder
+        old = Path(scratch) / "old"
         if target.exists():
-            target.rename(Path(scratch) / "old")
-        folder.rename(target)
+            target.rename(old)
+        try:
+            folder.rename(target)
+        except BaseException:
+            if old.exists():
+                old.rename(target)
+            raise

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from atomic import replacing
+from input_data import NUM_PIXELS, SIDE
 
-SIDE = 28
-PIXELS = SIDE * SIDE
 DIGITS = 10
 NETS = ("discriminator", "generator")
 
@@ -25,11 +24,11 @@ ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> how to save 
 
 def tiles(images, columns):
     """`[n, 784]` in [0, 1] -> float32 `[rows * 28, columns * 28]`, row by row, the rest black."""
-    images = _checked("images", images, ["n", PIXELS])
+    images = _checked("images", images, ["n", NUM_PIXELS])
     if columns < 1:
         raise ValueError(f"columns: {columns}, wanted at least 1")
     rows = -(-len(images) // columns)
-    sheet = np.zeros([rows * columns, PIXELS], np.float32)
+    sheet = np.zeros([rows * columns, NUM_PIXELS], np.float32)
     sheet[: len(images)] = images
     sheet = sheet.reshape(rows, columns, SIDE, SIDE).swapaxes(1, 2)  # [rows, 28, columns, 28]
     return sheet.reshape(rows * SIDE, columns * SIDE)
@@ -96,15 +95,15 @@ def sorted_samples(images, labels, per_digit):
 
     The first `per_digit` samples of the digit, in their order; black where there are fewer.
     """
-    images = _checked("images", images, ["n", PIXELS])
+    images = _checked("images", images, ["n", NUM_PIXELS])
     labels = np.asarray(labels)
     if labels.shape != images.shape[:1]:
         raise ValueError(f"labels: shape {list(labels.shape)}, wanted {[len(images)]}")
-    rows = np.zeros([DIGITS, per_digit, PIXELS], np.float32)
+    rows = np.zeros([DIGITS, per_digit, NUM_PIXELS], np.float32)
     for digit, row in enumerate(rows):
         found = images[labels == digit][:per_digit]
         row[: len(found)] = found
-    return tiles(rows.reshape(-1, PIXELS), per_digit)
+    return tiles(rows.reshape(-1, NUM_PIXELS), per_digit)
 
 
 def report(path, images, labels, shares, real_shares, per_digit=16):

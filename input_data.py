@@ -24,8 +24,9 @@ import numpy as np
 
 from errors import UserError
 
-IMAGE_SHAPE = (28, 28)
-NUM_PIXELS = 784
+SIDE = 28
+IMAGE_SHAPE = (SIDE, SIDE)
+NUM_PIXELS = SIDE * SIDE
 NUM_CLASSES = 10
 FAKE_EXAMPLES = 10_000
 

@@ -13,12 +13,13 @@ import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 from absl import app, flags
 
 import input_data
 import terminal
 from errors import UserError
-from models import recipes
+from models import priors, recipes
 from training.configuration import Configuration
 from training.run_folder import RunFolder
 
@@ -32,6 +33,7 @@ _FLAG_KINDS = {
     float | None: flags.DEFINE_float,
     bool: flags.DEFINE_boolean,
     str: flags.DEFINE_string,
+    tuple[int, ...]: flags.DEFINE_multi_integer,
 }
 _MANY = 10**9
 # What a disk or a folder may have against being written to.
@@ -112,7 +114,7 @@ def _help(field):
     standard = getattr(recipes.get("minimal"), field.name)
     return (
         f"{field.metadata['help']}{f'; {bounds}' if bounds else ''} (default: the recipe's; "
-        f"minimal: {'unset' if standard is None else standard})"
+        f"minimal: {'unset' if standard in (None, ()) else standard})"
     )
 
 
@@ -141,6 +143,7 @@ def train():
     if FLAGS.summary:
         return _summary(recipe)
     data = input_data.read_data_sets(FLAGS.data_dir, validation_size=recipe.validation_size)
+    real = _mnist_training_pixels(data) if FLAGS.eval_every else None
     if recipe.digit is not None:
         train, test = (
             input_data.only_digit(part, recipe.digit) for part in (data.train, data.test)
@@ -151,21 +154,21 @@ def train():
     )
     folder = RunFolder(FLAGS.run_dir or Path("runs") / configuration.folder_name())
     with folder.prepared(configuration, new=FLAGS.new, say=print):
-        return _train_in(folder, recipe, data)
+        return _train_in(folder, recipe, data, real)
 
 
-def _train_in(folder, recipe, data):
+def _train_in(folder, recipe, data, real):
     terminal.import_tensorflow()
     from training import trainer
 
     settings = trainer.Settings(
         FLAGS.seed, FLAGS.engine, FLAGS.precision, FLAGS.checkpoint_every, FLAGS.image_every
     )
-    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers(folder)))
+    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers(folder, real)))
     return 128 + stopped if stopped else 0
 
 
-def _extra_readers(folder):
+def _extra_readers(folder, real):
     """Yields what `readers.make` takes for the readers that the flags ask for."""
     from training.events import Events
 
@@ -173,16 +176,15 @@ def _extra_readers(folder):
     if FLAGS.eval_every:
         from evaluation.monitor import Monitor
 
-        real = _mnist_training_pixels()
         log = events.scalars if events else lambda step, values: None
         yield lambda *run: Monitor(*run, real, FLAGS.eval_every, log)
     if events:
         yield lambda *run: events
 
 
-def _mnist_training_pixels():
-    """-> uint8 [60000, 784] that the judge compares with; UserError for another data set."""
-    pixels = input_data.read_data_sets(FLAGS.data_dir, validation_size=0).train.pixels
+def _mnist_training_pixels(data):
+    """Datasets -> uint8 [60000, 784] that the judge compares with; UserError for other images."""
+    pixels = np.concatenate([data.validation.pixels, data.train.pixels])
     if not input_data.is_mnist(pixels):
         raise UserError(
             f"--data_dir={FLAGS.data_dir} is not MNIST: the judge knows its digits alone, so there "
@@ -202,7 +204,7 @@ def _summary(recipe):
 def evaluate():
     """Scores a run."""
     folder = _run_folder()
-    real = _mnist_training_pixels()
+    real = _mnist_training_pixels(input_data.read_data_sets(FLAGS.data_dir))
     terminal.import_tensorflow()
     from evaluation import report
 
@@ -213,16 +215,20 @@ def evaluate():
 @mode("seed", "num_samples", "out", "truncation", "interpolate", *_LOADING)
 def sample():
     """Draws samples of a run, or a walk."""
+    import sampling
+
     folder, draws = _run_folder(), FLAGS.interpolate
     if draws and FLAGS.num_samples:
         raise UserError("--num_samples: --interpolate walks between draws, give one of the two")
     out = FLAGS.out or str(folder.file("walk.gif" if draws else "sampled.png"))
+    take = sampling.walk(out, draws) if draws else sampling.sample(out, FLAGS.num_samples or 100)
+    if FLAGS.truncation is not None:
+        prior = folder.configuration().full_recipe().prior
+        priors.get(prior).check_truncation(FLAGS.truncation)
     terminal.import_tensorflow()
-    import sampling
+    import trained
 
-    take = sampling.interpolate if draws else sampling.sample
-    count = draws or FLAGS.num_samples or 100
-    take(folder.path, out, count, FLAGS.seed, truncation=FLAGS.truncation, **_loading())
+    take(trained.load(folder.path, **_loading()), FLAGS.seed, FLAGS.truncation)
     print(f"Written: {out}.")
 
 

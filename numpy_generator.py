@@ -13,16 +13,27 @@ def _sigmoid(x):
     return 0.5 * (np.tanh(0.5 * x) + 1)
 
 
+def _part(x, begin, size):
+    """A size of -1 reaches to the end."""
+    ends = (None if n < 0 else start + n for start, n in zip(begin, size, strict=True))
+    return x[tuple(map(slice, begin, ends))]
+
+
 _OPERATIONS = {
+    "AddN": lambda *terms: sum(terms),
     "AddV2": np.add,
     "Identity": np.asarray,
     "MatMul": np.matmul,
     "Maximum": np.maximum,
     "Mul": np.multiply,
+    "Pad": np.pad,
     "RealDiv": np.divide,
     "Relu": lambda x: np.maximum(x, 0),
+    "Reshape": np.reshape,
     "Sigmoid": _sigmoid,
+    "Slice": _part,
     "Tanh": np.tanh,
+    "Transpose": np.transpose,
 }
 OPERATIONS = tuple(_OPERATIONS)
 _SAMPLERS = {

@@ -1,4 +1,4 @@
-"""Samples of a trained run into a file: arrays, a sheet of tiles, a walk or its animation."""
+"""Samples of a trained generator into a file: arrays, a sheet of tiles, a walk or its animation."""
 
 import math
 from pathlib import Path
@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 import images
-import trained
 from atomic import replacing
 from errors import UserError
 
@@ -15,28 +14,29 @@ _STRIP_STEPS = 8
 _MILLISECONDS = 60
 
 
-def sample(run_dir, out, n, seed, *, truncation=None, checkpoint=None, raw=False):
-    """n draws -> `out`: .npz with `images` and `latents`, or .png with a sheet of tiles.
+def sample(out, n):
+    """-> a function of (generator, seed, truncation) that writes n draws to `out`.
 
-    Raises UserError for another suffix, a missing run, a truncation of a bounded prior.
+    .npz with `images` and `latents`, or .png with a sheet of tiles. Raises UserError at once for
+    another suffix, later for a truncation of a bounded prior.
     """
-    writer = _writer(out, {".npz": _save_arrays, ".png": _save_sheet})
-    generator = trained.load(run_dir, checkpoint=checkpoint, raw=raw)
-    writer(out, *generator.sample(n, seed, truncation=truncation))
-    generator.close()
+    write = _writer(out, {".npz": _save_arrays, ".png": _save_sheet})
+    return lambda generator, seed, truncation: write(
+        out, *generator.sample(n, seed, truncation=truncation)
+    )
 
 
-def interpolate(run_dir, out, draws, seed, *, truncation=None, checkpoint=None, raw=False):
-    """A closed walk through some draws -> `out`: .gif or .webp, a .png strip a leg, or .npz.
+def walk(out, draws):
+    """-> a function as that of `sample`, which writes a closed walk through some draws to `out`.
 
-    Raises UserError as `sample` does.
+    .gif or .webp, .png with a strip a leg, or .npz.
     """
     writers = {".gif": _save_animation, ".webp": _save_animation}
-    writer = _writer(out, {**writers, ".png": _save_strips, ".npz": _save_arrays})
-    frames = _STRIP_STEPS if writer is _save_strips else _STEPS_OF_A_WALK
-    generator = trained.load(run_dir, checkpoint=checkpoint, raw=raw)
-    writer(out, *generator.interpolate(draws, frames, seed, truncation=truncation))
-    generator.close()
+    write = _writer(out, {**writers, ".png": _save_strips, ".npz": _save_arrays})
+    frames = _STRIP_STEPS if write is _save_strips else _STEPS_OF_A_WALK
+    return lambda generator, seed, truncation: write(
+        out, *generator.interpolate(draws, frames, seed, truncation=truncation)
+    )
 
 
 def _writer(out, writers):

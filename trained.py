@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from errors import UserError
+from input_data import SIDE
 from models import priors, recipes
-from models.layers import SIDE
 from training.run_folder import RunError, RunFolder, load_state
 
 # Images made in one call: enough to keep the cores busy, little enough for any memory.
@@ -32,10 +32,7 @@ def load(run_dir, *, checkpoint=None, raw=False, say=print):
         raise UserError("--raw: this run keeps no average of its weights, leave it out")
     loaded = folder.load_named_checkpoint(checkpoint) if checkpoint else folder.load_checkpoint(say)
     if loaded is None:
-        raise RunError(
-            f"--run_dir={folder}: no checkpoint {checkpoint or 'yet'}; run the same command "
-            "with --mode=train first"
-        )
+        raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
     return Trained(recipe, *loaded, raw=raw)
 
 

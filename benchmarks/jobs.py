@@ -8,12 +8,10 @@ import numpy as np
 import input_data
 from models import priors, recipes
 from models.recipes import Recipe
+from training.draws import block_steps
 
 _DATA = Path(__file__).parent.parent / "MNIST_data"
 _CONVOLUTIONAL_STEPS = 4
-
-# The fused engine's rule for its blocks, which the JAX peer's are to equal.
-_BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class Job:
     @classmethod
     def of(cls, name, batch):
         """Recipe's name, images a batch -> Job on MNIST's training images."""
-        recipe = recipes.override(recipes.get(name), batch_size=batch)
+        recipe = _recipe(name, batch)
         data = input_data.read_data_sets(_DATA, validation_size=recipe.validation_size)
         return cls(name, recipe, data.train.pixels)
 
@@ -71,11 +69,11 @@ class Feed:
         return self._prior.sample(self._rng, [*shape, self._nlatent])
 
 
-def block_steps(batch):
-    """Images a batch -> steps in a block of the fused engine, where D has one update a step."""
-    return int(np.clip(_BLOCK_BYTES // (batch * input_data.NUM_PIXELS), _MIN_STEPS, _MAX_STEPS))
-
-
 def first_steps(name, batch):
     """Steps that a worker trains before it is ready, and over which it reports the losses."""
-    return _CONVOLUTIONAL_STEPS if recipes.get(name).convolutional else block_steps(batch)
+    recipe = _recipe(name, batch)
+    return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
+
+
+def _recipe(name, batch):
+    return recipes.override(recipes.get(name), batch_size=batch)

@@ -3,9 +3,9 @@
 import numpy as np
 
 import terminal
-from benchmarks.jobs import block_steps
 from models import recipes
 from training.configuration import check_precision
+from training.draws import Draws, block_steps
 
 _SEED = 0
 
@@ -37,13 +37,12 @@ class Ours:
         check_precision(precision, job.recipe)
         terminal.import_tensorflow()
         from training import engines
-        from training.draws import Draws
 
         open_session = engines.session_opener(precision)
         self._model = recipes.build_gan(job.recipe, seed=_SEED, open_session=open_session)
         draws = Draws(job.recipe, job.pixels, _SEED)
         self._engine = engines.make_engine(engine, self._model, draws)
-        self.block = block_steps(job.batch) if self._engine.name == "fused" else 1
+        self.block = block_steps(job.recipe) if self._engine.name == "fused" else 1
         self._done = 0
 
     @property

@@ -7,22 +7,30 @@ python -m benchmarks.quality --table=budget     every recipe for the same second
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import NamedTuple
 
 import terminal
 from atomic import replacing
+from benchmarks import measuring, report
+from errors import UserError
+from evaluation import metrics
 from models import recipes
+from training.configuration import check_precision
 
 ROOT = Path(__file__).resolve().parent.parent
 _DONE = re.compile(r"Done: ([\d,]+) steps in ([\d.,]+) s")
 RESULTS = Path(__file__).resolve().parent / "results"
+_SECONDS = 60
 _STABILISED = (
     "--recipe=minimal", "--r1_gamma=1", "--penalty_every=4", "--ema_decay=0.999", "--beta1=0",
     "--beta2=0.99", "--learning_rate=0.002", "--batch_size=32", "--prior=normal",
@@ -30,8 +38,8 @@ _STABILISED = (
 )  # fmt: skip
 # A plain one of Mescheder et al. 2018 on dense nets, from which the recipe was developed.
 _STARTING_POINT = (
-    "--recipe=stable_mlp", "--windows=0", "--penalty_every=1", "--batch_size=32", "--decay=0",
-    "--learning_rate=0.002", "--num_steps=25000",
+    "--recipe=stable_mlp", "--windows=0", "--g_windows=0", "--penalty_every=1",
+    "--batch_size=32", "--decay=0", "--learning_rate=0.002", "--num_steps=25000",
 )  # fmt: skip
 TABLES = {
     "recipes": {
@@ -47,7 +55,8 @@ TABLES = {
             ("without R1", "--r1_gamma=0"),
             ("without the average", "--ema_decay=0"),
             ("without minibatch deviation", "--nominibatch_stddev"),
-            ("without windows", "--windows=0"),
+            ("without windows in D", "--windows=0"),
+            ("without windows in G", "--g_windows=0"),
             ("without decay of the rates", "--decay=0"),
             ("Adam's usual betas", "--beta1=0.9", "--beta2=0.999"),
         ]
@@ -59,20 +68,6 @@ TABLES = {
         "upsampling_cnn": ("--recipe=upsampling_cnn",),
         "pretrained_cnn": ("--recipe=pretrained_cnn", "--pretraining=500"),
     },
-}
-# Key in metrics.json -> label.
-_METRICS = {
-    "frechet_distance": "Fréchet distance",
-    "kernel_distance": "kernel distance",
-    "classifier_score": "classifier score",
-    "mean_confidence": "mean confidence",
-    "digits_covered": "digits covered",
-    "total_variation": "total variation of digits",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "memorised_share": "memorised share",
 }
 
 
@@ -135,7 +130,7 @@ def _scores(scores):
     """What each of several metrics.json holds -> {label: text}."""
     ends = {"rarest digit": min, "most frequent digit": max}
     return {
-        **{label: _spread([each[key] for each in scores]) for key, label in _METRICS.items()},
+        **{label: _spread([each[key] for each in scores]) for key, label in metrics.LABELS.items()},
         **{
             label: _spread([100 * end(each["histogram"]) for each in scores]) + " %"
             for label, end in ends.items()
@@ -167,24 +162,39 @@ def _number(text):
     return int(value) if value.is_integer() else value
 
 
-def _parser():
+def _arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=TABLES, default="recipes")
     parser.add_argument("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_count, help="of each run (default: the recipe's)")
     length.add_argument(
-        "--seconds", type=_count, default=60, help="of training, for --table=budget (default: 60)"
+        "--seconds",
+        type=_count,
+        help=f"of training, for --table=budget alone (default: {_SECONDS})",
     )
+    parser.add_argument(
+        "--jobs", type=_count, default=1,
+        help="runs at a time, one a core if there are several: sooner done, but no longer the "
+        "seconds that a run takes alone (default: 1)",
+    )  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
-    return parser
+    arguments = parser.parse_args()
+    if arguments.jobs > measuring.cores():
+        parser.error(f"--jobs={arguments.jobs}: wanted at most {measuring.cores()}, the cores")
+    if arguments.seconds and arguments.table != "budget":
+        parser.error("--seconds goes with --table=budget")
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out={arguments.out}: {error.strerror}")
+    return arguments
 
 
 def _count(text):
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: wanted a whole number, 1 or more")
+    return int(text)
 
 
 def _extra(arguments, flags, folder):
@@ -193,36 +203,98 @@ def _extra(arguments, flags, folder):
         return (f"--num_steps={arguments.steps}",)
     if arguments.table != "budget":
         return ()
-    (recipe,) = re.findall(r"--recipe=(\w+)", flags[0])
-    few = 4 if recipes.get(recipe).convolutional else 2000
-    return (f"--num_steps={steps_for(flags, arguments.seconds, folder, few)}",)
+    few = 4 if recipes.get(_recipe(flags)).convolutional else 2000
+    return (f"--num_steps={steps_for(flags, arguments.seconds or _SECONDS, folder, few)}",)
 
 
 def main():
     """Trains and scores all, and writes the table so far after each run, at last a picture."""
-    arguments = _parser().parse_args()
-    contestants = TABLES[arguments.table]
+    arguments = _arguments()
+    contestants = _able(TABLES[arguments.table])
     outcomes = {name: [] for name in contestants}
     bar = terminal.Bar(len(contestants) * arguments.seeds, unit="run")
-    arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
-        for name, flags in contestants.items():
-            extra = _extra(arguments, flags, Path(scratch) / "trial")
-            for seed in range(arguments.seeds):
-                folder = Path(scratch) / f"seed-{seed}" / name
-                outcomes[name].append(measure(flags, seed, folder, extra))
-                _write(arguments, outcomes)
-                bar.advance(1, name)
+        for name, outcome in _measured(arguments, contestants, Path(scratch)):
+            outcomes[name].append(outcome)
+            _write(arguments, outcomes)
+            bar.advance(1, name)
         picture = arguments.out.resolve() / f"quality-{arguments.table}.png"
         runs = ",".join(contestants)
         _main("--mode=compare", f"--run_dirs={runs}", f"--out={picture}", cwd=f"{scratch}/seed-0")
     bar.close()
+    _partial(arguments).rename(arguments.out / f"quality-{arguments.table}.md")
     print(table(outcomes))
 
 
+def _measured(arguments, contestants, scratch):
+    """Yields (name, Outcome) for each run, in order."""
+    jobs = []
+    for name, flags in contestants.items():
+        extra = _extra(arguments, flags, scratch / "trial")
+        for seed in range(arguments.seeds):
+            jobs.append((name, flags, seed, scratch / f"seed-{seed}" / name, extra))
+    pool = _pool(arguments.jobs)
+    try:
+        runs = [(name, pool.submit(measure, *job)) for name, *job in jobs]
+        for name, run in runs:
+            yield name, run.result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _pool(jobs):
+    """Threads for so many runs at a time; each has a core of its own where there are several."""
+    if jobs == 1:
+        return ThreadPoolExecutor(1)
+    cores = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0)):
+        cores.put(core)
+    return ThreadPoolExecutor(jobs, initializer=_pin, initargs=[cores])
+
+
+def _pin(cores):
+    """Keeps this thread, and the processes that it starts, on a core of its own."""
+    os.sched_setaffinity(0, {cores.get()})
+
+
+def _able(contestants):
+    """Those that this machine can train; a line for each other one."""
+    able = {}
+    for name, flags in contestants.items():
+        precision = "bfloat16" if "--precision=bfloat16" in flags else "float32"
+        try:
+            check_precision(precision, recipes.get(_recipe(flags)))
+            able[name] = flags
+        except UserError as error:
+            print(f"Left out: {name}. {error}")
+    return able
+
+
+def _recipe(flags):
+    return flags[0].removeprefix("--recipe=")
+
+
 def _write(arguments, outcomes):
-    with replacing(arguments.out / f"quality-{arguments.table}.md") as temporary:
-        temporary.write_text(table(outcomes) + "\n")
+    with replacing(_partial(arguments)) as temporary:
+        temporary.write_text(f"{_heading(arguments)}\n\n{table(outcomes)}\n", encoding="utf-8")
+
+
+def _partial(arguments):
+    """What holds the table so far, until all is measured."""
+    return arguments.out / f"quality-{arguments.table}.partial.md"
+
+
+def _heading(arguments):
+    length = "the recipe's steps"
+    if arguments.table == "budget":
+        length = f"as many steps as take {arguments.seconds or _SECONDS} s"
+    if arguments.steps:
+        length = f"{arguments.steps:,} steps"
+    return (
+        f"Written by `python -m benchmarks.quality --table={arguments.table}`: {length} each; "
+        f"means over {arguments.seeds} seeds, in brackets the range; runs at a time: "
+        f"{arguments.jobs}. {report.machine()}"
+    )
 
 
 if __name__ == "__main__":

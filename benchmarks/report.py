@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import roofline
+from benchmarks import measuring, roofline
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.jobs import first_steps
 
@@ -67,19 +67,26 @@ def spread(values, unit=1.0):
 
 def _heading(measured):
     idle = max(outcome.idle for outcome in [*measured.races, *measured.batch_races])
+    return (
+        "# Speed\n\n"
+        f"Written by `python -m benchmarks`: {measured.rounds} rounds; medians, and in brackets "
+        "the least and the most of all rounds.\n\n"
+        f"{machine()} A large float32 product reaches {number(measured.flops / 1e9)} "
+        f"GFLOP/s, a large copy {number(measured.large_copy / 1e9)} GB/s. Contestants took turns; "
+        f"one that waited used {1000 * idle:.1f} ms of CPU time in a wait at most."
+    )
+
+
+def machine():
+    """-> a sentence: processor, cores, versions."""
     versions = [
         f"{name} {importlib.metadata.version(name)}"
         for name in _PACKAGES
         if importlib.util.find_spec(name)
     ]
     return (
-        "# Speed\n\n"
-        f"Written by `python -m benchmarks`: {measured.rounds} rounds; medians, and in brackets "
-        "the least and the most of all rounds.\n\n"
-        f"Machine: {_cpu()}, {measured.cores} cores; Python {platform.python_version()}, "
-        f"{', '.join(versions)}. A large float32 product reaches {number(measured.flops / 1e9)} "
-        f"GFLOP/s, a large copy {number(measured.large_copy / 1e9)} GB/s. Contestants took turns; "
-        f"one that waited used {1000 * idle:.1f} ms of CPU time in a wait at most."
+        f"Machine: {_cpu()}, {measuring.cores()} cores; Python {platform.python_version()}, "
+        f"{', '.join(versions)}."
     )
 
 

@@ -150,8 +150,13 @@ NETS = {
         ],
     ),
     "stable_mlp": (
-        _chain(16, 256, 256, 784),
-        [Conv(1, 16, 8, side=28, stride=4), *_chain(784, 512, 256), Dense(257, 1)],
+        [*_chain(16, 256, 256, 49 * 32), Conv(32, 64, 1, side=7)],
+        [
+            Conv(1, 16, 8, side=28, stride=4),
+            Conv(9 * 16, 32, 1, side=5),
+            Dense(25 * 32, 256),
+            Dense(257, 1),
+        ],
     ),
 }
 

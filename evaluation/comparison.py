@@ -4,6 +4,7 @@ import json
 
 import images
 import trained
+from evaluation import metrics
 from training.run_folder import RunFolder
 
 _SAMPLES = 16
@@ -37,7 +38,7 @@ def _facts(folder, step):
         "steps": f"{step:,}",
         "d_loss": d_loss,
         "g_loss": g_loss,
-        **{name: f"{scores[name]:.4g}" if scores else "-" for name in _SCORES},
+        **{metrics.LABELS[name]: f"{scores[name]:.4g}" if scores else "-" for name in _SCORES},
     }
 
 
@@ -51,10 +52,12 @@ def _last_losses(folder):
 
 
 def _scores(folder, step):
-    """-> what metrics.json holds, or None if there is none of that step."""
-    path = folder.file("metrics.json")
-    scores = json.loads(path.read_text()) if path.exists() else {}
-    return scores if scores.get("step") == step else None
+    """-> what metrics.json holds, or None if it is not of these weights or cannot be read."""
+    try:
+        scores = json.loads(folder.file("metrics.json").read_text())
+        return scores if (scores["step"], scores["raw"]) == (step, False) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _side_by_side(facts):

@@ -22,6 +22,7 @@ from tqdm import trange
 
 import input_data
 from atomic import replacing
+from errors import UserError
 from evaluation import metrics
 
 FOLDER = Path(__file__).resolve().parent
@@ -56,7 +57,7 @@ class Verdicts(NamedTuple):
 class Judge:
     """Images -> Verdicts, whether eager execution is on or off; the same bytes for the same images.
 
-    Raises ValueError if the file at `path` is missing or its SHA-256 is not `sha256`.
+    Raises UserError if the file at `path` is missing or its SHA-256 is not `sha256`.
     """
 
     def __init__(self, path=WEIGHTS, sha256=WEIGHTS_SHA256):
@@ -108,7 +109,7 @@ def _network(weights, images):
     """`[n, 784]` -> features `[n, 64]`, logits `[n, 10]`.
 
     The features are linear: a ReLU's would have a mass at 0, far from the Gaussian that the
-    Frechet distance assumes, and could leave the covariance singular.
+    Fréchet distance assumes, and could leave the covariance singular.
     """
     x = tf.reshape(images, [-1, 28, 28, 1])
     x = _conv_pool(weights, "conv1", x)  # [n, 14, 14, 24]
@@ -216,7 +217,7 @@ def save_reference(reference, judge, path=STATISTICS):
 def load_reference(judge, training_pixels, path=STATISTICS):
     """Uint8 `[60000, 784]` -> metrics.Reference with the cached statistics at `path`.
 
-    Raises ValueError for a file that is missing, damaged, or belongs to another judge.
+    Raises UserError for a file that is missing, damaged, or belongs to another judge.
     """
     arrays = _unpack(_read(path), path)
     _check_owner(path, str(arrays.pop("judge_sha256", None)), judge)
@@ -247,47 +248,47 @@ def save_floors(floors, judge, path=FLOORS):
 
 
 def load_floors(judge, path=FLOORS):
-    """Cached floors: metrics.Scores by name. ValueError as for load_reference."""
+    """Cached floors: metrics.Scores by name. UserError as for load_reference."""
     try:
         content = json.loads(_read(path))
         floors = {name: metrics.Scores(**floor) for name, floor in content["floors"].items()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path}: {error}, wanted what --statistics writes") from error
+        raise UserError(f"{path}: {error}, wanted what --statistics writes") from error
     _check_owner(path, content.get("judge_sha256"), judge)
     return floors
 
 
 def _check_owner(path, seen, judge):
     if seen != judge.sha256:
-        raise ValueError(f"{path}: belongs to judge {seen}, wanted judge {judge.sha256}")
+        raise UserError(f"{path}: belongs to judge {seen}, wanted judge {judge.sha256}")
 
 
 def _read(path):
-    """Path -> bytes; ValueError for a file that cannot be read."""
+    """Path -> bytes; UserError for a file that cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise ValueError(
+        raise UserError(
             f"{path}: {error.strerror}, wanted what python -m evaluation.judge makes"
         ) from error
 
 
 def _read_checked(path, sha256):
-    """Path -> bytes; ValueError unless their SHA-256 is `sha256`."""
+    """Path -> bytes; UserError unless their SHA-256 is `sha256`."""
     content = _read(path)
     seen = hashlib.sha256(content).hexdigest()
     if seen != sha256:
-        raise ValueError(f"{path}: SHA-256 {seen}, wanted {sha256}")
+        raise UserError(f"{path}: SHA-256 {seen}, wanted {sha256}")
     return content
 
 
 def _unpack(content, path):
-    """Bytes of an `.npz` file -> arrays by name; ValueError that names `path` if it is damaged."""
+    """Bytes of an `.npz` file -> arrays by name; UserError that names `path` if it is damaged."""
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: {error}, wanted a whole .npz file") from error
+        raise UserError(f"{path}: {error}, wanted a whole .npz file") from error
 
 
 def _train_command(flags):
@@ -327,7 +328,9 @@ def _parser():
     )
     parser.add_argument("--seed", type=int, default=0, help="of weights, batches and shifts")
     parser.add_argument("--num_steps", type=int, default=10_000, help="of 128 images")
-    parser.add_argument("--data_dir", default="MNIST_data", help="folder of MNIST's four files")
+    parser.add_argument(
+        "--data_dir", default=FOLDER.parent / "MNIST_data", help="folder of MNIST's four files"
+    )
     parser.add_argument("--out", default=FOLDER, help="folder that the files are written to")
     return parser
 
@@ -337,7 +340,7 @@ def main(arguments=None):
     flags = _parser().parse_args(arguments)
     try:
         flags.run(flags)
-    except ValueError as error:
+    except (UserError, OSError) as error:
         sys.exit(f"evaluation.judge: {error}")
 
 

@@ -55,6 +55,22 @@ class Scores(NamedTuple):
     memorised_share: float
 
 
+# What tables call the scores.
+LABELS = {
+    "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance",
+    "classifier_score": "classifier score",
+    "mean_confidence": "mean confidence",
+    "digits_covered": "digits covered",
+    "total_variation": "total variation of digits",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+    "memorised_share": "memorised share",
+}
+
+
 def score(features, probabilities, images, reference):
     """`[n, F]`, `[n, 10]`, images in [0, 1] of 784 pixels, Reference -> Scores; n >= 4.
 
@@ -99,7 +115,7 @@ def statistics(features):
 
 
 def frechet_distance(mean1, covariance1, mean2, covariance2):
-    """Squared Frechet (Wasserstein-2) distance of two Gaussians: 0 if they are equal.
+    """Squared Fréchet (Wasserstein-2) distance of two Gaussians: 0 if they are equal.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), Heusel et al. 2017, whose root is
     symmetric here, so that eigenvalues do. It falls with the number of samples: compare equal ones.

@@ -32,7 +32,7 @@ class Monitor(Reader):
         self._folder = folder
         self._bar = bar
         self._judge = Judge()
-        self._reference = load_reference(self._judge, training_pixels)
+        self._real = self._statistics_of(draws, training_pixels)
         columns = ["step", "frechet_distance", "digits_covered", *(f"share_{d}" for d in range(10))]
         self._table = Table(folder.file("metrics.csv"), columns)
         prior = priors.get(draws.recipe.prior)
@@ -51,15 +51,12 @@ class Monitor(Reader):
     def act(self, step):
         images = self._generate()
         verdicts = self._judge(images)
-        mean, covariance = metrics.statistics(verdicts.features)
-        distance = metrics.frechet_distance(
-            mean, covariance, self._reference.mean, self._reference.covariance
-        )
+        distance = metrics.frechet_distance(*metrics.statistics(verdicts.features), *self._real)
         histogram = metrics.digit_histogram(verdicts.probabilities)
         covered = metrics.digits_covered(histogram)
         self._table.append([(step, distance, covered, *histogram)])
         self._log(step, {"metrics/frechet_distance": distance, "metrics/digits_covered": covered})
-        self._bar.note = f"Frechet distance {distance:.1f}, digits {covered}"
+        self._bar.note = f"Fréchet distance {distance:.1f}, digits {covered}"
         self._warn(step, self._symptoms(histogram, images))
         self._images, self._d_losses = images, []
         if distance < self._best:
@@ -71,6 +68,13 @@ class Monitor(Reader):
 
     def close(self):
         self._table.close()
+
+    def _statistics_of(self, draws, training_pixels):
+        """-> mean and covariance of the real features: all digits', or those of the only one."""
+        if draws.recipe.digit is None:
+            reference = load_reference(self._judge, training_pixels)
+            return reference.mean, reference.covariance
+        return metrics.statistics(self._judge.features(draws.pixels / np.float32(255)))
 
     def _generate(self):
         parts = np.split(self._latents, _SAMPLES // _AT_ONCE)

@@ -13,21 +13,10 @@ from evaluation import metrics
 
 # Fewer than twice the features, and a covariance says nothing.
 _FEWEST = 2 * judges.NUM_FEATURES
+# All are compared with each other, which takes minutes for so many.
+_MOST = 100_000
 # Shares of a digit: missing below the first, over-represented above the second.
 _MISSING, _DOMINANT = metrics.COVERED_SHARE, 0.25
-_LABELS = {
-    "frechet_distance": "Frechet distance",
-    "kernel_distance": "kernel distance",
-    "classifier_score": "classifier score",
-    "mean_confidence": "mean confidence",
-    "total_variation": "total variation of digits",
-    "digits_covered": "digits covered",
-    "precision": "precision",
-    "recall": "recall",
-    "density": "density",
-    "coverage": "coverage",
-    "memorised_share": "memorised share",
-}
 
 
 def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, raw=False):
@@ -35,8 +24,8 @@ def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, r
 
     training_pixels: uint8 [60000, 784], MNIST's training images.
     """
-    if num_samples < _FEWEST:
-        raise UserError(f"--num_samples={num_samples}: a score wants at least {_FEWEST}")
+    if not _FEWEST <= num_samples <= _MOST:
+        raise UserError(f"--num_samples={num_samples}: a score wants {_FEWEST} to {_MOST:,}")
     generator = trained.load(folder.path, checkpoint=checkpoint, raw=raw)
     samples, _ = generator.sample(num_samples, seed)
     generator.close()
@@ -46,7 +35,8 @@ def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, r
     pixels = samples.reshape(len(samples), -1)
     scores = metrics.score(*verdicts, pixels, reference)
     floors = judges.load_floors(judge)
-    _write(folder.file("metrics.json"), generator.step, seed, scores, floors)
+    about = {"step": generator.step, "seed": seed, "raw": raw}
+    _write(folder.file("metrics.json"), about, scores, floors)
     labels = np.argmax(verdicts.probabilities, axis=1)
     histogram = np.array(scores.histogram)
     images.report(folder.file("report.png"), pixels, labels, histogram, reference.histogram)
@@ -56,9 +46,9 @@ def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, r
 
 def table(columns):
     """{heading: metrics.Scores} -> a text table, one row a metric, one column each."""
-    width = max(map(len, _LABELS.values()))
+    width = max(map(len, metrics.LABELS.values()))
     lines = [" " * width + "".join(f"  {_short(name):>12}" for name in columns)]
-    for name, label in _LABELS.items():
+    for name, label in metrics.LABELS.items():
         values = [getattr(scores, name) for scores in columns.values()]
         lines.append(f"{label:<{width}}" + "".join(f"  {value:12.4g}" for value in values))
     return "\n".join(lines)
@@ -70,7 +60,10 @@ def in_words(histogram, digit=None):
     digit: the one that the run was trained on, if it was one alone.
     """
     if digit is not None:
-        return f"Trained on the digit {digit} alone: {histogram[digit]:.1%} of the samples are it."
+        return (
+            f"Trained on the digit {digit} alone: {histogram[digit]:.1%} of the samples are it. "
+            "All other figures compare them with all ten digits."
+        )
     missing = [digit for digit in range(10) if histogram[digit] < _MISSING]
     dominant = [digit for digit in range(10) if histogram[digit] > _DOMINANT]
     if missing or dominant:
@@ -84,10 +77,9 @@ def in_words(histogram, digit=None):
     )
 
 
-def _write(path, step, seed, scores, floors):
+def _write(path, about, scores, floors):
     content = {
-        "step": step,
-        "seed": seed,
+        **about,
         **scores._asdict(),
         "floors": {name: floor._asdict() for name, floor in floors.items()},
     }

@@ -13,7 +13,7 @@ class DcGan(Gan):
 
     G's transposed convolutions of stride 1 are plain ones here: the same functions, with each
     kernel turned by 180 degrees. Not reproduced: the article writes its generator to the disk at
-    every step.
+    every step, and draws each batch from all images anew, where ours run through shuffled epochs.
     """
 
     def _generator(self, z, reuse=False, training=None):

@@ -83,7 +83,7 @@ class Gan:
         """
         with self._generator_scope(reuse):
             hidden = tf.nn.relu(layers.dense(z, 64, name="hidden"))
-            return tf.nn.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
+            return tf.nn.sigmoid(self._pixels(hidden))
 
     def _discriminator(self, x, reuse=False, training=None):
         """[batch, ndims] in [0, 1] -> logits [batch, 1] that the image is real; 512 ReLU units.
@@ -208,10 +208,25 @@ class Gan:
 
     def _seen(self, x):
         """Pixels [batch, n] -> [batch, m]: those, or features of windows on them."""
-        if not self.objective.windows:
+        count = self.objective.windows
+        if not count:
             return x
-        features = layers.window_dense(layers.pictures(x), self.objective.windows, name="windows")
+        features = layers.window_dense(layers.pictures(x), count, name="windows")
+        features = layers.leaky_relu(features, _WINDOWS_SLOPE)
+        features = layers.neighbours_dense(features, 3, 2 * count, name="neighbours")
         return layers.flat(layers.leaky_relu(features, _WINDOWS_SLOPE))
+
+    def _pixels(self, hidden):
+        """[batch, n] -> [batch, ndims], the end of every dense generator before its last function.
+
+        One dense layer, or one to features of windows and from those another to pixels.
+        """
+        count = self.objective.g_windows
+        if not count:
+            return layers.dense(hidden, self._ndims, name="pixels")
+        features = layers.dense(hidden, layers.NUM_WINDOWS * count, name="windows")
+        cells = tf.reshape(layers.leaky_relu(features, _WINDOWS_SLOPE), [-1, 7, 7, count])
+        return layers.flat(layers.window_dense_transpose(cells, name="pixels"))
 
     def _head(self, features, training, units=1):
         """[batch, n] -> [batch, units], the end of every discriminator."""

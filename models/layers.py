@@ -11,9 +11,11 @@ import math
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from input_data import SIDE
+
 # The graph collection of (scope name, output shape) of every layer with variables.
 LAYERS = "layers"
-SIDE = 28
+NUM_WINDOWS = 7 * 7
 
 _VARIANCE_FLOOR = 1e-3
 
@@ -103,21 +105,50 @@ def _convolved_by_taps(x, kernel):
     return tf.add_n(products)
 
 
+def neighbours_dense(x, size, units, *, name):
+    """[batch, h, w, n] -> [batch, h + 1 - size, w + 1 - size, units]: a convolution within borders.
+
+    As one product of a matrix with a row for each `size` x `size` neighbours, which XLA compiles
+    far better than a convolution.
+    """
+    _, height, width, n = x.shape.as_list()
+    reach = [height + 1 - size, width + 1 - size]
+    places = itertools.product(range(size), repeat=2)
+    shifted = [x[:, i : i + reach[0], j : j + reach[1]] for i, j in places]
+    rows = tf.reshape(tf.concat(shifted, axis=3), [-1, size * size * n])
+    with tf.variable_scope(name):
+        kernel, bias = _weights([size * size * n, units])
+        return _noted(tf.reshape(tf.matmul(rows, kernel) + bias, [-1, *reach, units]))
+
+
 def window_dense(x, units, *, name):
     """[batch, 28, 28, n] -> [batch, 7, 7, units]: one dense layer for all windows of 8 x 8 pixels.
 
-    A convolution with strides of 4 and zeros beyond the border, as one matrix product, which XLA
-    compiles far better: each window is four neighbours of 8 x 8 squares of 4 x 4 pixels.
+    A convolution with strides of 4 and zeros beyond the border: each window is four neighbours of
+    8 x 8 squares of 4 x 4 pixels.
     """
     n = int(x.shape[-1])
     padded = tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]])
     squares = tf.transpose(tf.reshape(padded, [-1, 8, 4, 8, 4, n]), [0, 1, 3, 2, 4, 5])
-    squares = tf.reshape(squares, [-1, 8, 8, 16 * n])
-    corners = [squares[:, i : i + 7, j : j + 7] for i in (0, 1) for j in (0, 1)]
+    return neighbours_dense(tf.reshape(squares, [-1, 8, 8, 16 * n]), 2, units, name=name)
+
+
+def window_dense_transpose(x, *, name):
+    """[batch, 7, 7, n] -> [batch, 28, 28]: one dense layer from each cell to its window's pixels.
+
+    The windows are those of `window_dense`, whose transpose this is: where they overlap, they add
+    up (Zeiler et al. 2010).
+    """
+    n = int(x.shape[-1])
     with tf.variable_scope(name):
-        kernel, bias = _weights([64 * n, units])
-        windows = tf.reshape(tf.concat(corners, axis=3), [-1, 64 * n])
-        return _noted(tf.reshape(tf.matmul(windows, kernel) + bias, [-1, 7, 7, units]))
+        kernel, bias = _weights([n, 64])
+        windows = tf.reshape(tf.matmul(tf.reshape(x, [-1, n]), kernel) + bias, [-1, 7, 7, 64])
+        parts = [tf.slice(windows, [0, 0, 0, 16 * k], [-1, 7, 7, 16]) for k in range(4)]
+        corners = itertools.product([[0, 1], [1, 0]], repeat=2)
+        places = [[[0, 0], *corner, [0, 0]] for corner in corners]
+        squares = tf.add_n([tf.pad(*each) for each in zip(parts, places, strict=True)])
+        rows = tf.transpose(tf.reshape(squares, [-1, 8, 8, 4, 4]), [0, 1, 3, 2, 4])
+        return _noted(tf.slice(tf.reshape(rows, [-1, 32, 32]), [0, 2, 2], [-1, SIDE, SIDE]))
 
 
 def upsample_conv2d(x, filters, size, *, name, initializer=None):

@@ -20,7 +20,7 @@ class LeakyMlp(Gan):
         """[batch, nlatent] -> [batch, ndims] in [0, 1], 128 LeakyReLU units between."""
         with self._generator_scope(reuse):
             hidden = layers.leaky_relu(layers.dense(z, 128, name="hidden"), _SLOPE)
-            return layers.unsigned(tf.nn.tanh(layers.dense(hidden, self._ndims, name="pixels")))
+            return layers.unsigned(tf.nn.tanh(self._pixels(hidden)))
 
     def _discriminator(self, x, reuse=False, training=None):
         """[batch, ndims] in [0, 1] -> logits [batch, 1], 128 LeakyReLU units between."""

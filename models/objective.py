@@ -62,8 +62,16 @@ class Objective:
         0,
         0,
         256,
-        text="features of each 8 x 8 window, 4 pixels apart, that D's first dense layer sees in "
-        "the place of pixels, 0 for pixels (patch embedding, Dosovitskiy et al. 2021)",
+        text="features of each 8 x 8 window, 4 pixels apart, then twice as many of each 3 x 3 "
+        "windows, that D's dense layers see in the place of pixels, 0 for pixels (LeCun et al. "
+        "1998)",
+    )
+    g_windows: int = number(
+        0,
+        0,
+        256,
+        text="features of each such window that G sums its pixels from, 0 for a dense layer in the "
+        "place of that (Zeiler et al. 2010)",
     )
     packing: int = number(1, 1, 64, text="images that D judges together: PacGAN (Lin et al. 2018)")
     spectral_norm: bool = number(

@@ -30,6 +30,10 @@ class Prior:
 
     def truncate(self, rng, shape, limit):
         """Like `sample`, with every value in [-limit, limit]; UserError for a bounded prior."""
+        self.check_truncation(limit)
+
+    def check_truncation(self, limit):
+        """UserError if `truncate` refuses this limit."""
         raise UserError(
             f"--truncation={limit}: the prior '{self.name}' is bounded already, wanted 'normal'"
         )
@@ -83,12 +87,15 @@ class Normal(Prior):
 
         A smaller limit gives more typical and less varied samples. UserError below 0.01.
         """
-        if not limit >= SMALLEST_TRUNCATION:
-            raise UserError(f"--truncation={limit}: wanted at least {SMALLEST_TRUNCATION}")
+        self.check_truncation(limit)
         z = self.sample(rng, shape)
         while (outside := np.abs(z) > limit).any():
             z[outside] = self.sample(rng, np.count_nonzero(outside))
         return z
+
+    def check_truncation(self, limit):
+        if not limit >= SMALLEST_TRUNCATION:
+            raise UserError(f"--truncation={limit}: wanted at least {SMALLEST_TRUNCATION}")
 
     def interpolate(self, a, b, t):
         """As `Prior.interpolate`, along a great circle: the direction turns evenly (slerp).

@@ -18,11 +18,6 @@ class Recipe(Objective):
 
     gan: where the class is, `module:Class`.
     source: the article or paper behind it.
-    half_batches: D sees half a batch of each kind of image, G a whole one (article 002).
-    reuse_latents: G trains on the latents that D has just seen (article 004).
-    drops: the steps at which both rates fall tenfold.
-    held_out: images of the test set on which both losses are taken after each epoch; 0 for none.
-    validation_size: training images that are set aside.
     convolutional: whether the nets have convolutions.
     """
 
@@ -45,11 +40,19 @@ class Recipe(Objective):
     pretraining: int = number(
         0, 0, 60_000, text="real images, and as many generated ones, that D learns from first"
     )
-    half_batches: bool = False
-    reuse_latents: bool = False
-    drops: tuple[int, ...] = ()
-    held_out: int = 0
-    validation_size: int = 5_000
+    half_batches: bool = number(
+        False, text="D sees half a batch of each kind of image, G a whole one (article 002)"
+    )
+    reuse_latents: bool = number(
+        False, text="G trains on the latents that D has just seen (article 004)"
+    )
+    drops: tuple[int, ...] = number(
+        (), 1, 10**9, text="a step at which both rates fall tenfold; may be given several times"
+    )
+    held_out: int = number(
+        0, 0, 10_000, text="test images on which both losses are taken after each epoch, 0 for none"
+    )
+    validation_size: int = number(5_000, 0, 59_999, text="training images that are set aside")
     convolutional: bool = False
 
     @property
@@ -126,7 +129,7 @@ RECIPES = {
         source="ours, after Mescheder et al. 2018 and Karras et al. 2018",
         nlatent=16,
         prior="normal",
-        num_steps=20_000,
+        num_steps=12_000,
         batch_size=64,
         learning_rate=3e-3,
         decay=1e-4,
@@ -137,6 +140,7 @@ RECIPES = {
         ema_decay=0.999,
         minibatch_stddev=True,
         windows=16,
+        g_windows=32,
         validation_size=0,
     ),
 }
@@ -160,6 +164,7 @@ def override(recipe, **values):
     Raises UserError that names the flag, the value seen and the value wanted.
     """
     fields = {field.name: field for field in overridable()}
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     for name, value in values.items():
         if name not in fields:
             raise UserError(f"{name}: no such number in a recipe, choose from {', '.join(fields)}")
@@ -169,14 +174,15 @@ def override(recipe, **values):
     return replaced
 
 
+def numbers(recipe):
+    """A recipe -> {name: value} of all that can be replaced."""
+    return {field.name: getattr(recipe, field.name) for field in overridable()}
+
+
 def difference(name, recipe):
     """The numbers in which a recipe differs from the one of that name: dict of its own values."""
-    standard = get(name)
-    return {
-        field.name: getattr(recipe, field.name)
-        for field in overridable()
-        if getattr(recipe, field.name) != getattr(standard, field.name)
-    }
+    standard = numbers(get(name))
+    return {name: value for name, value in numbers(recipe).items() if value != standard[name]}
 
 
 def gan_class(recipe):
@@ -209,7 +215,8 @@ def _check(field, value):
         priors.get(value)
     if not _is_of(field.type, value):
         raise UserError(f"--{field.name}={value!r}: wanted {_type_text(field.type)}")
-    if bounds_text(field) and value is not None and not _within(field.metadata, value):
+    values = value if isinstance(value, tuple) else [] if value is None else [value]
+    if bounds_text(field) and not all(_within(field.metadata, each) for each in values):
         raise UserError(f"--{field.name}={value}: wanted {bounds_text(field)}")
 
 
@@ -217,13 +224,14 @@ def _is_of(kind, value):
     """Whether a value is of a field's type; a whole number is a float too, but no bool is one."""
     if isinstance(value, bool):
         return kind is bool
+    if kind == tuple[int, ...]:
+        return isinstance(value, tuple) and all(_is_of(int, each) for each in value)
     return isinstance(value, kind) or (isinstance(value, int) and isinstance(1.0, kind))
 
 
 def _type_text(kind):
-    return {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}.get(
-        kind, f"{kind}"
-    )
+    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
+    return {**words, tuple[int, ...]: "whole numbers"}.get(kind, f"{kind}")
 
 
 def _within(bounds, value):
@@ -238,12 +246,20 @@ def _check_together(recipe):
         raise UserError(
             "--relativistic=True: compares real images with generated ones, wanted --separate=False"
         )
-    if recipe.windows and recipe.convolutional:
+    if recipe.relativistic and recipe.label_smoothing:
         raise UserError(
-            f"--windows={recipe.windows}: goes with the dense recipes, wanted 0 with convolutions"
+            f"--label_smoothing={recipe.label_smoothing}: --relativistic has no labels, wanted 0"
         )
+    for name in ("windows", "g_windows"):
+        if getattr(recipe, name) and recipe.convolutional:
+            raise UserError(
+                f"--{name}={getattr(recipe, name)}: goes with the dense recipes, wanted 0 with "
+                "convolutions"
+            )
     if recipe.half_batches and recipe.reuse_latents:
-        raise UserError("half_batches: G needs more latents than D has, wanted no reuse_latents")
+        raise UserError(
+            "--half_batches=True: G needs more latents than D has, wanted --reuse_latents=False"
+        )
     batch = recipe.d_batch_size
     if batch < 1 or batch % recipe.packing or recipe.batch_size % recipe.packing:
         raise UserError(

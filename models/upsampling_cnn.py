@@ -14,7 +14,7 @@ class UpsamplingCnn(Gan):
     The article leaves numbers out: kernels of 5 x 5 pixels and a slope of 0.2 are those of
     Radford et al. 2016; a momentum of 0.9, a dropout of 0.25, batches of 64 and 20,000 steps are
     usual. Its pictures are of one digit: `--digit=5`. It speaks of 32 latents and builds 64, as
-    here.
+    here. It draws each batch from all images anew; ours run through shuffled epochs.
     """
 
     samples_mix = True

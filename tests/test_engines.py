@@ -11,6 +11,7 @@ import twin
 
 from errors import UserError
 from models import recipes
+from training import draws as drawing
 from training import engines
 from training.configuration import check_precision
 from training.draws import Draws
@@ -129,7 +130,7 @@ def test_each_net_steps_at_its_own_rate_of_that_step():
 def in_fives():
     """The compiled engine with blocks of five steps, its model and how that began."""
     with tf.Graph().as_default(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engines, "_MAX_STEPS", 5)
+        patch.setattr(drawing, "_MAX_STEPS", 5)
         model, draws = built(small_batches("minimal"))
         yield FusedEngine(model, draws, jit=True), model, model.state()
         model.session.close()

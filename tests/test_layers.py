@@ -106,6 +106,30 @@ def test_window_dense_is_a_convolution_of_windows_four_pixels_apart():
     np.testing.assert_allclose(found, convolved(x, kernel, strides=4) + bias, atol=1e-4)
 
 
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_neighbours_dense_is_a_convolution_within_borders(size):
+    x, kernel, bias = normal(3, 5, 4, 2), normal(size, size, 2, 6), normal(6)
+    y = layers.neighbours_dense(tf.constant(x), size, 6, name="a")
+    found = run(y, {"kernel": kernel.reshape(-1, 6), "bias": bias})
+    height, width = 6 - size, 5 - size
+    before = (size - 1) // 2
+    inside = convolved(x, kernel)[:, before : before + height, before : before + width]
+    assert found.shape == (3, height, width, 6)
+    np.testing.assert_allclose(found, inside + bias, atol=1e-5)
+
+
+def test_window_dense_transpose_adds_up_windows_four_pixels_apart():
+    x, kernel, bias = normal(3, 7, 7, 5), normal(5, 8, 8), normal(8, 8)
+    y = layers.window_dense_transpose(tf.constant(x), name="a")
+    squares = [k.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4) for k in (kernel, bias)]
+    found = run(y, {"kernel": squares[0].reshape(5, 64), "bias": squares[1].reshape(64)})
+    wanted = np.zeros([3, 32, 32])
+    for i, j in np.ndindex(7, 7):
+        window = np.einsum("bn,nuv->buv", x[:, i, j], kernel) + bias
+        wanted[:, 4 * i : 4 * i + 8, 4 * j : 4 * j + 8] += window
+    np.testing.assert_allclose(found, wanted[:, 2:30, 2:30], atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 def test_upsample_conv2d(size):
     kernel, bias = normal(size, size, 3, 4), normal(4)

@@ -268,6 +268,8 @@ def test_windows_come_before_the_first_dense_layer(packing):
         )
         with tf.variable_scope("discriminator", reuse=True):
             features = layers.window_dense(pictures, 5, name="windows")
+            features = layers.leaky_relu(features, 0.2)
+            features = layers.neighbours_dense(features, 3, 10, name="neighbours")
         w, x = model.state(), np.random.default_rng(0).random((4, 784), np.float32)
         features = run(model, features, x).reshape(4 // packing, -1)
         logits = model.judge(x, np.zeros([packing, NLATENT]))[0]
@@ -278,9 +280,28 @@ def test_windows_come_before_the_first_dense_layer(packing):
     np.testing.assert_allclose(logits, twin.logits(twin.doubles(w), plain, seen), atol=1e-4)
 
 
-def test_windows_and_convolutions_are_refused_together():
-    with pytest.raises(UserError, match="--windows=4: goes with the dense recipes"):
-        recipes.override(recipes.get("dcgan"), windows=4)
+@pytest.mark.parametrize("name", ["windows", "g_windows"])
+def test_windows_and_convolutions_are_refused_together(name):
+    with pytest.raises(UserError, match=f"--{name}=4: goes with the dense recipes"):
+        recipes.override(recipes.get("dcgan"), **{name: 4})
+
+
+def test_generators_windows_come_after_the_last_dense_layer():
+    with tf.Graph().as_default():
+        model = Gan(784, NLATENT, objective=Objective(g_windows=3), seed=5)
+        w, z = model.state(), np.random.default_rng(0).normal(size=(4, NLATENT))
+        samples = model.generate_samples(z)
+        model.session.close()
+    w = {k: v.astype(np.float64) for k, v in w.items()}
+    hidden = np.maximum(z @ w["generator/hidden/kernel"] + w["generator/hidden/bias"], 0)
+    cells = hidden @ w["generator/windows/kernel"] + w["generator/windows/bias"]
+    cells = np.maximum(cells, 0.2 * cells).reshape(4, 7, 7, 3)
+    with tf.Graph().as_default(), tf.Session() as session:
+        pixels = layers.window_dense_transpose(tf.constant(cells, tf.float32), name="pixels")
+        for variable, part in zip(tf.global_variables(), ("kernel", "bias"), strict=True):
+            variable.load(w[f"generator/pixels/{part}"], session)
+        logits = session.run(pixels).reshape(4, -1)
+    np.testing.assert_allclose(samples, 1 / (1 + np.exp(-logits)), atol=1e-5)
 
 
 def unit(vector):
@@ -444,7 +465,7 @@ def test_streams_are_independent_of_each_other_and_of_themselves_later():
 # All together.
 
 TOGETHER = {
-    "label_smoothing": 0.1,
+    "label_smoothing": 0.0,
     "relativistic": True,
     "r1_gamma": 0.3,
     "r2_gamma": 0.1,
@@ -452,6 +473,7 @@ TOGETHER = {
     "ema_decay": 0.99,
     "minibatch_stddev": True,
     "windows": 3,
+    "g_windows": 2,
     "packing": 2,
     "spectral_norm": True,
     "instance_noise": 0.05,

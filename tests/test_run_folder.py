@@ -233,7 +233,7 @@ def test_a_name_too_long_is_refused(tmp_path):
 
 
 def test_a_folder_killed_at_birth_is_taken_over(tmp_path):
-    (tmp_path / ".config.0123abcd.json").write_text('{"recipe"')
+    (tmp_path / ".config.unfinished-0123abcd.json").write_text('{"recipe"')
     prepare(tmp_path)
     assert sorted(os.listdir(tmp_path)) == ["checkpoints", "config.json"]
 
@@ -242,11 +242,12 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(folder):
     keep = [
         folder.file(".gitignore"),
         folder.file("notes.txt"),
+        folder.file(".notes.20240101.txt"),
         folder.file("checkpoints/best.npz"),
     ]
     gone = [
-        folder.file("checkpoints/.step-000000010.0123abcd.npz"),
-        folder.file(".samples.89abcdef.png"),
+        folder.file("checkpoints/.step-000000010.unfinished-0123abcd.npz"),
+        folder.file(".samples.unfinished-89abcdef.png"),
     ]
     for path in (*keep, *gone):
         path.write_text("x")
@@ -331,9 +332,11 @@ def test_a_named_checkpoint_is_apart(folder):
     assert step == 3
     np.testing.assert_array_equal(read["g_optimizer/updates"], 3)
     assert loaded(folder) == (20, [])
-    assert folder.load_named_checkpoint("nosuch") is None
+    with pytest.raises(RunError, match=r"--checkpoint=nosuch: .* but best, step-000000010, step-"):
+        folder.load_named_checkpoint("nosuch")
     folder.file("checkpoints/best.npz").write_bytes(b"PK")
-    assert folder.load_named_checkpoint("best") is None
+    with pytest.raises(RunError, match="--checkpoint=best: it is damaged"):
+        folder.load_named_checkpoint("best")
 
 
 def test_the_same_state_gives_the_same_bytes(folder, tmp_path):

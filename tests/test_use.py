@@ -296,11 +296,11 @@ def test_runs_side_by_side(run, tmp_path):
 def test_scores_of_an_earlier_step_are_not_shown(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
-    scores = {"step": 59, "frechet_distance": 1.0}
+    scores = {"step": 59, "raw": False, "frechet_distance": 1.0}
     (copy / "metrics.json").write_text(json.dumps(scores))
     text, _ = main("--mode=compare", f"--run_dirs={copy}", f"--out={tmp_path / 'a.png'}")
-    (row,) = (line.split() for line in text.splitlines() if line.startswith("frechet_distance"))
-    assert row[1] == "-"
+    (row,) = (line.split() for line in text.splitlines() if line.startswith("Fréchet distance"))
+    assert row[-1] == "-"
 
 
 def test_a_score_of_other_images_is_refused(run, tmp_path):
@@ -313,7 +313,7 @@ def test_a_checkpoint_of_other_nets_is_refused_in_one_line(run, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(run, copy)
     config = json.loads((copy / "config.json").read_text())
-    (copy / "config.json").write_text(json.dumps(config | {"overrides": {"windows": 3}}))
+    (copy / "config.json").write_text(json.dumps(config | {"numbers": {"windows": 3}}))
     _, err = main("--mode=sample", f"--run_dir={copy}", ok=False)
     assert err.startswith("main.py: the checkpoint does not fit the recipe as it is now")
     assert len(err.splitlines()) == 1
@@ -324,6 +324,7 @@ def test_one_digit_alone_is_no_collapse():
 
     histogram = np.eye(10)[5] * 0.9 + 0.01
     assert report.in_words(histogram, 5) == (
-        "Trained on the digit 5 alone: 91.0% of the samples are it."
+        "Trained on the digit 5 alone: 91.0% of the samples are it. "
+        "All other figures compare them with all ten digits."
     )
     assert report.in_words(histogram).startswith("Mode collapse")

@@ -20,7 +20,8 @@ _CPU_INFO = Path("/proc/cpuinfo")
 class Configuration:
     """recipe: its name; overrides: {number: value} where it differs from the recipe of that name.
 
-    data: checksum of the training images; versions: {package: version}, for the record.
+    data: checksum of the training images; versions: {package: version}, for the record. numbers:
+    all of them, so that a run stays what it is when the recipe of that name changes.
     """
 
     recipe: str
@@ -30,6 +31,7 @@ class Configuration:
     precision: str
     data: str
     versions: dict
+    numbers: dict = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, name, recipe, seed, engine, precision, data):
@@ -46,36 +48,36 @@ class Configuration:
             )
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         checksum = f"crc32:{zlib.crc32(data.pixels):08x}"
-        return cls(
-            name, recipes.difference(name, recipe), seed, engine, precision, checksum, versions
-        )
+        overrides, numbers = recipes.difference(name, recipe), recipes.numbers(recipe)
+        return cls(name, overrides, seed, engine, precision, checksum, versions, numbers)
 
     @classmethod
     def from_json(cls, text):
         """Raises ValueError, TypeError or KeyError for what `to_json` did not write."""
         configuration = cls(**json.loads(text))
-        configuration.full_recipe()
-        return dataclasses.replace(configuration, versions=dict(configuration.versions))
+        numbers = recipes.numbers(configuration.full_recipe())
+        versions = dict(configuration.versions)
+        return dataclasses.replace(configuration, numbers=numbers, versions=versions)
 
     def to_json(self):
         """-> text for config.json."""
         return json.dumps(dataclasses.asdict(self), indent=2) + "\n"
 
     def full_recipe(self):
-        """-> the Recipe with the overrides in place."""
-        return recipes.override(recipes.get(self.recipe), **self.overrides)
+        """-> the Recipe with the run's numbers."""
+        return recipes.override(recipes.get(self.recipe), **{**self.overrides, **self.numbers})
 
     def folder_name(self):
         """`minimal`, `minimal-seed=1-batch_size=64`, ...: the recipe and what overrides it."""
         values = {name: v for name, v in self.overrides.items() if name != _EXTENDABLE}
         if self.seed:
             values["seed"] = self.seed
-        return "-".join([self.recipe, *(f"{name}={value}" for name, value in values.items())])
+        return "-".join([self.recipe, *(f"{name}={_shown(v)}" for name, v in values.items())])
 
     def extended_to(self, wanted):
         """-> the wanted configuration with the larger number of steps of the two."""
         longer = max(self, wanted, key=lambda each: each.full_recipe().num_steps)
-        return dataclasses.replace(wanted, overrides=longer.overrides)
+        return dataclasses.replace(wanted, overrides=longer.overrides, numbers=longer.numbers)
 
     def check_continued_by(self, wanted, path, say):
         """UserError naming what differs, both values and the ways out, unless it is the same run.
@@ -102,9 +104,7 @@ class Configuration:
                 )
 
     def _numbers(self):
-        recipe = self.full_recipe()
-        names = [field.name for field in recipes.overridable() if field.name != _EXTENDABLE]
-        numbers = {f"--{name}": getattr(recipe, name) for name in names}
+        numbers = {f"--{k}": v for k, v in self.numbers.items() if k != _EXTENDABLE}
         named = {f"--{name}": getattr(self, name) for name in _FLAGS}
         return {**named, "the checksum of the images (--data_dir)": self.data, **numbers}
 
@@ -127,4 +127,6 @@ def check_precision(precision, recipe):
 
 
 def _shown(value):
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "none"
     return "unset" if value is None else value

@@ -5,10 +5,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from input_data import NUM_PIXELS
 from models import priors
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _PICTURES, _PRETRAINING, _HELD_OUT = range(5)
+# A block's images take about this much memory, within these numbers of steps.
+_BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
 
 class Block(NamedTuple):
@@ -24,13 +27,19 @@ class Block(NamedTuple):
     rates: np.ndarray
 
 
+def block_steps(recipe):
+    """A Recipe -> the steps of one block of the fused engine."""
+    step_bytes = recipe.d_iters * recipe.d_batch_size * NUM_PIXELS
+    return min(max(_BLOCK_BYTES // step_bytes, _MIN_STEPS), _MAX_STEPS)
+
+
 class Draws:
     """Batches in each epoch's shuffled order, every image once, and fresh latents."""
 
     def __init__(self, recipe, pixels, seed):
         """recipe: a Recipe; pixels: uint8 [n, 784]; seed: whole number below 2**31."""
         self.recipe = recipe
-        self._pixels = pixels
+        self.pixels = pixels
         self._seed = seed
         self._prior = priors.get(recipe.prior)
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
@@ -48,13 +57,16 @@ class Draws:
     def pretraining(self, count):
         """-> (real uint8 [n, 784], latents float32 [n, nlatent]) for D to learn from first."""
         rng = self._rng(_PRETRAINING, 0)
-        chosen = rng.choice(len(self._pixels), min(count, len(self._pixels)), replace=False)
-        return self._pixels[chosen], self._sample(rng, len(chosen))
+        chosen = rng.choice(len(self.pixels), min(count, len(self.pixels)), replace=False)
+        return self.pixels[chosen], self._sample(rng, len(chosen))
 
     def held_out(self, images, count, epoch):
-        """-> `count` of the given images and as many latents, others in each epoch."""
+        """-> `count` of the given images, again and again if they are fewer, and as many latents.
+
+        Others in each epoch.
+        """
         rng = self._rng(_HELD_OUT, epoch)
-        chosen = rng.choice(len(images), count, replace=False)
+        chosen = rng.choice(len(images), count, replace=count > len(images))
         return images[chosen], self._sample(rng, count)
 
     def picture_rng(self):
@@ -64,18 +76,18 @@ class Draws:
     @property
     def steps_per_epoch(self):
         """Whole batches in the data, one an update of D."""
-        return max(1, len(self._pixels) // (self.recipe.d_batch_size * self.recipe.d_iters))
+        return max(1, len(self.pixels) // (self.recipe.d_batch_size * self.recipe.d_iters))
 
     def _images(self, start, stop):
         recipe = self.recipe
         per_step = recipe.d_iters * recipe.d_batch_size
         chosen = self._positions(start * per_step, stop * per_step)
-        shape = (stop - start, recipe.d_iters, recipe.d_batch_size, self._pixels.shape[1])
-        return self._pixels[chosen].reshape(shape)
+        shape = (stop - start, recipe.d_iters, recipe.d_batch_size, self.pixels.shape[1])
+        return self.pixels[chosen].reshape(shape)
 
     def _positions(self, start, stop):
         """Places in the endless sequence of shuffled epochs -> indices of images."""
-        size = len(self._pixels)
+        size = len(self.pixels)
         epochs = range(start // size, (stop - 1) // size + 1)
         parts = [
             self._order(epoch)[max(start - epoch * size, 0) : stop - epoch * size]
@@ -84,7 +96,7 @@ class Draws:
         return np.concatenate(parts)
 
     def _shuffled(self, epoch):
-        return self._rng(_BATCH_ORDER, epoch).permutation(len(self._pixels))
+        return self._rng(_BATCH_ORDER, epoch).permutation(len(self.pixels))
 
     def _step_latents(self, step):
         recipe = self.recipe

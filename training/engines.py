@@ -11,10 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from training.draws import Block
-
-# A block's images take about this much memory, within these numbers of steps.
-_BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
+from training.draws import Block, block_steps
 
 
 class Progress(NamedTuple):
@@ -70,7 +67,7 @@ class FusedEngine:
         self._model = model
         self._draws = draws
         sample = draws.block(0, 1)
-        self._length = int(np.clip(_BLOCK_BYTES // sample.images.nbytes, _MIN_STEPS, _MAX_STEPS))
+        self._length = block_steps(draws.recipe)
         with model.graph.as_default():
             self._inputs = Block(*(self._placeholder(array) for array in sample))
             self._count = tf.placeholder(tf.int32, [])

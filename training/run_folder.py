@@ -16,15 +16,13 @@ from pathlib import Path
 
 import numpy as np
 
-from atomic import replacing
+from atomic import LEFTOVERS, replacing
 from errors import UserError
 from training.configuration import Configuration
 
 LOSSES = ("step", "d_loss", "g_loss")
 _KEPT = 3
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-# What `atomic.replacing` leaves behind where the process was killed.
-_LEFTOVER = ".*.????????.*"
 _DAMAGE = (
     OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
@@ -110,7 +108,7 @@ class RunFolder:
 
     def _is_bare(self):
         """Whether it is a folder that holds nothing, or what a run killed at birth left there."""
-        return self.path.is_dir() and all(path.match(_LEFTOVER) for path in self.path.iterdir())
+        return self.path.is_dir() and all(path.match(LEFTOVERS) for path in self.path.iterdir())
 
     def _begin(self, configuration, say):
         if self.file("config.json").exists():
@@ -119,7 +117,7 @@ class RunFolder:
             if self._checkpoints() or self.file("losses.csv").exists():
                 there.check_continued_by(configuration, self.path, say)
                 configuration = there.extended_to(configuration)
-        for leftover in self.path.rglob(_LEFTOVER):
+        for leftover in self.path.rglob(LEFTOVERS):
             leftover.unlink()
         with replacing(self.file("config.json")) as temporary:
             temporary.write_text(configuration.to_json())
@@ -189,11 +187,15 @@ class RunFolder:
         return None
 
     def load_named_checkpoint(self, name):
-        """-> (step, state) of `checkpoints/<name>.npz`, or None if it is missing or damaged."""
+        """-> (step, state) of `checkpoints/<name>.npz`; RunError if it is missing or damaged."""
+        folder = self.file("checkpoints")
         try:
-            return read_checkpoint(self.file("checkpoints") / f"{name}.npz")
-        except _DAMAGE:
-            return None
+            return read_checkpoint(folder / f"{name}.npz")
+        except FileNotFoundError as error:
+            there = ", ".join(sorted(path.stem for path in folder.glob("*.npz"))) or "none yet"
+            raise RunError(f"--checkpoint={name}: {folder} has no such one, but {there}") from error
+        except _DAMAGE as error:
+            raise RunError(f"--checkpoint={name}: it is damaged ({_reason(error)})") from error
 
     def losses(self):
         """-> the rows (step, d_loss, g_loss) of losses.csv, none if it is not there yet."""

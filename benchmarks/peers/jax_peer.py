@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax, nn
 
-from benchmarks.jobs import Feed, block_steps
+from benchmarks.jobs import Feed
+from training.draws import block_steps
 
 _EPSILON = 1e-8
 # Recipe -> widths of G and of D, activation, activation of the pixels.
@@ -26,7 +27,7 @@ class JaxPeer:
 
     def __init__(self, job):
         self._feed, self._batch = Feed(job), job.batch
-        self.block = block_steps(job.batch)
+        self.block = block_steps(job.recipe)
         self._reuse = job.recipe.reuse_latents
         nets = _NETS[job.name][:2]
         keys = jax.random.split(jax.random.key(0), 2)
