@@ -162,9 +162,10 @@ def _number(text):
     return int(value) if value.is_integer() else value
 
 
-def _arguments():
+def _parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--table", choices=TABLES, default="recipes")
+    parser.add_argument("--only", help="comma-separated columns of the table (default: all)")
     parser.add_argument("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=_count, help="of each run (default: the recipe's)")
@@ -179,9 +180,18 @@ def _arguments():
         "seconds that a run takes alone (default: 1)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    return parser
+
+
+def _arguments():
+    parser = _parser()
     arguments = parser.parse_args()
     if arguments.jobs > measuring.cores():
         parser.error(f"--jobs={arguments.jobs}: wanted at most {measuring.cores()}, the cores")
+    names = list(TABLES[arguments.table])
+    arguments.only = arguments.only.split(",") if arguments.only else names
+    if not set(arguments.only) <= set(names):
+        parser.error(f"--only={','.join(arguments.only)}: wanted some of {', '.join(names)}")
     if arguments.seconds and arguments.table != "budget":
         parser.error("--seconds goes with --table=budget")
     try:
@@ -210,7 +220,7 @@ def _extra(arguments, flags, folder):
 def main():
     """Trains and scores all, and writes the table so far after each run, at last a picture."""
     arguments = _arguments()
-    contestants = _able(TABLES[arguments.table])
+    contestants = _able({name: TABLES[arguments.table][name] for name in arguments.only})
     outcomes = {name: [] for name in contestants}
     bar = terminal.Bar(len(contestants) * arguments.seeds, unit="run")
     with tempfile.TemporaryDirectory() as scratch:
