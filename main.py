@@ -252,6 +252,8 @@ def compare():
     for folder in folders:
         folder.configuration()
     out = FLAGS.out or "comparison.png"
+    if Path(out).suffix.lower() != ".png":
+        raise UserError(f"--out={out}: wanted a name that ends in .png")
     terminal.import_tensorflow()
     from evaluation import comparison
 

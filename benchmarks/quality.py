@@ -207,8 +207,8 @@ def _count(text):
     return int(text)
 
 
-def _extra(arguments, flags, folder):
-    """The flags that fit a run into the budget, if there is one."""
+def _length(arguments, flags, folder):
+    """-> the flags that fit a run into the budget, if there is one."""
     if arguments.steps:
         return (f"--num_steps={arguments.steps}",)
     if arguments.table != "budget":
@@ -238,18 +238,26 @@ def main():
 
 def _measured(arguments, contestants, scratch):
     """Yields (name, Outcome) for each run, in order."""
-    jobs = []
-    for name, flags in contestants.items():
-        extra = _extra(arguments, flags, scratch / "trial")
-        for seed in range(arguments.seeds):
-            jobs.append((name, flags, seed, scratch / f"seed-{seed}" / name, extra))
     pool = _pool(arguments.jobs)
     try:
-        runs = [(name, pool.submit(measure, *job)) for name, *job in jobs]
+        # All lengths first: runs wait for them, which must not keep them from being measured.
+        lengths = {
+            name: pool.submit(_length, arguments, flags, scratch / "trial" / name)
+            for name, flags in contestants.items()
+        }
+        runs = [
+            (name, pool.submit(_run, flags, seed, scratch / f"seed-{seed}" / name, lengths[name]))
+            for name, flags in contestants.items()
+            for seed in range(arguments.seeds)
+        ]
         for name, run in runs:
             yield name, run.result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _run(flags, seed, folder, length):
+    return measure(flags, seed, folder, length.result())
 
 
 def _pool(jobs):

@@ -134,6 +134,7 @@ def test_a_walk_is_an_animation_or_strips(run, tmp_path):
         (["--mode=sample", "--run_dir={run}", "--checkpoint=worst"], "worst"),
         (["--mode=compare"], "--run_dirs"),
         (["--mode=compare", "--run_dirs={run},nowhere"], "nowhere"),
+        (["--mode=compare", "--run_dirs={run}", "--out=notes.txt"], "ends in .png"),
         (["--mode=evaluate", "--run_dir={run}", "--num_samples=2"], "num_samples"),
         (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "give one of"),
         (
