@@ -11,6 +11,9 @@ from errors import UserError
 from models import priors
 from models.objective import Objective, number
 
+# Article 000's batches of 32, half of them real.
+_PRETRAINING_HALF = 16
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(Objective):
@@ -61,6 +64,11 @@ class Recipe(Objective):
         return (
             self.batch_size // 2 if self.half_batches and not self.relativistic else self.batch_size
         )
+
+    @property
+    def pretraining_batch(self):
+        """Images of each kind in a batch of the pre-training, in whole packs."""
+        return self.packing * max(1, _PRETRAINING_HALF // self.packing)
 
     def rates(self, step):
         """The learning rates (D's, G's) at a step."""
@@ -259,6 +267,11 @@ def _check_together(recipe):
     if recipe.half_batches and recipe.reuse_latents:
         raise UserError(
             "--half_batches=True: G needs more latents than D has, wanted --reuse_latents=False"
+        )
+    if 0 < recipe.pretraining < recipe.pretraining_batch:
+        raise UserError(
+            f"--pretraining={recipe.pretraining}: wanted 0 or at least {recipe.pretraining_batch}, "
+            "one batch"
         )
     batch = recipe.d_batch_size
     if batch < 1 or batch % recipe.packing or recipe.batch_size % recipe.packing:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
+from errors import UserError
 from input_data import DataSet, Datasets
 from models import recipes, summary
 from training import pretraining, trainer
@@ -450,6 +451,19 @@ def test_losses_on_held_out_images_by_hand_and_after_a_kill(epochs, tmp_path, ca
     assert said[0] == f"Continuing {tmp_path} after step 8."
     for file in ("held_out.csv", "losses.csv"):
         assert (tmp_path / file).read_bytes() == (epochs[0] / file).read_bytes()
+
+
+def test_drops_are_whole_steps_and_come_from_lists_too():
+    drops = recipes.override(recipes.get("minimal"), drops=[3, 5]).drops
+    assert drops == (3, 5)
+    for wrong in [(0,), (2.5,), 3, (True,)]:
+        with pytest.raises(UserError, match="--drops="):
+            recipes.override(recipes.get("minimal"), drops=wrong)
+
+
+def test_fewer_images_than_a_batch_are_no_pretraining():
+    with pytest.raises(UserError, match="--pretraining=15: wanted 0 or at least 16"):
+        recipes.override(recipes.get("pretrained_cnn"), pretraining=15)
 
 
 # Longer.

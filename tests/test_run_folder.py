@@ -256,6 +256,17 @@ def test_leftovers_of_killed_writers_are_removed_and_nothing_else(folder):
     assert not any(path.exists() for path in gone)
 
 
+def test_a_run_keeps_its_numbers_when_the_recipe_of_its_name_changes(folder, monkeypatch):
+    save(folder, 5)
+    changed = dataclasses.replace(recipes.get("minimal"), learning_rate=0.5, drops=(3, 8))
+    monkeypatch.setitem(recipes.RECIPES, "minimal", changed)
+    assert folder.configuration().full_recipe().learning_rate == 1e-3
+    with pytest.raises(UserError) as error:
+        prepare(folder.path)
+    assert "--learning_rate is 0.001 there and 0.5 here" in message(error)
+    assert "--drops is none there and 3,8 here" in message(error)
+
+
 def test_two_holders_of_one_folder(folder):
     with RunFolder(folder.path).lock():
         before = snapshot(folder.path)

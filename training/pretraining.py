@@ -6,14 +6,12 @@ import numpy as np
 
 from terminal import Bar
 
-# Images of each kind in a batch: article 000's 32 in all.
-_HALF = 16
 _EXAMINED = 500
 
 
 def pretrain(model, draws, test_pixels, say):
     """Moves D once over `recipe.pretraining` real images and as many generated ones, in whole
-    batches of 16 of each; then says how many other images it tells apart.
+    batches; then says how many other images it tells apart.
 
     draws: the run's Draws, from which all of it follows. test_pixels: uint8 [n, 784] for the
     examination. say: takes the line. Does nothing for a recipe without pretraining.
@@ -22,9 +20,11 @@ def pretrain(model, draws, test_pixels, say):
     if not recipe.pretraining:
         return
     real, latents = draws.pretraining(recipe.pretraining)
-    _teach(model, real, latents, rate=recipe.rates(0)[0], half=_half_batch(recipe))
+    _teach(model, real, latents, rate=recipe.rates(0)[0], half=recipe.pretraining_batch)
     count = min(_EXAMINED, len(test_pixels))
-    right, seen = _examine(model, *draws.held_out(test_pixels, count, epoch=0), _half_batch(recipe))
+    right, seen = _examine(
+        model, *draws.held_out(test_pixels, count, epoch=0), recipe.pretraining_batch
+    )
     say(f"After pre-training D tells {right:,} of {seen:,} other images right.")
 
 
@@ -51,8 +51,3 @@ def _batches(real, latents, half):
     for start in range(0, len(real) - half + 1, half):
         x = real[start : start + half].astype(np.float32) / np.float32(255)
         yield x, latents[start : start + half]
-
-
-def _half_batch(recipe):
-    """Images of each kind that fill whole packs."""
-    return recipe.packing * max(1, _HALF // recipe.packing)
