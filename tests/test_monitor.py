@@ -56,6 +56,7 @@ def said(capfd):
     return [line for line in capfd.readouterr().err.splitlines() if line.startswith("Step ")]
 
 
+@pytest.mark.slow
 def test_what_looks_wrong_is_said_once_and_again_after_it_was_gone(monitor, capfd):
     model, watch = monitor
     watch.see([Progress(1, 0.001, 9.0)])
