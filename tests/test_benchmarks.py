@@ -150,7 +150,13 @@ def test_help_of_both_commands():
     [
         (["benchmarks", "--quick", "--recipes=minimal", "--rounds=1"], ["speed.md", "speed.png"]),
         (
-            ["benchmarks.quality", "--seeds=1", "--steps=20", "--jobs=2"],
+            [
+                "benchmarks.quality",
+                "--only=minimal,stable_mlp",
+                "--seeds=1",
+                "--steps=20",
+                "--jobs=2",
+            ],
             ["quality-recipes.md", "quality-recipes.png"],
         ),
     ],
