@@ -143,7 +143,8 @@ def train():
     if FLAGS.summary:
         return _summary(recipe)
     data = input_data.read_data_sets(FLAGS.data_dir, validation_size=recipe.validation_size)
-    real = _mnist_training_pixels(data) if FLAGS.eval_every else None
+    if FLAGS.eval_every:
+        _mnist_training_pixels(data)
     if recipe.digit is not None:
         train, test = (
             input_data.only_digit(part, recipe.digit) for part in (data.train, data.test)
@@ -154,21 +155,21 @@ def train():
     )
     folder = RunFolder(FLAGS.run_dir or Path("runs") / configuration.folder_name())
     with folder.prepared(configuration, new=FLAGS.new, say=print):
-        return _train_in(folder, recipe, data, real)
+        return _train_in(folder, recipe, data)
 
 
-def _train_in(folder, recipe, data, real):
+def _train_in(folder, recipe, data):
     terminal.import_tensorflow()
     from training import trainer
 
     settings = trainer.Settings(
         FLAGS.seed, FLAGS.engine, FLAGS.precision, FLAGS.checkpoint_every, FLAGS.image_every
     )
-    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers(folder, real)))
+    stopped = trainer.train(recipe, data, folder, settings, list(_extra_readers(folder)))
     return 128 + stopped if stopped else 0
 
 
-def _extra_readers(folder, real):
+def _extra_readers(folder):
     """Yields what `readers.make` takes for the readers that the flags ask for."""
     from training.events import Events
 
@@ -177,7 +178,7 @@ def _extra_readers(folder, real):
         from evaluation.monitor import Monitor
 
         log = events.scalars if events else lambda step, values: None
-        yield lambda *run: Monitor(*run, real, FLAGS.eval_every, log)
+        yield lambda *run: Monitor(*run, FLAGS.eval_every, log)
     if events:
         yield lambda *run: events
 

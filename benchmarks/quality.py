@@ -194,6 +194,7 @@ def _arguments():
         parser.error(f"--only={','.join(arguments.only)}: wanted some of {', '.join(names)}")
     if arguments.seconds and arguments.table != "budget":
         parser.error("--seconds goes with --table=budget")
+    arguments.seconds = arguments.seconds or _SECONDS
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -214,7 +215,7 @@ def _length(arguments, flags, folder):
     if arguments.table != "budget":
         return ()
     few = 4 if recipes.get(_recipe(flags)).convolutional else 2000
-    return (f"--num_steps={steps_for(flags, arguments.seconds or _SECONDS, folder, few)}",)
+    return (f"--num_steps={steps_for(flags, arguments.seconds, folder, few)}",)
 
 
 def main():
@@ -305,7 +306,7 @@ def _partial(arguments):
 def _heading(arguments):
     length = "the recipe's steps"
     if arguments.table == "budget":
-        length = f"as many steps as take {arguments.seconds or _SECONDS} s"
+        length = f"as many steps as take {arguments.seconds} s"
     if arguments.steps:
         length = f"{arguments.steps:,} steps"
     return (

@@ -219,9 +219,14 @@ def load_reference(judge, training_pixels, path=STATISTICS):
 
     Raises UserError for a file that is missing, damaged, or belongs to another judge.
     """
+    return metrics.Reference(**load_statistics(judge, path), training_pixels=training_pixels)
+
+
+def load_statistics(judge, path=STATISTICS):
+    """-> {field: array} of a Reference but for the training images. UserError as above."""
     arrays = _unpack(_read(path), path)
     _check_owner(path, str(arrays.pop("judge_sha256", None)), judge)
-    return metrics.Reference(**arrays, training_pixels=training_pixels)
+    return arrays
 
 
 def make_floors(judge, data, reference):

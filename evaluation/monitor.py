@@ -3,7 +3,7 @@
 import numpy as np
 
 from evaluation import metrics
-from evaluation.judge import Judge, load_reference
+from evaluation.judge import Judge, load_statistics
 from models import priors
 from training.readers import Reader
 from training.run_folder import Table
@@ -23,7 +23,7 @@ class Monitor(Reader):
     Scores the same latents every `every` steps and at the end.
     """
 
-    def __init__(self, model, draws, folder, bar, training_pixels, every, log):
+    def __init__(self, model, draws, folder, bar, every, log):
         """log: takes (step, {tag: number}) for each score."""
         self.every = every
         self._log = log
@@ -32,7 +32,7 @@ class Monitor(Reader):
         self._folder = folder
         self._bar = bar
         self._judge = Judge()
-        self._real = self._statistics_of(draws, training_pixels)
+        self._real = self._real_statistics(draws)
         columns = ["step", "frechet_distance", "digits_covered", *(f"share_{d}" for d in range(10))]
         self._table = Table(folder.file("metrics.csv"), columns)
         prior = priors.get(draws.recipe.prior)
@@ -69,11 +69,11 @@ class Monitor(Reader):
     def close(self):
         self._table.close()
 
-    def _statistics_of(self, draws, training_pixels):
+    def _real_statistics(self, draws):
         """-> mean and covariance of the real features: all digits', or those of the only one."""
         if draws.recipe.digit is None:
-            reference = load_reference(self._judge, training_pixels)
-            return reference.mean, reference.covariance
+            statistics = load_statistics(self._judge)
+            return statistics["mean"], statistics["covariance"]
         return metrics.statistics(self._judge.features(draws.pixels / np.float32(255)))
 
     def _generate(self):

@@ -12,21 +12,9 @@ from models import recipes
 from training.draws import Draws
 from training.engines import Progress
 from training.readers import ProgressBar
+from training.run_folder import RunFolder
 
 DATA = Path(__file__).resolve().parent.parent / "MNIST_data"
-
-
-class Folder:
-    """Where a run's files are; drops checkpoints."""
-
-    def __init__(self, path):
-        self._path = path
-
-    def file(self, name):
-        return self._path / name
-
-    def save_checkpoint(self, step, state, name=None):
-        pass
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +30,9 @@ def monitor(pixels, tmp_path):
         model = recipes.build_gan(recipe, seed=0)
         bar = ProgressBar(100)
         bar.open(0)
-        watch = Monitor(
-            model, Draws(recipe, pixels, 0), Folder(tmp_path), bar, pixels, 1, lambda *_: None
-        )
+        (tmp_path / "checkpoints").mkdir()
+        draws = Draws(recipe, pixels, 0)
+        watch = Monitor(model, draws, RunFolder(tmp_path), bar, 1, lambda *_: None)
         watch.open(0)
         yield model, watch
         watch.close()
