@@ -69,7 +69,7 @@ def _measure(races, batch_races, settings):
     flops = max(flops, roofline.measure_flops())
     chosen = {name: job.recipe for name, job in jobs.items()}
     return report.Measured(
-        outcomes, by_batch, imports, main_job, flops, copies, large_copy, cores, settings.rounds,
+        outcomes, by_batch, imports, main_job, flops, copies, large_copy, settings.rounds,
         chosen,
     )  # fmt: skip
 

@@ -29,7 +29,6 @@ class Measured(NamedTuple):
     flops: float
     copies: dict
     large_copy: float
-    cores: int
     rounds: int
     recipes: dict
 
