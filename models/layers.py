@@ -17,6 +17,9 @@ from input_data import SIDE
 LAYERS = "layers"
 NUM_WINDOWS = 7 * 7
 
+# Products of channels from which on a kernel's gradient is taken tap by tap.
+_MANY_CHANNELS = 2**15
+
 _VARIANCE_FLOOR = 1e-3
 
 # Odd and without structure, so that neighbouring seeds' draws do not meet.
@@ -83,26 +86,78 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
         kernel, bias = _weights([size, size, x.shape[-1], filters], initializer)
         if strides == 1 and size // 2 < min(x.shape[1:3]) < size:
             return _noted(tf.nn.bias_add(_convolved_by_taps(x, kernel), bias))
-        return _noted(tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides, "SAME"), bias))
+        return _noted(tf.nn.bias_add(_convolved(x, kernel, strides), bias))
+
+
+def _convolved(x, kernel, strides=1):
+    """`tf.nn.conv2d` of padding SAME, the gradient of a large kernel by `_kernel_gradient`."""
+    large = kernel.shape[2] * kernel.shape[3] >= _MANY_CHANNELS
+    names = {"Conv2D": "ConvolutionByTaps"} if large else {}
+    with tf.get_default_graph().gradient_override_map(names):
+        return tf.nn.conv2d(x, kernel, strides, "SAME")
+
+
+@tf.RegisterGradient("ConvolutionByTaps")
+def _gradients_of_convolution(convolution, dy):
+    """The operation and its result's gradient -> those of its picture and of its kernel."""
+    x, kernel = convolution.inputs
+    strides = convolution.get_attr("strides")
+    dx = tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, strides, "SAME")
+    return dx, _kernel_gradient(x, kernel.shape.as_list(), dy, strides[1])
+
+
+def _kernel_gradient(x, shape, dy, strides):
+    """A kernel's gradient as a matrix product for each of its entries, over what it meets.
+
+    With many channels level with oneDNN's in float32, and two to four times as fast in bfloat16.
+    """
+    size, _, n, m = shape
+    met = dy.shape.as_list()[1:3]
+    rows, phases = tf.reshape(dy, [-1, m]), _phases(x, size, strides, met)
+    taps = []
+    for down, right in itertools.product(range(size), repeat=2):
+        phase = phases[down % strides, right % strides]
+        part = tf.slice(phase, [0, down // strides, right // strides, 0], [-1, *met, -1])
+        taps.append(tf.matmul(tf.reshape(part, [-1, n]), rows, transpose_a=True))
+    return tf.reshape(tf.stack(taps), shape)
+
+
+def _phases(x, size, strides, met):
+    """[batch, h, w, n] -> [strides, strides, batch, ., ., n]: padded, every strides-th pixel."""
+    edges = []
+    for length, out in zip(x.shape.as_list()[1:3], met, strict=True):
+        reach = max((out - 1) * strides + size, length)
+        before = (reach - length) // 2
+        edges.append([before, reach - length - before + -reach % strides])
+    padded = tf.pad(x, [[0, 0], *edges, [0, 0]])
+    height, width = (length // strides for length in padded.shape.as_list()[1:3])
+    apart = tf.reshape(padded, [-1, height, strides, width, strides, x.shape[-1]])
+    return tf.transpose(apart, [2, 4, 0, 1, 3, 5])
 
 
 def _convolved_by_taps(x, kernel):
     """conv2d of stride 1 as a matrix product for each entry of the kernel, over what it meets.
 
     On pictures smaller than the kernel, half of conv2d's multiplications are by the zeros beyond
-    the border; here there are none.
+    the border; here there are none. Pictures come apart into their cells, so that nothing is padded
+    to add the products up.
     """
     (_, height, width, _), (size, _, n, m) = x.shape.as_list(), kernel.shape.as_list()
-    reach = range(-(size // 2), size // 2 + 1)
+    cells = list(itertools.product(range(height), range(width)))
+    apart = tf.reshape(tf.transpose(x, [1, 2, 0, 3]), [height * width, -1, n])
+    inputs = dict(zip(cells, tf.unstack(apart), strict=True))
+    terms = {cell: [] for cell in cells}
     taps = tf.unstack(tf.reshape(kernel, [size * size, n, m]))
-    products = []
-    for tap, (down, right) in zip(taps, itertools.product(reach, reach), strict=True):
-        met = [height - abs(down), width - abs(right)]
-        part = tf.slice(x, [0, max(down, 0), max(right, 0), 0], [-1, *met, -1])
-        product = tf.reshape(tf.matmul(tf.reshape(part, [-1, n]), tap), [-1, *met, m])
-        edges = [[max(-by, 0), max(by, 0)] for by in (down, right)]
-        products.append(tf.pad(product, [[0, 0], *edges, [0, 0]]))
-    return tf.add_n(products)
+    for tap, place in zip(taps, itertools.product(range(size), repeat=2), strict=True):
+        down, right = (offset - size // 2 for offset in place)
+        met = {(i, j): (i + down, j + right) for i, j in cells}
+        met = {output: entry for output, entry in met.items() if entry in inputs}
+        product = tf.matmul(tf.concat([inputs[entry] for entry in met.values()], axis=0), tap)
+        parts = tf.unstack(tf.reshape(product, [len(met), -1, m]))
+        for output, part in zip(met, parts, strict=True):
+            terms[output].append(part)
+    sums = tf.stack([tf.add_n(terms[cell]) for cell in cells])
+    return tf.transpose(tf.reshape(sums, [height, width, -1, m]), [2, 0, 1, 3])
 
 
 def neighbours_dense(x, size, units, *, name):
@@ -164,7 +219,7 @@ def upsample_conv2d(x, filters, size, *, name, initializer=None):
     with tf.variable_scope(name):
         kernel, bias = _weights([size, size, channels, filters], initializer)
         padded = tf.pad(x, [[0, 0], [shift, 0], [shift, 0], [0, 0]])
-        y = tf.nn.conv2d(padded, _phase_kernels(kernel), 1, "SAME")
+        y = _convolved(padded, _phase_kernels(kernel))
         y = tf.nn.depth_to_space(tf.nn.bias_add(y, tf.tile(bias, [4])), 2)
         # tf.slice, because the gradient of y[...] takes ten times as long.
         return _noted(tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1]))

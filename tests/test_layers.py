@@ -177,6 +177,22 @@ def test_fast_forms_have_the_plain_forms_gradients(layer, plain, shapes, size):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("size", "strides"), [(2, 1), (3, 1), (3, 3), (5, 2)])
+def test_gradients_with_many_channels(size, strides):
+    """The kernel's is taken tap by tap there: the same, and so is R1's, of second order."""
+    ours, wanted = [], []
+    for number, shape in enumerate([(7, 7), (5, 4)]):
+        x = tf.constant(normal(2, *shape, 128))
+        y = layers.conv2d(x, 256, size, name=f"a{number}", strides=strides)
+        kernel, bias = weights = tf.trainable_variables(f"a{number}/")
+        plain = tf.nn.conv2d(x, kernel, strides, "SAME") + bias
+        for gradients, result in [(ours, y), (wanted, plain)]:
+            first = tf.gradients(tf.sin(result), [x, *weights])
+            gradients.append([*first, *tf.gradients(first[0] ** 2, kernel)])
+    for one, other in zip(*map(tf.nest.flatten, run([ours, wanted])), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-3)
+
+
 def test_small_pictures_cost_no_multiplications_by_zero():
     def products(height):
         with tf.Graph().as_default() as graph:
