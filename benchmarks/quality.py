@@ -3,6 +3,7 @@
 python -m benchmarks.quality                 the README's first table
 python -m benchmarks.quality --table=ablation   the stable recipe, one trick out at a time
 python -m benchmarks.quality --table=budget     every recipe for the same seconds of training
+python -m benchmarks.quality --table=precision  the same steps in float32 and in bfloat16
 """
 
 import argparse
@@ -41,6 +42,8 @@ _STARTING_POINT = (
     "--recipe=stable_mlp", "--windows=0", "--g_windows=0", "--penalty_every=1",
     "--batch_size=32", "--decay=0", "--learning_rate=0.002", "--num_steps=25000",
 )  # fmt: skip
+_DCGAN = ("--recipe=dcgan", "--batch_size=32")
+_DCGAN_BFLOAT16 = (*_DCGAN, "--precision=bfloat16")
 TABLES = {
     "recipes": {
         "minimal": ("--recipe=minimal",),
@@ -63,10 +66,14 @@ TABLES = {
     },
     "budget": {
         **{name: (f"--recipe={name}",) for name in ("minimal", "leaky_mlp", "stable_mlp")},
-        "dcgan": ("--recipe=dcgan", "--batch_size=32"),
-        "dcgan in bfloat16": ("--recipe=dcgan", "--batch_size=32", "--precision=bfloat16"),
+        "dcgan": _DCGAN,
+        "dcgan in bfloat16": _DCGAN_BFLOAT16,
         "upsampling_cnn": ("--recipe=upsampling_cnn",),
         "pretrained_cnn": ("--recipe=pretrained_cnn", "--pretraining=500"),
+    },
+    "precision": {
+        "dcgan": (*_DCGAN, "--num_steps=400"),
+        "dcgan in bfloat16": (*_DCGAN_BFLOAT16, "--num_steps=400"),
     },
 }
 
@@ -304,7 +311,7 @@ def _partial(arguments):
 
 
 def _heading(arguments):
-    length = "the recipe's steps"
+    length = "the steps of its row"
     if arguments.table == "budget":
         length = f"as many steps as take {arguments.seconds} s"
     if arguments.steps:

@@ -345,7 +345,7 @@ def test_epochs_and_batches_of_the_articles():
 
 # Pre-training.
 
-DIGITS = np.repeat(np.arange(64, dtype=np.uint8)[:, None] * 4, 784, axis=1)  # plain greys
+DIGITS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)  # plain greys
 
 
 def pretrain(model, recipe):
@@ -357,13 +357,13 @@ def pretrain(model, recipe):
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
 def test_pretraining_teaches_d_alone(model, name):
-    recipe = small(name, pretraining=64)
+    recipe = small(name, pretraining=256)
     before, after, said = pretrain(model, recipe)
     assert all(variable.startswith("discriminator") for variable in changed(before, after))
-    assert after["d_optimizer/updates"] == 64 // 16 * 2  # separate: two updates a batch
+    assert after["d_optimizer/updates"] == 256 // 64 * 2  # separate: two updates a batch
     (line,) = said
     right, seen = (int(word) for word in line.split() if word.isdigit())
-    assert seen == 2 * 64 and right > 0.9 * seen
+    assert seen == 2 * 256 and right > 0.9 * seen
     model.load_state(before)
     _, again, _ = pretrain(model, recipe)
     assert all(np.array_equal(again[variable], after[variable]) for variable in after)
@@ -376,19 +376,19 @@ def test_without_pretraining_nothing_happens(model, name):
 
 
 def test_pretraining_in_packs():
-    recipe = small("leaky_mlp", pretraining=40, packing=4)
+    recipe = small("leaky_mlp", pretraining=70, packing=4)
     with tf.Graph().as_default():
         model = recipes.build_gan(recipe, seed=SEED)
         before, after, said = pretrain(model, recipe)
         model.session.close()
     assert changed(before, after)
-    assert "of 32 other" in said[0]  # 2 x 64 images in packs of 4
+    assert "of 128 other" in said[0]  # 2 x 256 images in packs of 4
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
 def test_article_000_pretrains(model, name):
-    recipe = small(name, pretraining=16)
-    pretraining.pretrain(model, Draws(recipe, DIGITS, SEED), DIGITS[:16], [].append)
+    recipe = small(name, pretraining=64)
+    pretraining.pretrain(model, Draws(recipe, DIGITS, SEED), DIGITS[:64], [].append)
     assert all(v.startswith("discriminator") for v in changed(beginning(name)[1], model.state()))
     assert recipes.get(name).pretraining == 10_000
 
@@ -462,8 +462,8 @@ def test_drops_are_whole_steps_and_come_from_lists_too():
 
 
 def test_fewer_images_than_a_batch_are_no_pretraining():
-    with pytest.raises(UserError, match="--pretraining=15: wanted 0 or at least 16"):
-        recipes.override(recipes.get("pretrained_cnn"), pretraining=15)
+    with pytest.raises(UserError, match="--pretraining=63: wanted 0 or at least 64"):
+        recipes.override(recipes.get("pretrained_cnn"), pretraining=63)
 
 
 # Longer.

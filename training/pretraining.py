@@ -6,7 +6,7 @@ import numpy as np
 
 from terminal import Bar
 
-_EXAMINED = 500
+_EXAMINED = 512
 
 
 def pretrain(model, draws, test_pixels, say):
