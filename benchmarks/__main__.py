@@ -25,7 +25,7 @@ def main(arguments):
             raise UserError(f"--rounds={options.rounds}: wanted at least 1")
         settings = settings._replace(rounds=options.rounds)
     options.out.mkdir(parents=True, exist_ok=True)
-    races = measuring.races(names, lambda name: recipes.get(name).batch_size)
+    races = measuring.races(names)
     batch_races = measuring.batch_races(names, settings.batches)
     measured = _measure(races, batch_races, settings)
     _write(options.out, measured)

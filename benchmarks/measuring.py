@@ -15,6 +15,7 @@ import numpy as np
 
 from benchmarks import roofline
 from benchmarks.contestants import CONTESTANTS, Absent, Worker
+from models import recipes
 
 _ROOT = Path(__file__).parent.parent
 _DENSE = ("fused", "step", "literal_tf1", "keras", "torch", "torch_tuned", "torch_compiled", "jax")
@@ -53,16 +54,21 @@ _FULL_RACES = {
 }
 
 
-def races(recipes, own_batch):
-    """Names of recipes, and a function from them to images a batch -> a Case for each."""
-    return [_FULL_RACES.get(name, Case(name, own_batch(name), ("auto",))) for name in recipes]
+def races(names):
+    """Names of recipes -> a Case for each."""
+    return [_FULL_RACES.get(name) or _own_race(name, recipes.get(name)) for name in names]
 
 
-def batch_races(recipes, batches):
+def _own_race(name, recipe):
+    ours = ("auto", "bfloat16") if recipe.convolutional else ("auto",)
+    return Case(name, recipe.batch_size, ours)
+
+
+def batch_races(names, batches):
     """-> Cases of the main recipe, if it is among these, at the batch sizes it has no Case for."""
-    names = ("fused", "literal_tf1", "torch_tuned", "jax")
+    racing = ("fused", "literal_tf1", "torch_tuned", "jax")
     main = _FULL_RACES[_MAIN].batch
-    return [Case(_MAIN, batch, names) for batch in batches if _MAIN in recipes and batch != main]
+    return [Case(_MAIN, batch, racing) for batch in batches if _MAIN in names and batch != main]
 
 
 class Spread(NamedTuple):

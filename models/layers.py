@@ -139,25 +139,29 @@ def _convolved_by_taps(x, kernel):
     """conv2d of stride 1 as a matrix product for each entry of the kernel, over what it meets.
 
     On pictures smaller than the kernel, half of conv2d's multiplications are by the zeros beyond
-    the border; here there are none. Pictures come apart into their cells, so that nothing is padded
-    to add the products up.
+    the border; here there are none. Pictures come apart into pixels, so that the products add up
+    without padding.
     """
-    (_, height, width, _), (size, _, n, m) = x.shape.as_list(), kernel.shape.as_list()
-    cells = list(itertools.product(range(height), range(width)))
-    apart = tf.reshape(tf.transpose(x, [1, 2, 0, 3]), [height * width, -1, n])
-    inputs = dict(zip(cells, tf.unstack(apart), strict=True))
-    terms = {cell: [] for cell in cells}
+    size, _, n, m = kernel.shape.as_list()
+    reach = range(-(size // 2), size // 2 + 1)
+    pixels = _pixels(x)
+    terms = {place: [] for place in pixels}
     taps = tf.unstack(tf.reshape(kernel, [size * size, n, m]))
-    for tap, place in zip(taps, itertools.product(range(size), repeat=2), strict=True):
-        down, right = (offset - size // 2 for offset in place)
-        met = {(i, j): (i + down, j + right) for i, j in cells}
-        met = {output: entry for output, entry in met.items() if entry in inputs}
-        product = tf.matmul(tf.concat([inputs[entry] for entry in met.values()], axis=0), tap)
-        parts = tf.unstack(tf.reshape(product, [len(met), -1, m]))
-        for output, part in zip(met, parts, strict=True):
-            terms[output].append(part)
-    sums = tf.stack([tf.add_n(terms[cell]) for cell in cells])
-    return tf.transpose(tf.reshape(sums, [height, width, -1, m]), [2, 0, 1, 3])
+    for tap, (down, right) in zip(taps, itertools.product(reach, repeat=2), strict=True):
+        meeting = [(i, j) for i, j in pixels if (i + down, j + right) in pixels]
+        rows = tf.concat([pixels[i + down, j + right] for i, j in meeting], axis=0)
+        products = tf.split(tf.matmul(rows, tap), len(meeting))
+        for place, product in zip(meeting, products, strict=True):
+            terms[place].append(product)
+    sums = tf.stack([tf.add_n(parts) for parts in terms.values()])
+    return tf.transpose(tf.reshape(sums, [*x.shape[1:3], -1, m]), [2, 0, 1, 3])
+
+
+def _pixels(x):
+    """[batch, h, w, n] -> {(row, column): [batch, n]}, row by row."""
+    _, height, width, n = x.shape.as_list()
+    apart = tf.unstack(tf.reshape(tf.transpose(x, [1, 2, 0, 3]), [height * width, -1, n]))
+    return dict(zip(itertools.product(range(height), range(width)), apart, strict=True))
 
 
 def neighbours_dense(x, size, units, *, name):
