@@ -72,6 +72,8 @@ def _frozen(generator, raw):
     definition = model.graph.as_graph_def()
     with model.graph.as_default():
         frozen = tf.graph_util.convert_variables_to_constants(model.session, definition, [output])
+    for node in frozen.node:  # elsewhere nobody knows the layers' own gradients
+        node.attr.pop("_gradient_op_type", None)
     return _Frozen(frozen, output, generator.recipe)
 
 

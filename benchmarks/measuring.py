@@ -19,7 +19,8 @@ from models import recipes
 
 _ROOT = Path(__file__).parent.parent
 _DENSE = ("fused", "step", "literal_tf1", "keras", "torch", "torch_tuned", "torch_compiled", "jax")
-_CONVOLUTIONAL = ("auto", "bfloat16", "keras", "torch", "torch_tuned")
+_PRECISIONS = ("auto", "bfloat16")
+_CONVOLUTIONAL = (*_PRECISIONS, "keras", "torch", "torch_tuned")
 _MAIN = "minimal"
 
 # A loss is called alike within this share of the contestants' median, and this much, of it.
@@ -60,8 +61,7 @@ def races(names):
 
 
 def _own_race(name, recipe):
-    ours = ("auto", "bfloat16") if recipe.convolutional else ("auto",)
-    return Case(name, recipe.batch_size, ours)
+    return Case(name, recipe.batch_size, _PRECISIONS if recipe.convolutional else ("auto",))
 
 
 def batch_races(names, batches):

@@ -13,7 +13,7 @@ _COLOURS = {"fused": BLUE, "literal_tf1": ORANGE, "torch_tuned": "#009E73", "jax
 
 def save(path, races, batch_races):
     """Lists of Outcomes -> a PNG: bars of time a step, and time over batch size."""
-    races = [outcome for outcome in races if len(outcome.seconds) > 1]
+    races = [outcome for outcome in races if not all(map(_is_ours, outcome.seconds))]
     main = [outcome for outcome in races if outcome.case.recipe == "minimal"]
     by_batch = sorted([*main, *batch_races], key=lambda outcome: outcome.case.batch)
     count = len(races) + (len(by_batch) > 1)
@@ -33,6 +33,10 @@ def save(path, races, batch_races):
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
+def _is_ours(name):
+    return CONTESTANTS[name].where.startswith(_OURS)
+
+
 def _bars(axes, outcome):
     names = [name for name in outcome.case.names if name in outcome.seconds][::-1]
     unit, per = (1e-3, "ms") if outcome.step(names[0]).median < 0.1 else (1, "s")
@@ -42,7 +46,7 @@ def _bars(axes, outcome):
         [(step.median - step.low) / unit for step in steps],
         [(step.high - step.median) / unit for step in steps],
     ]
-    colours = [BLUE if CONTESTANTS[name].where.startswith(_OURS) else GREY for name in names]
+    colours = [BLUE if _is_ours(name) else GREY for name in names]
     axes.barh([CONTESTANTS[name].label for name in names], middles, color=colours)
     axes.errorbar(middles, range(len(names)), xerr=reach, fmt="none", ecolor="black", elinewidth=1)
     for place, name in enumerate(names):

@@ -69,7 +69,7 @@ TABLES = {
         "dcgan": _DCGAN,
         "dcgan in bfloat16": _DCGAN_BFLOAT16,
         "upsampling_cnn": ("--recipe=upsampling_cnn",),
-        "pretrained_cnn": ("--recipe=pretrained_cnn", "--pretraining=500"),
+        "pretrained_cnn": ("--recipe=pretrained_cnn", "--pretraining=512"),
     },
     "precision": {
         "dcgan": (*_DCGAN, "--num_steps=400"),
@@ -175,7 +175,9 @@ def _parser():
     parser.add_argument("--only", help="comma-separated columns of the table (default: all)")
     parser.add_argument("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_count, help="of each run (default: the recipe's)")
+    length.add_argument(
+        "--steps", type=_count, help="of each run (default: the recipe's, or the table's)"
+    )
     length.add_argument(
         "--seconds",
         type=_count,
@@ -311,7 +313,7 @@ def _partial(arguments):
 
 
 def _heading(arguments):
-    length = "the steps of its row"
+    length = "the steps in the row `steps`"
     if arguments.table == "budget":
         length = f"as many steps as take {arguments.seconds} s"
     if arguments.steps:

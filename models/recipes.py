@@ -11,9 +11,6 @@ from errors import UserError
 from models import priors
 from models.objective import Objective, number
 
-# Half of the batches of 128 that the script behind article 000 has.
-_PRETRAINING_HALF = 64
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recipe(Objective):
@@ -43,6 +40,9 @@ class Recipe(Objective):
     pretraining: int = number(
         0, 0, 60_000, text="real images, and as many generated ones, that D learns from first"
     )
+    pretraining_batch: int = number(
+        64, 1, 60_000, text="images of each kind in a batch of the pre-training"
+    )
     half_batches: bool = number(
         False, text="D sees half a batch of each kind of image, G a whole one (article 002)"
     )
@@ -64,11 +64,6 @@ class Recipe(Objective):
         return (
             self.batch_size // 2 if self.half_batches and not self.relativistic else self.batch_size
         )
-
-    @property
-    def pretraining_batch(self):
-        """Images of each kind in a batch of the pre-training, in whole packs."""
-        return self.packing * max(1, _PRETRAINING_HALF // self.packing)
 
     def rates(self, step):
         """The learning rates (D's, G's) at a step."""
@@ -272,6 +267,11 @@ def _check_together(recipe):
         raise UserError(
             f"--pretraining={recipe.pretraining}: wanted 0 or at least {recipe.pretraining_batch}, "
             "one batch"
+        )
+    if recipe.pretraining and recipe.pretraining_batch % recipe.packing:
+        raise UserError(
+            f"--pretraining_batch={recipe.pretraining_batch}: D judges {recipe.packing} images "
+            "together, wanted a batch that divides into such packs"
         )
     batch = recipe.d_batch_size
     if batch < 1 or batch % recipe.packing or recipe.batch_size % recipe.packing:

@@ -101,6 +101,11 @@ def test_ratios_are_taken_within_each_round():
     assert outcome.ratio("fused") == (1.0, 1.0, 1.0)
 
 
+def test_convolutions_race_in_both_precisions():
+    for case in measuring.races(recipes.RECIPES):
+        assert ("bfloat16" in case.names) == recipes.get(case.recipe).convolutional
+
+
 def test_turns_begin_with_another_contestant_in_each_round():
     assert "".join(measuring._turns("abc", 3)) == "abcbcacab"
 

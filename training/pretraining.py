@@ -6,12 +6,12 @@ import numpy as np
 
 from terminal import Bar
 
-_EXAMINED = 512
+_EXAMINED = 512  # eight batches
 
 
 def pretrain(model, draws, test_pixels, say):
     """Moves D once over `recipe.pretraining` real images and as many generated ones, in whole
-    batches; then says how many other images it tells apart.
+    batches, without what is left over; then says how many other images it tells apart.
 
     draws: the run's Draws, from which all of it follows. test_pixels: uint8 [n, 784] for the
     examination. say: takes the line. Does nothing for a recipe without pretraining.
@@ -29,7 +29,7 @@ def pretrain(model, draws, test_pixels, say):
 
 
 def _teach(model, real, latents, *, rate, half):
-    with contextlib.closing(Bar(len(real), unit="image")) as bar:
+    with contextlib.closing(Bar(len(real) - len(real) % half, unit="image")) as bar:
         for x, z in _batches(real, latents, half):
             feed = {model.x_placeholder: x, model.z_placeholder: z}
             feed[model.learning_rate_placeholder] = rate
