@@ -208,14 +208,17 @@ def test_events_can_be_read_back(tmp_path):
 _PLAIN_TENSORFLOW = """
 import sys, numpy as np, tensorflow as tf
 model = tf.saved_model.load(sys.argv[1])
-z = np.load(sys.argv[2])
-out = model.signatures["serving_default"](z=tf.constant(z))["images"].numpy()
+z = tf.constant(np.load(sys.argv[2]))
+with tf.GradientTape() as tape:
+    tape.watch(z)
+    out = model.signatures["serving_default"](z=z)["images"]
+assert np.any(tape.gradient(out, z))
 draw = model.signatures["sample"]
 one, two = (draw(seed=tf.constant(s), count=tf.constant(5)) for s in (1, 2))
 same = draw(seed=tf.constant(1), count=tf.constant(5))
 assert one["images"].shape == (5, 28, 28) and one["z"].shape[0] == 5
 assert np.array_equal(one["z"], same["z"]) and not np.array_equal(one["z"], two["z"])
-np.save(sys.argv[3], out)
+np.save(sys.argv[3], out.numpy())
 """
 
 
