@@ -473,16 +473,16 @@ def test_fewer_images_than_a_batch_are_no_pretraining():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "batch", "num_steps"),
+    ("name", "batch", "num_steps", "share"),
     [
-        ("leaky_mlp", 64, 4000),
-        ("dcgan", 16, 80),
-        ("upsampling_cnn", 32, 150),
-        ("pretrained_cnn", 8, 60),
+        ("leaky_mlp", 64, 4000, 0.6),
+        ("dcgan", 16, 80, 0.6),
+        ("upsampling_cnn", 32, 150, 0.7),
+        ("pretrained_cnn", 8, 60, 0.9),
     ],
 )
-def test_training_gets_somewhere(name, batch, num_steps):
-    """On pictures of one bright square at one of a few places: something that is easily learnt."""
+def test_training_gets_somewhere(name, batch, num_steps, share):
+    """Within a share of the distance that samples begin with, on pictures of one bright square at one of a few places: something that is easily learnt."""
     pixels = np.zeros([512, 28, 28], np.uint8)
     for picture, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
         picture[place : place + 10, 8:20] = 255
@@ -502,7 +502,7 @@ def test_training_gets_somewhere(name, batch, num_steps):
     assert d_losses[-20:].mean() < d_losses[0]
     # Not stuck: both losses still move, and the samples have come nearer to the data.
     assert done[-20:, 1:].std(axis=0).min() > 1e-4
-    assert distances[1] < distances[0]
+    assert distances[1] < share * distances[0]
 
 
 def distance(samples, pixels):
