@@ -482,7 +482,8 @@ def test_fewer_images_than_a_batch_are_no_pretraining():
     ],
 )
 def test_training_gets_somewhere(name, batch, num_steps, share):
-    """Within a share of the distance that samples begin with, on pictures of one bright square at one of a few places: something that is easily learnt."""
+    """Within a share of the distance that samples begin with from what is easily learnt: pictures
+    of one bright square at one of a few places."""
     pixels = np.zeros([512, 28, 28], np.uint8)
     for picture, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
         picture[place : place + 10, 8:20] = 255
