@@ -29,7 +29,10 @@ COMMANDS = sorted(
     }
 )
 # Small enough for a test; the commands' own meaning stays.
-SMALL = {"num_steps": "2", "batch_size": "4", "checkpoint_every": "2", "engine": "step"}
+SMALL = {
+    "num_steps": "2", "batch_size": "4", "pretraining": "0", "checkpoint_every": "2",
+    "engine": "step",
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
