@@ -477,7 +477,7 @@ def test_fewer_images_than_a_batch_are_no_pretraining():
     [
         ("leaky_mlp", 64, 4000, 0.6),
         ("dcgan", 16, 80, 0.6),
-        ("upsampling_cnn", 32, 150, 0.7),
+        ("upsampling_cnn", 32, 200, 0.7),
         ("pretrained_cnn", 8, 60, 0.9),
     ],
 )

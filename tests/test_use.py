@@ -113,6 +113,7 @@ def test_a_walk_passes_through_its_draws_on_the_sphere(generator):
     assert steps.max() < np.abs(images[0] - images[10]).mean()
 
 
+@pytest.mark.slow
 def test_a_walk_is_an_animation_or_strips(run, tmp_path):
     gif, strip = tmp_path / "walk.gif", tmp_path / "walk.png"
     for out in (gif, strip):
@@ -249,6 +250,7 @@ def test_exports_give_the_same_images(recipe, run, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), images, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_an_export_takes_the_place_of_an_export_and_of_nothing_else(run, tmp_path):
     out = tmp_path / "out"
     main("--mode=export", f"--run_dir={run}", f"--out={out}")
@@ -260,6 +262,7 @@ def test_an_export_takes_the_place_of_an_export_and_of_nothing_else(run, tmp_pat
     assert (out / "mine.txt").read_text() == "kept" and (run / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_without_its_converter_there_is_no_onnx_file_and_a_line_says_so(run, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
     text, _ = main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
@@ -288,6 +291,7 @@ def test_the_exported_sampler_runs_without_this_project(run, tmp_path):
         assert file["images"].shape == (6, 28, 28)
 
 
+@pytest.mark.slow
 def test_runs_side_by_side(run, tmp_path):
     out = tmp_path / "both.png"
     text, _ = main("--mode=compare", f"--run_dirs={run},{run}", f"--out={out}")
