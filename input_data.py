@@ -1,57 +1,36 @@
 """IDX files of 28 x 28 images -> Datasets(train, validation, test), as `read_data_sets` gives them.
 
-A drop-in for `tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed; the
-format: http://yann.lecun.com/exdb/mnist/. Imports no TensorFlow. Steps: find or download a file,
-read and check it, wrap images and labels in a DataSet. What is wrong with a file is a DataError.
+A drop-in for `tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed. Imports no
+TensorFlow. Steps: find or download a file (`support/downloads.py`), read and check it
+(`support/idx.py`), wrap images and labels in a DataSet. What is wrong with a file is a DataError.
 """
 
-import gzip
-import hashlib
-import http.client
 import math
-import os
-import struct
-import urllib.request
-import zlib
+import sys
 from collections import namedtuple
-from contextlib import contextmanager
-from functools import cached_property
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from errors import UserError
+from support import data_sets, downloads, idx
+from support.data_sets import DATASETS, NUM_CLASSES, DataSetInfo, identify, is_mnist, known
+from support.downloads import DownloadError
+from support.errors import UserError
+from support.files import clear_leftovers, replacing
+from support.idx import IMAGE_SHAPE, NUM_PIXELS, SIDE, DataError, find_file, read_idx
 
-SIDE = 28
-IMAGE_SHAPE = (SIDE, SIDE)
-NUM_PIXELS = SIDE * SIDE
-NUM_CLASSES = 10
+__all__ = [
+    "DATASETS", "IMAGE_SHAPE", "NUM_CLASSES", "NUM_PIXELS", "SIDE", "DataError", "DataSet",
+    "DataSetInfo", "Datasets", "dense_to_one_hot", "download", "extract_images", "extract_labels",
+    "find_file", "identify", "is_mnist", "known", "maybe_download", "only_digit", "read_data_sets",
+    "read_idx", "set_aside",
+]  # fmt: skip
 FAKE_EXAMPLES = 10_000
-
-MIRRORS = (
-    "https://storage.googleapis.com/cvdf-datasets/mnist/",
-    "https://ossci-datasets.s3.amazonaws.com/mnist/",
-)
-# Of the uncompressed payload: packing the same file again changes the .gz but not these.
-MNIST_SHA256 = {
-    "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
-    "train-labels-idx1-ubyte": "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
-    "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
-    "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
-}
-
-MAX_EXAMPLES = 1_000_000
-MAX_DOWNLOAD_BYTES = 2**28
-CHUNK_BYTES = 2**20
-TIMEOUT_SECONDS = 30
+# TensorFlow takes seeds modulo this.
+_SEEDS = 2**31 - 1
 
 Datasets = namedtuple("Datasets", ["train", "validation", "test"])
-
-
-class DataError(UserError):
-    """A data file, data folder or download that cannot be used; one line that names it."""
 
 
 def read_data_sets(
@@ -63,12 +42,15 @@ def read_data_sets(
     validation_size=5000,
     seed=None,
     source_url=None,
+    dataset="mnist",
 ):
     """Folder of four IDX files -> Datasets(train, validation, test) of DataSets.
 
     The first `validation_size` training images become the validation set. Missing files are
-    downloaded into `train_dir`, from `source_url` if given, else from MIRRORS with checksums.
-    The other arguments are those of DataSet. With `fake_data` nothing is read.
+    downloaded into `train_dir`, from `source_url` if given, else from the mirrors of `dataset`, one
+    of DATASETS, with checksums. From a `source_url` of plain http only files of DATASETS are taken.
+    The other arguments are those of DataSet, but that `one_hot` turns labels into float64
+    `[n, 10]`. With `fake_data` nothing is read.
 
     Raises DataError for a bad file or folder or a failed download, ValueError for a
     `validation_size` outside 0..(training images), TypeError for a wrong `dtype`.
@@ -76,19 +58,27 @@ def read_data_sets(
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
     if fake_data:
         return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in Datasets._fields))
-    paths = _locate(Path(train_dir), source_url)
-    images, labels = _read_pair(*paths[:2])
+    paths = _locate(Path(train_dir), source_url, dataset)
+    train = DataSet(*_read_pair(*paths[:2], one_hot), **options)
+    none = DataSet(train.pixels[:0], train.given_labels[:0], **options)
+    test = DataSet(*_read_pair(*paths[2:], one_hot), **options)
+    return set_aside(Datasets(train, none, test), validation_size)
+
+
+def set_aside(data, validation_size):
+    """Datasets -> the same, with the first `validation_size` training images as validation set.
+
+    UserError for another number than 0..(training images).
+    """
+    images, labels, options = data.train.pixels, data.train.given_labels, data.train.options
     if not 0 <= validation_size <= len(images):
         raise UserError(
-            f"Validation size should be between 0 and {len(images)}, the images in "
-            f"{train_dir}. Received: {validation_size}."
+            f"Validation size should be between 0 and {len(images)}, the training images. "
+            f"Received: {validation_size}."
         )
-    held_out, rest = slice(validation_size), slice(validation_size, None)
-    return Datasets(
-        train=DataSet(images[rest], labels[rest], **options),
-        validation=DataSet(images[held_out], labels[held_out], **options),
-        test=DataSet(*_read_pair(*paths[2:]), **options),
-    )
+    parts = slice(validation_size, None), slice(validation_size)
+    train, validation = (DataSet(images[part], labels[part], **options) for part in parts)
+    return data._replace(train=train, validation=validation)
 
 
 def only_digit(data_set, digit):
@@ -98,25 +88,31 @@ def only_digit(data_set, digit):
     """
     if digit not in range(NUM_CLASSES):
         raise UserError(f"--digit={digit!r}: wanted 0 to {NUM_CLASSES - 1}")
-    labels = data_set.labels
-    chosen = (labels.argmax(axis=1) if labels.ndim == 2 else labels) == digit
-    if not chosen.any():
-        raise UserError(f"--digit={digit}: none among the {len(labels):,} labels of the data set")
-    return DataSet(data_set.pixels[chosen], labels[chosen], **data_set.options)
+    labels = data_set.file_labels
+    if not (labels == digit).any():
+        there = ", ".join(map(str, np.unique(labels)))
+        raise UserError(f"--digit={digit}: no such label in the data set, which has {there}")
+    here = labels == digit
+    return DataSet(data_set.pixels[here], data_set.given_labels[here], **data_set.options)
 
 
 class DataSet:
-    """Images with labels, handed out in batches.
+    """Images with labels, handed out in batches, as the removed module's class of that name.
 
-    images: uint8 `[n, 28, 28]`, `[n, 28, 28, 1]` or `[n, 784]`; kept as they are, not copied.
-    labels: uint8 `[n]` of 0..9, turned into float64 `[n, 10]` by `one_hot`; or one-hot already.
+    images: `[n, h, w, 1]`, `[n, h, w]` or `[n, pixels]`, of 0..255; kept as they are, not copied.
+    labels: `[n]` of 0..9, or one-hot `[n, 10]`; `one_hot` is of fake labels only.
     dtype: of the images handed out, float32 in [0, 1] or uint8 in 0..255 (NumPy's or TensorFlow's).
-    reshape: images are handed out as `[n, 784]` if true, `[n, 28, 28, 1]` if false.
-    seed: fixes the shuffles; None draws new ones. NumPy's global generator is never touched.
+    reshape: images are handed out as `[n, pixels]` if true, `[n, h, w, 1]` if false.
+    seed: seeds NumPy's global generator, from which the shuffles are drawn, as they always were;
+    with None the seed of TensorFlow's default graph does, if it has one.
     fake_data: holds nothing, claims 10,000 examples, and every batch is a fake one.
 
-    Raises TypeError for another dtype, ValueError for wrong images or unequal numbers. Unlike
-    the removed module, `images` and `labels` keep their order when batches are shuffled.
+    `images`, `labels` and what is under `_images`, `_labels`, `_num_examples` are in the order of
+    the batches, may be written to and show in the batches after; `pixels`, `file_labels` and
+    `given_labels` stay as they were given. As long as nobody asks for `images`, none but the
+    batches are made.
+
+    Raises TypeError for another dtype, ValueError for unequal numbers.
     """
 
     def __init__(
@@ -133,40 +129,65 @@ class DataSet:
         if fake_data:
             images, labels = np.empty((0, NUM_PIXELS), np.uint8), np.empty(0, np.uint8)
         self.options = {"one_hot": one_hot, "dtype": dtype, "reshape": reshape, "seed": seed}
+        self.one_hot = one_hot
         self._fake_data = fake_data
         self._scale = dtype == np.float32
-        self._shape = (NUM_PIXELS,) if reshape else (*IMAGE_SHAPE, 1)
-        self._pixels = _flat_pixels(images)
-        labels = np.asarray(labels)
-        self._labels = _read_only(_one_hot(labels) if one_hot and labels.ndim == 1 else labels)
-        if len(self._pixels) != len(self._labels):
+        self._given = _read_only(_shaped(np.asarray(images), reshape))
+        self.given_labels = _read_only(np.asarray(labels))
+        if len(self._given) != len(self.given_labels):
             raise ValueError(
-                f"{len(self._labels):,} labels, wanted {len(self._pixels):,} as images"
+                f"{len(self.given_labels):,} labels, wanted {len(self._given):,} as images"
             )
-        self._rng = np.random.default_rng(seed)
-        self._order = np.arange(len(self._pixels))
+        _seed_shuffles(seed)
+        self._order = np.arange(len(self._given))
+        self._made = None  # the images in the order of the batches, once somebody asks for them
+        self._labels = self.given_labels.copy()
+        self._num_examples = FAKE_EXAMPLES if fake_data else len(self._given)
         self._index_in_epoch = 0
         self._epochs_completed = 0
 
     @property
     def pixels(self):
-        """Uint8 `[n, 784]` in 0..255, whatever `dtype` and `reshape`: a read-only view, no copy."""
-        return self._pixels
+        """Uint8 `[n, 784]` in 0..255 in the order given: a read-only view, no copy.
 
-    @cached_property
+        ValueError for images of another type or size.
+        """
+        given = self._given
+        if given.dtype != np.uint8 or given.size != len(given) * NUM_PIXELS:
+            seen = f"{given.dtype} {list(given.shape)}"
+            raise ValueError(f"images are {seen}, wanted uint8 with {NUM_PIXELS} pixels each")
+        return given.reshape(-1, NUM_PIXELS)
+
+    @property
+    def file_labels(self):
+        """The labels in the order given, uint8 `[n]` of 0..9 also where they are one-hot."""
+        labels = self.given_labels
+        return np.asarray(labels.argmax(axis=1) if labels.ndim == 2 else labels, np.uint8)
+
+    @property
     def images(self):
-        """All images as `dtype` and `reshape` say, read-only; float32 are made once, when asked."""
-        return _read_only(self._hand_out(self._pixels))
+        """All images as `dtype` and `reshape` say, made when first asked for."""
+        return self._images
+
+    @property
+    def _images(self):
+        if self._made is None:
+            self._made = np.array(self._hand_out(self._given[self._order]))
+        return self._made
+
+    @_images.setter
+    def _images(self, images):
+        self._made = images
 
     @property
     def labels(self):
-        """Uint8 `[n]`, or one-hot float64 `[n, 10]`; read-only."""
+        """Uint8 `[n]`, or one-hot float64 `[n, 10]`."""
         return self._labels
 
     @property
     def num_examples(self):
         """Number of images, n; 10,000 if fake."""
-        return FAKE_EXAMPLES if self._fake_data else len(self._pixels)
+        return self._num_examples
 
     @property
     def epochs_completed(self):
@@ -177,35 +198,47 @@ class DataSet:
         """Next (images, labels) of the epoch, `[batch_size, ...]` each: every image once an epoch.
 
         A batch across the end of an epoch has the rest of the old order, then the start of a new
-        shuffle; without `shuffle` the order stays as it is. With `fake_data`: two lists, images
-        of 784 ones and labels of class 0. Raises ValueError unless 1 <= batch_size <= n.
+        shuffle; one of more than there are is the rest and one whole epoch. Without `shuffle` the
+        order stays as it is. Edits of a batch stay in the batch.
+
+        With `fake_data`: two lists, images of 784 ones and labels of class 0.
         """
-        if not 1 <= batch_size <= self.num_examples:
-            raise ValueError(f"batch_size {batch_size}, wanted 1 to {self.num_examples} (examples)")
         if fake_data or self._fake_data:
-            label = [1] + [0] * (NUM_CLASSES - 1) if self.options["one_hot"] else 0
+            label = [1] + [0] * (NUM_CLASSES - 1) if self.one_hot else 0
             return [[1] * NUM_PIXELS] * batch_size, [label] * batch_size
-        rows = self._next_rows(batch_size, shuffle)
-        return self._hand_out(self._pixels[rows]), self._labels[rows]
+        start = self._index_in_epoch
+        if shuffle and start == 0 and self._epochs_completed == 0:
+            self._shuffle()
+        if start + batch_size <= self._num_examples:
+            self._index_in_epoch += batch_size
+            return self._slice(start, self._index_in_epoch)
+        self._epochs_completed += 1
+        rest = self._slice(start, self._num_examples)
+        if shuffle:
+            self._shuffle()
+        self._index_in_epoch = batch_size - (self._num_examples - start)
+        new = self._slice(0, self._index_in_epoch)
+        return tuple(np.concatenate(parts) for parts in zip(rest, new, strict=True))
 
-    def _next_rows(self, batch_size, shuffle):
-        """Indices `[batch_size]` of the next images; moves the position in the epoch."""
-        if shuffle and self._index_in_epoch == 0:  # only before the first batch of all
-            self._order = self._rng.permutation(self._order)
-        rows = self._order[self._index_in_epoch :][:batch_size]
-        self._index_in_epoch += len(rows)
-        missing = batch_size - len(rows)
-        if missing:
-            if shuffle:
-                self._order = self._rng.permutation(self._order)
-            rows = np.concatenate((rows, self._order[:missing]))
-            self._index_in_epoch = missing
-            self._epochs_completed += 1
-        return rows
+    def _slice(self, start, stop):
+        """-> images and labels from one place in the order to another, copied."""
+        if self._made is None:
+            images = self._hand_out(self._given[self._order[start:stop]])
+        else:
+            images = self._made[start:stop].copy()
+        return images, self._labels[start:stop].copy()
 
-    def _hand_out(self, pixels):
-        """Uint8 `[n, 784]` -> `[n, 784]` or `[n, 28, 28, 1]` in the wanted dtype and range."""
-        images = pixels.reshape(-1, *self._shape)
+    def _shuffle(self):
+        new = np.arange(self._num_examples)
+        np.random.shuffle(new)  # noqa: NPY002 - the removed module's generator
+        self._labels = self._labels[new]
+        if self._made is None:
+            self._order = self._order[new]
+        else:
+            self._made = self._made[new]
+
+    def _hand_out(self, images):
+        """Images as given -> in the wanted dtype and range."""
         # A product, not a quotient: the removed module's bits; 255 gives exactly 1.
         return np.multiply(images, 1 / 255, dtype=np.float32) if self._scale else images
 
@@ -213,24 +246,28 @@ class DataSet:
 def _image_dtype(dtype):
     """NumPy's, TensorFlow's or a named dtype -> np.dtype float32 or uint8; else TypeError."""
     wanted = getattr(dtype, "as_numpy_dtype", dtype)
-    for known in (np.dtype(np.float32), np.dtype(np.uint8)):
-        if known == wanted:
-            return known
+    for allowed in (np.dtype(np.float32), np.dtype(np.uint8)):
+        if allowed == wanted:
+            return allowed
     raise TypeError(f"Invalid image dtype {dtype!r}, expected uint8 or float32")
 
 
-def _flat_pixels(images):
-    """Uint8 `[n, ...]` of 784 pixels each -> read-only view `[n, 784]`; else ValueError."""
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.size != len(images) * NUM_PIXELS:
-        seen = f"{images.dtype} {list(images.shape)}"
-        raise ValueError(f"images are {seen}, wanted uint8 with {NUM_PIXELS} pixels each")
-    return _read_only(images.reshape(-1, NUM_PIXELS))
+def _shaped(images, reshape):
+    """`[n, h, w]`, `[n, h, w, 1]` or `[n, pixels]` -> `[n, pixels]`, or pictures of one channel."""
+    if reshape:
+        return images.reshape(len(images), math.prod(images.shape[1:]))
+    if images.ndim == 2:
+        side = math.isqrt(images.shape[1])
+        return images.reshape(-1, side, side, 1)
+    return images if images.ndim == 4 else images[..., None]
 
 
-def _one_hot(labels):
-    """Integers `[n]` in 0..9 -> float64 `[n, 10]`."""
-    return np.eye(NUM_CLASSES)[labels]
+def _seed_shuffles(seed):
+    """Seeds NumPy's global generator as the removed module did, by TensorFlow's rules for seeds."""
+    if seed is None and (tensorflow := sys.modules.get("tensorflow")):
+        seed = tensorflow.compat.v1.get_default_graph().seed
+    if seed is not None:
+        np.random.seed(seed % _SEEDS)  # noqa: NPY002 - the removed module's generator
 
 
 def _read_only(array):
@@ -239,205 +276,149 @@ def _read_only(array):
     return view
 
 
-def _locate(folder, source_url):
-    """Folder -> paths of the four files in the order of MNIST_SHA256; downloads what is missing."""
-    found = {name: find_file(folder, name) for name in MNIST_SHA256}
-    if source_url:
-        mirrors, checksums = (source_url,), {}
-    else:
-        mirrors, checksums = MIRRORS, MNIST_SHA256
-        _refuse_mixture(found)
-    return [
-        path or download(f"{name}.gz", folder, mirrors, checksums.get(name))
-        for name, path in found.items()
-    ]
+def extract_images(f):
+    """An open gzip file of IDX images -> uint8 `[n, 28, 28, 1]`; DataError for another content."""
+    return idx.extract(f, IMAGE_SHAPE)[..., None]
 
 
-def is_mnist(pixels):
-    """Uint8 [n, 784] -> whether they are all of MNIST's training images, by checksum."""
-    digest = hashlib.sha256(struct.pack(">4I", 2051, len(pixels), *IMAGE_SHAPE))
-    digest.update(np.ascontiguousarray(pixels))
-    return digest.hexdigest() == MNIST_SHA256["train-images-idx3-ubyte"]
+def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES):
+    """An open gzip file of IDX labels -> uint8 `[n]`, or float64 `[n, num_classes]`."""
+    labels = idx.extract(f, ())
+    return dense_to_one_hot(labels, num_classes) if one_hot else labels
 
 
-def _refuse_mixture(found):
-    """DataError if files are missing and those there are not MNIST's, as the mirrors' would be.
+def dense_to_one_hot(labels_dense, num_classes):
+    """Whole numbers `[n]` below num_classes -> float64 `[n, num_classes]`."""
+    return np.eye(num_classes)[np.ravel(labels_dense)]
 
-    Fashion-MNIST has MNIST's names and counts: nobody would notice its images with digits' labels.
-    """
+
+def maybe_download(filename, work_directory, source_url):
+    """Fetches source_url into work_directory unless it has a file of that name; -> its path."""
+    path = Path(work_directory) / filename
+    if not path.exists():
+        sha256 = _wanted_of(source_url, filename.removesuffix(".gz"))
+        _download_first(path, [source_url], sha256, downloads.MAX_BYTES, [filename])
+    return str(path)
+
+
+def _read_pair(images_path, labels_path, one_hot):
+    """Two paths -> images uint8 `[n, 28, 28]`, labels uint8 `[n]` in 0..9 or float64 `[n, 10]`."""
+    images, labels = read_idx(images_path), read_idx(labels_path)
+    with idx.blame(labels_path):
+        wanted = f"{len(images)} as in {images_path.name}"
+        idx.require(len(labels) == len(images), "labels", len(labels), wanted)
+        idx.require(labels.max() < NUM_CLASSES, "label", labels.max(), f"0 to {NUM_CLASSES - 1}")
+    return images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels
+
+
+def _locate(folder, source_url, dataset):
+    """Folder -> paths of the four files in the order of FILES; downloads what is missing."""
+    wanted_set = data_sets.get(dataset)
+    found = {name: find_file(folder, name) for name in data_sets.FILES}
     missing = [name for name, path in found.items() if path is None]
-    present = {name: path for name, path in found.items() if path and missing}
-    for name, path in present.items():
-        with _blame(path):
-            if _payload_sha256(path) != MNIST_SHA256[name]:
+    if missing:
+        _refuse_emnist(folder)
+    if missing and not source_url:
+        _refuse_mixture(found, missing[0], wanted_set)
+    for name in missing:
+        by_hand = [f"{each}.gz" for each in missing if found[each] is None]
+        path = folder / f"{name}.gz"
+        mirrors = [source_url] if source_url else wanted_set.mirrors
+        sha256 = _wanted_of(source_url, name) if source_url else _sha256_in(wanted_set, name)
+        urls = [_under(mirror, path.name) for mirror in mirrors]
+        found[name] = _download_first(path, urls, sha256, downloads.MAX_BYTES, by_hand)
+    return list(found.values())
+
+
+def _sha256_in(known_set, name):
+    return (known_set.sha256[data_sets.FILES.index(name)],)
+
+
+def _wanted_of(url, name):
+    """-> the SHA-256 of which a file from `url` must have one; () for any."""
+    return () if downloads.is_protected(url) else data_sets.all_sha256(name)
+
+
+def _refuse_emnist(folder):
+    """DataError for a folder of EMNIST, into which MNIST would be downloaded."""
+    for path in folder.glob("*emnist-*"):
+        raise DataError(
+            f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them upright, "
+            f"under MNIST's names such as {data_sets.FILES[0]} (labels from 0 to 9)"
+        )
+
+
+def _refuse_mixture(found, missing, wanted_set):
+    """DataError if the files that are there are not the set's, as the mirrors' would be.
+
+    The known sets have the same names and counts: nobody would notice one's images with another's
+    labels.
+    """
+    title = wanted_set.info.title
+    for name, path in found.items():
+        if path is None:
+            continue
+        with idx.blame(path):
+            if not {*_sha256_in(wanted_set, name)} & {*idx.checksums(path)}:
                 raise DataError(
-                    f"not MNIST's own, so {missing[0]}, missing beside it, is not downloaded "
-                    "from MNIST's mirrors; put the file there by hand or give source_url"
+                    f"not {title}'s own, so {missing}, missing beside it, is not downloaded "
+                    f"from {title}'s mirrors; put the file there by hand or give source_url"
                 )
 
 
-def find_file(folder, name):
-    """Path of `name` in the folder, packed or not, `-idx` or `.idx`; None if it is not there.
-
-    Raises DataError if the folder cannot be listed.
-    """
-    folder = Path(folder)
-    with _blame(folder):
-        if not folder.exists():
-            return None
-        files = {entry.name for entry in os.scandir(folder) if entry.is_file()}
-    stems = (name, name.replace("-idx", ".idx"))
-    spellings = (stem + end for end in (".gz", "") for stem in stems)
-    return next((folder / spelling for spelling in spellings if spelling in files), None)
-
-
-def read_idx(path):
-    """IDX file, `.gz` or not -> uint8 `[n, 28, 28]` if `idx3` is in its name, else `[n]`.
-
-    Raises DataError unless header and size are what the name promises, to the byte. Memory:
-    what the payload takes, whatever the header claims.
-    """
-    path = Path(path)
-    with _blame(path):
-        payload = _read_payload(path)
-    item_shape = _item_shape(path)
-    items = np.frombuffer(payload, np.uint8, offset=_header_size(item_shape))
-    return items.reshape(-1, *item_shape)
-
-
-def _read_pair(images_path, labels_path):
-    """Two paths -> images uint8 `[n, 28, 28]`, labels uint8 `[n]` in 0..9; else DataError."""
-    images, labels = read_idx(images_path), read_idx(labels_path)
-    with _blame(labels_path):
-        wanted = f"{len(images)} as in {images_path.name}"
-        _require(len(labels) == len(images), "labels", len(labels), wanted)
-        _require(labels.max() < NUM_CLASSES, "label", labels.max(), f"0 to {NUM_CLASSES - 1}")
-    return images, labels
-
-
-def _payload_sha256(path):
-    """Path -> SHA-256 of the checked, uncompressed payload, in hexadecimal."""
-    return hashlib.sha256(_read_payload(path)).hexdigest()
-
-
-def _read_payload(path):
-    """Path -> the uncompressed file, header included, after all checks; errors do not name it."""
-    item_shape = _item_shape(path)
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-        header = stream.read(_header_size(item_shape))
-        count = _header_count(header, item_shape)
-        return _read_exactly(stream, header, len(header) + count * math.prod(item_shape))
-
-
-def _item_shape(path):
-    return IMAGE_SHAPE if "idx3" in path.name else ()
-
-
-def _header_size(item_shape):
-    """Bytes of magic number, count and item shape, four each."""
-    return 4 * (2 + len(item_shape))
-
-
-def _header_count(header, item_shape):
-    """Header -> number of items, 1 to MAX_EXAMPLES; DataError if it is not one of `item_shape`."""
-    size = _header_size(item_shape)
-    _require(len(header) == size, "bytes of header", len(header), size)
-    magic, count, *shape = struct.unpack(f">{size // 4}I", header)
-    # 8 stands for unsigned bytes; the last byte is the number of dimensions.
-    wanted_magic = 0x800 + 1 + len(item_shape)
-    _require(magic == wanted_magic, "magic number", magic, wanted_magic)
-    _require(tuple(shape) == item_shape, "image size", shape, list(item_shape))
-    _require(1 <= count <= MAX_EXAMPLES, "number of items", count, f"1 to {MAX_EXAMPLES}")
-    return count
-
-
-def _read_exactly(stream, start, size):
-    """Stream after `start` -> both, as a bytearray of `size`; DataError for less or more."""
-    payload = bytearray(start)
-    # Grows with what comes, not with what the header promises. The byte too much that is asked
-    # for shows trailing data, and makes gzip compare its CRC.
-    while chunk := stream.read(min(CHUNK_BYTES, size + 1 - len(payload))):
-        payload += chunk
-    _require(len(payload) >= size, "bytes", len(payload), size)
-    _require(len(payload) <= size, "bytes", f"more than {size}", size)
-    return payload
-
-
-def download(name, folder, mirrors, sha256=None, max_bytes=MAX_DOWNLOAD_BYTES):
+def download(name, folder, mirrors, sha256=None, max_bytes=downloads.MAX_BYTES):
     """Fetch IDX file `name` from the first mirror that has a good one -> its path in the folder.
 
     Good: sound as for `read_idx`, at most `max_bytes` long, and the SHA-256 of its uncompressed
-    payload is `sha256` if that is given. Nothing else is left in the folder, which is made if
-    need be. Raises DataError if no mirror has one, with each mirror's reason.
+    payload or of the file is `sha256` if that is given. The folder is made if need be, and nothing
+    else is left in it or made. Raises DataError if no mirror has one, with each mirror's reason.
     """
-    folder = Path(folder)
-    with _blame(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        scratch = TemporaryDirectory(dir=folder, prefix=".download-")
+    urls = [_under(mirror, name) for mirror in mirrors]
+    wanted = (sha256,) if sha256 else ()
+    return _download_first(Path(folder) / name, urls, wanted, max_bytes, [name])
+
+
+def _download_first(path, urls, sha256, max_bytes, by_hand):
+    """Path, addresses -> the path, of what the first good one of them has.
+
+    sha256: those of which a good file has one; () for any. by_hand: names to say if none is good.
+    """
     reasons = []
-    with scratch:
-        part = Path(scratch.name, name)
-        for mirror in mirrors:
-            url = f"{mirror.rstrip('/')}/{name}"
+    with idx.blame(path.parent), _folder(path.parent):
+        clear_leftovers(path.parent, deep=False)
+        for url in urls:
             try:
-                with _blame(url):
-                    _fetch(url, part, max_bytes)
-                    seen = _payload_sha256(part)
-                    _require(sha256 in (None, seen), "SHA-256", seen, sha256)
-                    return part.replace(folder / name)
-            except DataError as error:
+                _download(path, url, sha256, max_bytes)
+                return path
+            except (DataError, DownloadError) as error:
                 reasons.append(str(error))
     raise DataError(
-        f"{name} is not in {folder} and could not be downloaded ({'; '.join(reasons)}): "
-        "put the file there by hand"
+        f"{path.name} is not in {path.parent} and could not be downloaded ({'; '.join(reasons)}): "
+        f"put {', '.join(by_hand)} there by hand"
     )
 
 
-def _fetch(url, path, max_bytes):
-    """URL -> file of at most `max_bytes`, with a progress bar; DataError if it is cut short."""
-    from tqdm import tqdm  # only a download needs it
-
-    _require_safe(url)
-    opener = urllib.request.build_opener(_SafeRedirects)
-    with opener.open(url, timeout=TIMEOUT_SECONDS) as reply, open(path, "wb") as file:
-        promised = reply.length
-        _require((promised or 0) <= max_bytes, "bytes", promised, f"at most {max_bytes}")
-        with tqdm(total=promised, desc=path.name, unit="B", unit_scale=True, disable=None) as bar:
-            while chunk := reply.read(2**16):
-                bar.update(file.write(chunk))
-                _require(file.tell() <= max_bytes, "bytes", file.tell(), f"at most {max_bytes}")
-        _require(promised in (None, file.tell()), "bytes", file.tell(), promised)
+def _download(path, url, sha256, max_bytes):
+    with replacing(path) as part:
+        downloads.fetch(url, part, max_bytes, verified=bool(sha256))
+        with idx.blame(url):
+            seen = idx.checksums(part)
+            wanted = sha256[0] if len(sha256) == 1 else "that of a known set: http is not protected"
+            idx.require(not sha256 or {*sha256} & {*seen}, "SHA-256", seen[0], wanted)
 
 
-class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    def redirect_request(self, req, fp, code, msg, headers, newurl):
-        _require_safe(newurl)
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _require_safe(url):
-    """DataError unless the address is https, or http on this machine."""
-    parts = urlsplit(url)
-    local = parts.hostname in ("localhost", "127.0.0.1", "::1")
-    safe = parts.scheme == "https" or (parts.scheme == "http" and local)
-    _require(safe, "address", url, "https")
+def _under(mirror, name):
+    return f"{mirror.rstrip('/')}/{name}"
 
 
 @contextmanager
-def _blame(culprit):
-    """Turns what goes wrong with a file, folder or URL into a DataError that names it first."""
+def _folder(folder):
+    """Makes a folder and those above it, and removes what it made of them if nothing is put in."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         yield
-    except DataError as error:
-        raise DataError(f"{culprit}: {error}") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{culprit}: {error}, wanted a whole gzip stream") from error
-    except (OSError, http.client.HTTPException) as error:
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
-        # A server's words may hold line ends.
-        raise DataError(f"{culprit}: {' '.join(reason.split())}") from error
-
-
-def _require(condition, what, seen, wanted):
-    if not condition:
-        raise DataError(f"{what}: {seen}, wanted {wanted}")
+    finally:
+        for each in made:
+            with suppress(OSError):  # it holds something
+                each.rmdir()

@@ -1,17 +1,21 @@
-"""Speed beside peers: `python -m benchmarks [--quick] [--recipes=A,B] [--rounds=N] [--out=DIR]`."""
+"""Speed beside peers: `python -m benchmarks [--quick] [--recipes=A,B] [--rounds=N] [--out=DIR]`.
+
+The results go to a folder of yours; --publish copies them to those that the repository shows.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-import terminal
-from atomic import replacing
 from benchmarks import measuring, plot, report, roofline
 from benchmarks.jobs import Job
-from errors import UserError
 from models import recipes
+from support import terminal
+from support.errors import UserError
+from support.files import replacing
+from training import configuration
 
-_RESULTS = Path(__file__).parent / "results"
+_PUBLISHED = Path(__file__).parent / "results"
 _LARGE_COPY = 2**29
 
 
@@ -29,6 +33,8 @@ def main(arguments):
     batch_races = measuring.batch_races(names, settings.batches)
     measured = _measure(races, batch_races, settings)
     _write(options.out, measured)
+    if options.publish:
+        _publish(options.out)
 
 
 def _options(arguments):
@@ -38,7 +44,10 @@ def _options(arguments):
     )
     parser.add_argument("--recipes", help="comma-separated; default: all")
     parser.add_argument("--rounds", type=int, help="of each race; default: 5, with --quick 2")
-    parser.add_argument("--out", type=Path, default=_RESULTS, help="folder for the results")
+    parser.add_argument(
+        "--out", type=Path, default=Path("speed"), help="folder for the results; default: speed"
+    )
+    parser.add_argument("--publish", action="store_true", help=f"copy the results to {_PUBLISHED}")
     return parser.parse_args(arguments)
 
 
@@ -51,11 +60,14 @@ def _measure(races, batch_races, settings):
     names = {case.recipe for case in races}
     # Also sees to it that the data are there before many processes ask for them.
     jobs = {case.recipe: Job.of(case.recipe, case.batch) for case in races}
-    cores = measuring.cores()
+    cores = configuration.cores()
     turns = sum(len(case.names) * (1 + settings.rounds) for case in [*races, *batch_races])
     bar = terminal.Bar(turns, unit="turn")
     flops = roofline.measure_flops()
-    copies = {name: roofline.measure_copy(roofline.state_bytes(name), cores) for name in names}
+    copies = {
+        name: roofline.measure_copy(roofline.state_bytes(jobs[name].recipe), cores)
+        for name in names
+    }
     large_copy = roofline.measure_copy(_LARGE_COPY, cores)
     imports = measuring.import_seconds(races[0].names)
     main_job = measuring.main_job()
@@ -81,6 +93,12 @@ def _write(folder, measured):
     plot.save(folder / "speed.png", measured.races, measured.batch_races)
     print(text)
     print(f"Written: {folder / 'speed.md'} and {folder / 'speed.png'}.")
+
+
+def _publish(folder):
+    for name in ("speed.md", "speed.png"):
+        with replacing(_PUBLISHED / name) as temporary:
+            temporary.write_bytes((folder / name).read_bytes())
 
 
 if __name__ == "__main__":

@@ -21,6 +21,11 @@ class Contestant(NamedTuple):
     where: str
     needs: str
 
+    @property
+    def is_ours(self):
+        """Whether this project is what it runs."""
+        return self.where.startswith(f"{_OURS}:")
+
 
 CONTESTANTS = {
     "fused": Contestant("this project, fused engine", f"{_OURS}:fused", "tensorflow"),

@@ -8,7 +8,7 @@ import numpy as np
 import input_data
 from models import priors, recipes
 from models.recipes import Recipe
-from training.draws import block_steps
+from training.batches import block_steps
 
 _DATA = Path(__file__).parent.parent / "MNIST_data"
 _CONVOLUTIONAL_STEPS = 4
@@ -47,7 +47,7 @@ class Job:
 
     @property
     def scale(self):
-        """(a, b) so that a * pixels + b is in the range of the peers' nets: theirs inside."""
+        """(a, b) so that a * pixels + b is in the range of the peers' networks: theirs inside."""
         return (2 / 255, -1) if self.name == "leaky_mlp" else (1 / 255, 0)
 
 

@@ -113,11 +113,11 @@ class Outcome:
         pairs = zip(self.seconds[name], self.seconds[self.ours], strict=True)
         return Spread.of([theirs / ours for theirs, ours in pairs])
 
-    def same_nets(self, name):
-        """Whether a contestant has as many parameters as counted by hand."""
+    def same_networks(self, name):
+        """Whether a contestant has as many parameters as the recipe's networks."""
         answer = self.first[name]
         seen = answer["generator"], answer["discriminator"]
-        return seen == roofline.parameters(self.case.recipe)
+        return seen == roofline.parameters(recipes.get(self.case.recipe))
 
     def losses_alike(self, name):
         """Whether the mean losses of the first steps are near the contestants' medians."""
@@ -218,8 +218,3 @@ def main_job(steps=200):
     if process.returncode:
         raise subprocess.CalledProcessError(process.returncode, words)
     return time.perf_counter() - began, usage.ru_maxrss * 1024
-
-
-def cores():
-    """-> CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

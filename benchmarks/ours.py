@@ -2,10 +2,9 @@
 
 import numpy as np
 
-import terminal
-from models import recipes
+from support import terminal
+from training.batches import Batches, block_steps
 from training.configuration import check_precision
-from training.draws import Draws, block_steps
 
 _SEED = 0
 
@@ -36,12 +35,11 @@ class Ours:
     def __init__(self, job, engine, precision="float32"):
         check_precision(precision, job.recipe)
         terminal.import_tensorflow()
-        from training import engines
+        from training import trainer
 
-        open_session = engines.session_opener(precision)
-        self._model = recipes.build_gan(job.recipe, seed=_SEED, open_session=open_session)
-        draws = Draws(job.recipe, job.pixels, _SEED)
-        self._engine = engines.make_engine(engine, self._model, draws)
+        batches = Batches(job.recipe, job.pixels, _SEED)
+        settings = trainer.Settings(_SEED, engine, precision)
+        self._model, self._engine = trainer.assemble(job.recipe, batches, settings)
         self.block = block_steps(job.recipe) if self._engine.name == "fused" else 1
         self._done = 0
 
@@ -57,5 +55,9 @@ class Ours:
     def run(self, steps):
         """Trains; -> the mean losses (D's, G's)."""
         start, self._done = self._done, self._done + steps
-        progress = [row for block in self._engine.blocks(start, self._done) for row in block]
+        progress = [
+            row
+            for block in self._engine.blocks(self._model.session, start, self._done)
+            for row in block
+        ]
         return np.mean([(row.d_loss, row.g_loss) for row in progress], axis=0)

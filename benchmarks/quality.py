@@ -1,126 +1,151 @@
-"""Trains recipes over several seeds and prints what each is worth, by every metric of the judge.
+"""Trains sets of flags over several seeds and prints what each is worth, by every metric.
 
-python -m benchmarks.quality                 the README's first table
-python -m benchmarks.quality --table=ablation   the stable recipe, one trick out at a time
-python -m benchmarks.quality --table=budget     every recipe for the same seconds of training
-python -m benchmarks.quality --table=precision  the same steps in float32 and in bfloat16
+python -m benchmarks.quality --runs="a: --recipe=stable_cnn" --runs="b: --r1_gamma=1" --seeds=3
+python -m benchmarks.quality --table=ablation     one of the published tables
+python -m benchmarks.quality --table=seconds      distance after 5, 15, ... seconds of training
+
+A comparison that was stopped goes on where it stood: its runs are kept in the --out folder.
 """
 
 import argparse
+import csv
 import json
 import os
 import re
+import shlex
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
-import terminal
-from atomic import replacing
-from benchmarks import measuring, report
-from errors import UserError
+from benchmarks import plot, report
+from benchmarks.tables import SECONDS, TABLES
 from evaluation import metrics
-from models import recipes
-from training.configuration import check_precision
+from models import hyperparameters, recipes
+from support import terminal
+from support.errors import UserError
+from support.files import replacing
+from training import configuration
 
 ROOT = Path(__file__).resolve().parent.parent
-_DONE = re.compile(r"Done: ([\d,]+) steps in ([\d.,]+) s")
-RESULTS = Path(__file__).resolve().parent / "results"
-_SECONDS = 60
-_STABILISED = (
-    "--recipe=minimal", "--r1_gamma=1", "--penalty_every=4", "--ema_decay=0.999", "--beta1=0",
-    "--beta2=0.99", "--learning_rate=0.002", "--batch_size=32", "--prior=normal",
-    "--num_steps=20000",
-)  # fmt: skip
-# A plain one of Mescheder et al. 2018 on dense nets, from which the recipe was developed.
-_STARTING_POINT = (
-    "--recipe=stable_mlp", "--windows=0", "--g_windows=0", "--penalty_every=1",
-    "--batch_size=32", "--decay=0", "--learning_rate=0.002", "--num_steps=25000",
-)  # fmt: skip
-_DCGAN = ("--recipe=dcgan", "--batch_size=32")
-_DCGAN_BFLOAT16 = (*_DCGAN, "--precision=bfloat16")
-TABLES = {
-    "recipes": {
-        "minimal": ("--recipe=minimal",),
-        "stabilised minimal": _STABILISED,
-        "stable_mlp": ("--recipe=stable_mlp",),
-        "its starting point": _STARTING_POINT,
-    },
-    "ablation": {
-        name: ("--recipe=stable_mlp", *flags)
-        for name, *flags in [
-            ("stable_mlp",),
-            ("without R1", "--r1_gamma=0"),
-            ("without the average", "--ema_decay=0"),
-            ("without minibatch deviation", "--nominibatch_stddev"),
-            ("without windows in D", "--windows=0"),
-            ("without windows in G", "--g_windows=0"),
-            ("without decay of the rates", "--decay=0"),
-            ("Adam's usual betas", "--beta1=0.9", "--beta2=0.999"),
-        ]
-    },
-    "budget": {
-        **{name: (f"--recipe={name}",) for name in ("minimal", "leaky_mlp", "stable_mlp")},
-        "dcgan": _DCGAN,
-        "dcgan in bfloat16": _DCGAN_BFLOAT16,
-        "upsampling_cnn": ("--recipe=upsampling_cnn",),
-        "pretrained_cnn": ("--recipe=pretrained_cnn", "--pretraining=512"),
-    },
-    "precision": {
-        "dcgan": (*_DCGAN, "--num_steps=400"),
-        "dcgan in bfloat16": (*_DCGAN_BFLOAT16, "--num_steps=400"),
-    },
-}
+PUBLISHED = Path(__file__).resolve().parent / "results"
+_ASKED_FOR = "taken for the label asked for"
+_WITHIN = "greatest Fréchet distance within a label"
+_NAME = re.compile(r"\w[\w .'-]*")
+_OURS_ALONE = ("seed", "run_dir", "new", "mode", "summary", "help", "helpfull", "flagfile")
+# What a finished run is to be opened with again, if it was trained with it.
+_LOADING = ("--gan=", "--data_dir=", "--dataset=")
 
 
 class Outcome(NamedTuple):
-    """One trained and scored run: its metrics.json, steps, and seconds."""
+    """One trained and scored run: its metrics.json, steps, and seconds.
+
+    None in the place of seconds of which a run that was stopped and went on has only a part.
+    """
 
     scores: dict
     steps: int
-    training_seconds: float
-    command_seconds: float
+    training_seconds: float | None
+    command_seconds: float | None
 
 
-def measure(flags, seed, folder, extra=()):
-    """Trains and scores with the real program in a folder of its own; -> Outcome."""
-    began = time.monotonic()
-    said = _main(*flags, *extra, f"--seed={seed}", f"--run_dir={folder}")
-    seconds = time.monotonic() - began
-    steps, training = _DONE.search(said).groups()
-    _main("--mode=evaluate", f"--run_dir={folder}")
-    scores = json.loads((Path(folder) / "metrics.json").read_text())
-    return Outcome(scores, _number(steps), _number(training), seconds)
+class Column(NamedTuple):
+    """A set of flags under a name, and the seconds of training to fit into, None for none."""
+
+    base: str
+    flags: tuple
+    seconds: int | None
 
 
-def steps_for(flags, seconds, folder, few):
-    """How many steps of a recipe fit into so many seconds of training, by runs of a few and twice.
+def measure(flags, seed, folder):
+    """Trains and scores with the real program in a folder of its own, unless done; -> Outcome."""
+    done = Path(folder) / "outcome.json"
+    if done.exists():
+        return Outcome(**json.loads(done.read_text()))
+    new, began = not Path(folder).exists(), time.monotonic()
+    _main(*flags, f"--seed={seed}", f"--run_dir={folder}")
+    command_seconds = time.monotonic() - began if new else None
+    summary = _read(folder, "summary.json")
+    whole = summary["steps_this_time"] == summary["steps"]
+    _main("--mode=evaluate", f"--run_dir={folder}", *_loading(flags))
+    scores, seconds = _read(folder, "metrics.json"), summary["seconds"] if whole else None
+    outcome = Outcome(scores, summary["steps"], seconds, command_seconds)
+    _keep(done, outcome._asdict())
+    return outcome
+
+
+def _loading(flags):
+    """-> those flags that open a trained run again, a class's file wherever one stands."""
+    return [
+        f"--gan={ROOT / flag.removeprefix('--gan=')}" if flag.startswith("--gan=") else flag
+        for flag in flags
+        if flag.startswith(_LOADING)
+    ]
+
+
+def step_rate(flags, folder, few):
+    """Steps a second of training, by runs of a few steps and of twice as many; kept for next time.
 
     Their difference is what steps cost once all is compiled.
     """
-    once, twice = (_training_seconds(flags, folder, steps) for steps in (few, 2 * few))
-    return max(1, int(few * seconds / max(twice - once, 1e-3)))
+    kept = Path(f"{folder}.json")
+    known = json.loads(kept.read_text()) if kept.exists() else {}
+    if known.get("flags") != list(flags):
+        once, twice = (_training_seconds(flags, folder, steps) for steps in (few, 2 * few))
+        known = {"flags": list(flags), "steps_a_second": few / max(twice - once, 1e-3)}
+        _keep(kept, known)
+    return known["steps_a_second"]
+
+
+def _keep(path, values):
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _training_seconds(flags, folder, steps):
-    said = _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}", "--new")
-    return _number(_DONE.search(said).group(2))
+    _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}", "--new")
+    return _read(folder, "summary.json")["seconds"]
+
+
+def _read(folder, name):
+    return json.loads((Path(folder) / name).read_text())
 
 
 def table(outcomes):
-    """{name: [Outcome]} -> Markdown: means and, in brackets, ranges over the seeds; the floors."""
+    """{name: [Outcome]} -> Markdown: means, in brackets ranges over the seeds; reference scores."""
     columns = {name: _column(runs) for name, runs in outcomes.items() if runs}
     labels = next(iter(columns.values()))
     (first, *_), *_ = filter(None, outcomes.values())
-    columns |= {name: _scores([scores]) for name, scores in first.scores["floors"].items()}
+    bounds = first.scores["reference_scores"]
+    columns |= {name: _scores([scores]) for name, scores in bounds.items()}
+    columns[next(iter(bounds))] |= _labels_of_real_images(outcomes)
     lines = [["", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[label, *(cells.get(label, "") for cells in columns.values())] for label in labels]
+    rows = [[label, *(cells.get(label, "") for cells in columns.values())] for label in labels]
+    lines += [row for row in rows if any(row[1:])]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def seconds_table(columns, outcomes):
+    """{name: Column}, {name: [Outcome]} -> Markdown: Fréchet distances by seconds of training."""
+    budgets = sorted({column.seconds for column in columns.values()})
+    cells = {column.base: {} for column in columns.values()}
+    for name, runs in outcomes.items():
+        base, _, seconds = columns[name]
+        cells[base][seconds] = _spread(_distances(runs))
+    (first, *_), *_ = filter(None, outcomes.values())
+    for name, scores in first.scores["reference_scores"].items():
+        cells[name] = dict.fromkeys(budgets, _digits(scores["frechet_distance"]))
+    lines = [["", *(f"{seconds} s" for seconds in budgets)], ["---"] * (len(budgets) + 1)]
+    lines += [[name, *(row.get(each, "") for each in budgets)] for name, row in cells.items()]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _distances(runs):
+    return [run.scores["frechet_distance"] for run in runs]
 
 
 def _column(runs):
@@ -135,17 +160,51 @@ def _column(runs):
 
 def _scores(scores):
     """What each of several metrics.json holds -> {label: text}."""
-    ends = {"rarest digit": min, "most frequent digit": max}
+    ends = {"rarest class": min, "most frequent class": max}
     return {
         **{label: _spread([each[key] for each in scores]) for key, label in metrics.LABELS.items()},
         **{
-            label: _spread([100 * end(each["histogram"]) for each in scores]) + " %"
+            label: _percent([end(each["histogram"]) for each in scores])
             for label, end in ends.items()
         },
+        **_label_scores([each for each in scores if "label_accuracy" in each]),
     }
 
 
+def _label_scores(scores):
+    """What each of several metrics.json of conditional runs holds -> {label: text}."""
+    distances = [each["label_frechet_distances"].values() for each in scores]
+    return {
+        _ASKED_FOR: _percent([each["label_accuracy"] for each in scores]),
+        "the worst label": _percent([min(each["label_accuracies"].values()) for each in scores]),
+        _WITHIN: _spread([max(each) for each in distances if each]),
+        "accuracy after training on samples alone": _percent(
+            [each["trained_on_samples_accuracy"] for each in scores]
+        ),
+    }
+
+
+def _labels_of_real_images(outcomes):
+    """{name: [Outcome]} -> {label: text}: what bounds the labels' scores, where they are known."""
+    scores = [run.scores for runs in outcomes.values() for run in runs]
+    scores = [each for each in scores if each.get("real_label_accuracy")]
+    distances = [each["real_label_frechet_distances"].values() for each in scores]
+    return {
+        _ASKED_FOR: _percent([each["real_label_accuracy"] for each in scores]),
+        _WITHIN: _spread([max(each) for each in distances if each]),
+    }
+
+
+def _percent(shares):
+    text = _spread([100 * share for share in shares])
+    return f"{text} %" if text else ""
+
+
 def _spread(values):
+    """Numbers, None where one is not known -> `mean [least, most]`, empty if none is known."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return ""
     mean, low, high = map(_digits, (statistics.mean(values), min(values), max(values)))
     return mean if low == high else f"{mean} [{low}, {high}]"
 
@@ -155,60 +214,119 @@ def _digits(value):
 
 
 def _main(*flags, cwd=ROOT):
-    """Runs main.py; -> what it said; its own error line ends this program too."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "main.py", *flags], capture_output=True, text=True, cwd=cwd
-    )
+    """Runs main.py; its own error line ends this program too."""
+    command = [sys.executable, ROOT / "main.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     if done.returncode:
         sys.exit(done.stderr)
-    return done.stdout
 
 
-def _number(text):
-    value = float(text.replace(",", ""))
-    return int(value) if value.is_integer() else value
+def parse_runs(texts):
+    """["name: --flag=1 --flag=2", ...] -> {name: flags}; UserError that names what is wrong."""
+    runs = {}
+    for text in texts:
+        name, colon, flags = (part.strip() for part in text.partition(":"))
+        if not colon or not _NAME.fullmatch(name) or name in runs:
+            raise UserError(f"--runs={text}: wanted another NAME: --FLAG=VALUE ... for each")
+        runs[name] = tuple(_flag(text, flag) for flag in _words(text, flags))
+    return runs
+
+
+def _words(text, flags):
+    try:
+        return shlex.split(flags)
+    except ValueError as error:
+        raise UserError(f"--runs={text}: {error}") from None
+
+
+def _flag(text, flag):
+    """-> the flag; UserError unless it is one of main.py's that is free to be set."""
+    name = flag.removeprefix("--").split("=")[0]
+    if not flag.startswith("--") or not name:
+        raise UserError(f"--runs={text}: {flag} is no flag, wanted --FLAG=VALUE or --FLAG")
+    if name in _OURS_ALONE or name.removeprefix("no") in _OURS_ALONE:
+        raise UserError(f"--runs={text}: {flag} is this command's to set, leave it out")
+    return flag
 
 
 def _parser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--table", choices=TABLES, default="recipes")
-    parser.add_argument("--only", help="comma-separated columns of the table (default: all)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--runs", action="append", metavar="'NAME: FLAGS'", help="a column: flags of main.py"
+    )
+    chosen.add_argument("--table", choices=TABLES, default="recipes", help="a published table")
+    parser.add_argument("--only", help="comma-separated columns (default: all)")
     parser.add_argument("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument(
-        "--steps", type=_count, help="of each run (default: the recipe's, or the table's)"
-    )
+    length.add_argument("--steps", type=_count, help="of each run (default: as its flags say)")
     length.add_argument(
         "--seconds",
-        type=_count,
-        help=f"of training, for --table=budget alone (default: {_SECONDS})",
+        type=_counts,
+        help="of training in the place of steps; of several, A,B,..., each is a run of its own "
+        "(default for --table=seconds: 5,15,30,60,120)",
     )
     parser.add_argument(
         "--jobs", type=_count, default=1,
         help="runs at a time, one a core if there are several: sooner done, but no longer the "
         "seconds that a run takes alone (default: 1)",
     )  # fmt: skip
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the results")
+    parser.add_argument("--out", type=Path, help="folder to write to (default: quality/TABLE)")
+    parser.add_argument("--publish", action="store_true", help=f"copy the results to {PUBLISHED}")
     return parser
 
 
-def _arguments():
+def _arguments(words):
     parser = _parser()
-    arguments = parser.parse_args()
-    if arguments.jobs > measuring.cores():
-        parser.error(f"--jobs={arguments.jobs}: wanted at most {measuring.cores()}, the cores")
-    names = list(TABLES[arguments.table])
-    arguments.only = arguments.only.split(",") if arguments.only else names
-    if not set(arguments.only) <= set(names):
-        parser.error(f"--only={','.join(arguments.only)}: wanted some of {', '.join(names)}")
-    if arguments.seconds and arguments.table != "budget":
-        parser.error("--seconds goes with --table=budget")
-    arguments.seconds = arguments.seconds or _SECONDS
+    arguments = parser.parse_args(words)
+    if arguments.jobs > configuration.cores():
+        parser.error(f"--jobs={arguments.jobs}: wanted at most {configuration.cores()}, the cores")
+    try:
+        arguments.columns = (
+            parse_runs(arguments.runs) if arguments.runs else TABLES[arguments.table]
+        )
+    except UserError as error:
+        parser.error(str(error))
+    arguments.name = "runs" if arguments.runs else arguments.table
+    names = arguments.only.split(",") if arguments.only else list(arguments.columns)
+    if not set(names) <= arguments.columns.keys():
+        parser.error(f"--only={arguments.only}: wanted some of {', '.join(arguments.columns)}")
+    if arguments.steps and arguments.name == "seconds":
+        parser.error(f"--steps={arguments.steps}: --table=seconds wants --seconds=A,B,...")
+    if not arguments.steps:
+        standard = SECONDS if arguments.name == "seconds" else ()
+        arguments.seconds = arguments.seconds or standard
+    arguments.columns = _columns(
+        {name: arguments.columns[name] for name in names}, arguments.seconds
+    )
+    arguments.out = arguments.out or Path("quality") / arguments.name
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         parser.error(f"--out={arguments.out}: {error.strerror}")
     return arguments
+
+
+def _columns(flags, seconds):
+    """{name: flags}, seconds of training -> {name: Column}, one for each of several seconds."""
+    if len(seconds or ()) > 1:
+        return {
+            f"{name} {each} s": Column(name, flags[name], each)
+            for name in flags
+            for each in seconds
+        }
+    (budget,) = seconds or (None,)
+    return {name: Column(name, flags[name], budget) for name in flags}
+
+
+def _counts(text):
+    """`5,15` -> (5, 15)."""
+    counts = tuple(map(_count, text.split(",")))
+    if len(set(counts)) < len(counts):
+        raise argparse.ArgumentTypeError(f"{text}: wanted each number once")
+    return counts
 
 
 def _count(text):
@@ -217,57 +335,103 @@ def _count(text):
     return int(text)
 
 
-def _length(arguments, flags, folder):
-    """-> the flags that fit a run into the budget, if there is one."""
-    if arguments.steps:
-        return (f"--num_steps={arguments.steps}",)
-    if arguments.table != "budget":
-        return ()
-    few = 4 if recipes.get(_recipe(flags)).convolutional else 2000
-    return (f"--num_steps={steps_for(flags, arguments.seconds, folder, few)}",)
+def check_kept(path, commands):
+    """Notes in a file what each column is made by; UserError if a kept one was made by another.
+
+    path: the file; commands: {name: what may be written as JSON}.
+    """
+    kept = json.loads(path.read_text()) if path.exists() else {}
+    wanted = json.loads(json.dumps(commands))
+    for name, command in wanted.items():
+        there = kept.get(name, command)
+        if there != command:
+            differing = [key for key in command if command[key] != there.get(key)]
+            raise UserError(
+                f"{path.parent} holds runs of {name} with other {', '.join(differing)}: "
+                + "; ".join(
+                    f"{key} {there.get(key)} there, {command[key]} here" for key in differing
+                )
+                + "; take another name or another --out"
+            )
+    _keep(path, kept | wanted)
 
 
-def main():
-    """Trains and scores all, and writes the table so far after each run, at last a picture."""
-    arguments = _arguments()
-    contestants = _able({name: TABLES[arguments.table][name] for name in arguments.only})
-    outcomes = {name: [] for name in contestants}
-    bar = terminal.Bar(len(contestants) * arguments.seeds, unit="run")
-    with tempfile.TemporaryDirectory() as scratch:
-        for name, outcome in _measured(arguments, contestants, Path(scratch)):
-            outcomes[name].append(outcome)
-            _write(arguments, outcomes)
-            bar.advance(1, name)
-        picture = arguments.out.resolve() / f"quality-{arguments.table}.png"
-        runs = ",".join(contestants)
-        _main("--mode=compare", f"--run_dirs={runs}", f"--out={picture}", cwd=f"{scratch}/seed-0")
+def _command(column, steps):
+    """-> what makes a column: its flags and length, and what its recipe stands for today."""
+    return {
+        "flags": column.flags,
+        "steps": steps,
+        "seconds": column.seconds,
+        **hyperparameters.values_of(_recipe(column.flags)),
+    }
+
+
+def main(words=None):
+    """Trains and scores all, and writes the results so far after each run, at last a picture."""
+    arguments = _arguments(words)
+    arguments.columns = columns = _able(arguments.columns)
+    check_kept(
+        arguments.out / "columns.json",
+        {name: _command(column, arguments.steps) for name, column in columns.items()},
+    )
+    outcomes = {name: [] for name in columns}
+    runs = arguments.out.resolve() / "runs"
+    bar = terminal.Bar(len(columns) * arguments.seeds, unit="run")
+    for name, outcome in _measured(arguments, columns, runs):
+        outcomes[name].append(outcome)
+        _write(arguments, outcomes)
+        bar.advance(1, name)
     bar.close()
-    _partial(arguments).rename(arguments.out / f"quality-{arguments.table}.md")
-    print(table(outcomes))
+    _compare(arguments, runs / "seed-0")
+    if arguments.publish:
+        _publish(arguments)
+    print(_tables(arguments, outcomes))
+    print(f"\nWritten: {arguments.out}; the runs are in {runs}.")
 
 
-def _measured(arguments, contestants, scratch):
+def _compare(arguments, runs):
+    """A picture with a row of samples of each column."""
+    picture = arguments.out.resolve() / f"quality-{arguments.name}.png"
+    columns = arguments.columns
+    flags = {flag for column in columns.values() for flag in _loading(column.flags)}
+    gans = sorted(flag for flag in flags if flag.startswith("--gan="))
+    names = ",".join(columns)
+    _main("--mode=compare", f"--run_dirs={names}", f"--out={picture}", *gans, cwd=runs)
+
+
+def _measured(arguments, columns, runs):
     """Yields (name, Outcome) for each run, in order."""
     pool = _pool(arguments.jobs)
     try:
-        # All lengths first: runs wait for them, which must not keep them from being measured.
-        lengths = {
-            name: pool.submit(_length, arguments, flags, scratch / "trial" / name)
-            for name, flags in contestants.items()
+        # All rates first: runs wait for them, which must not keep them from being measured.
+        timed = {column.base: column for column in columns.values() if column.seconds}
+        rates = {
+            base: pool.submit(_rate, column, runs / "trial" / base)
+            for base, column in timed.items()
         }
-        runs = [
-            (name, pool.submit(_run, flags, seed, scratch / f"seed-{seed}" / name, lengths[name]))
-            for name, flags in contestants.items()
+        waiting = [
+            (name, pool.submit(_run, arguments, column, seed, runs / f"seed-{seed}" / name, rates))
+            for name, column in columns.items()
             for seed in range(arguments.seeds)
         ]
-        for name, run in runs:
+        for name, run in waiting:
             yield name, run.result()
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _run(flags, seed, folder, length):
-    return measure(flags, seed, folder, length.result())
+def _rate(column, folder):
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    few = 4 if _recipe(column.flags).convolutional else 2000
+    return step_rate(column.flags, folder, few)
+
+
+def _run(arguments, column, seed, folder, rates):
+    steps = arguments.steps
+    if column.seconds:
+        steps = max(1, int(column.seconds * rates[column.base].result()))
+    length = [f"--num_steps={steps}"] if steps else []
+    return measure([*column.flags, *length], seed, folder)
 
 
 def _pool(jobs):
@@ -285,45 +449,91 @@ def _pin(cores):
     os.sched_setaffinity(0, {cores.get()})
 
 
-def _able(contestants):
+def _able(columns):
     """Those that this machine can train; a line for each other one."""
     able = {}
-    for name, flags in contestants.items():
-        precision = "bfloat16" if "--precision=bfloat16" in flags else "float32"
+    for name, column in columns.items():
+        precision = "bfloat16" if "--precision=bfloat16" in column.flags else "float32"
         try:
-            check_precision(precision, recipes.get(_recipe(flags)))
-            able[name] = flags
+            configuration.check_precision(precision, _recipe(column.flags))
+            able[name] = column
         except UserError as error:
             print(f"Left out: {name}. {error}")
     return able
 
 
 def _recipe(flags):
-    return flags[0].removeprefix("--recipe=")
+    named = [flag.removeprefix("--recipe=") for flag in flags if flag.startswith("--recipe=")]
+    return recipes.get(named[-1] if named else "minimal")
 
 
 def _write(arguments, outcomes):
-    with replacing(_partial(arguments)) as temporary:
-        temporary.write_text(f"{_heading(arguments)}\n\n{table(outcomes)}\n", encoding="utf-8")
+    """The table so far as Markdown, every run as CSV, a plot of the distances."""
+    out, name = arguments.out, arguments.name
+    with replacing(out / f"quality-{name}.md") as temporary:
+        text = f"{_heading(arguments)}\n\n{_tables(arguments, outcomes)}\n"
+        temporary.write_text(text, encoding="utf-8")
+    with replacing(out / f"quality-{name}.csv") as temporary, open(temporary, "w") as file:
+        _write_rows(csv.writer(file), outcomes)
+    distances = {name: _distances(runs) for name, runs in outcomes.items() if runs}
+    picture = out / f"quality-{name}-distances.png"
+    if _over_time(arguments):
+        plot.distances_over_time(picture, _curves(arguments.columns, distances))
+    else:
+        plot.distances(picture, distances)
 
 
-def _partial(arguments):
-    """What holds the table so far, until all is measured."""
-    return arguments.out / f"quality-{arguments.table}.partial.md"
+def _over_time(arguments):
+    return len(arguments.seconds or ()) > 1
+
+
+def _tables(arguments, outcomes):
+    """-> Markdown: every metric of every column, of several seconds the distances alone."""
+    if _over_time(arguments):
+        return seconds_table(arguments.columns, outcomes)
+    return table(outcomes)
+
+
+def _curves(columns, distances):
+    """-> {base: {seconds: distances}}."""
+    curves = {}
+    for name, values in distances.items():
+        curves.setdefault(columns[name].base, {})[columns[name].seconds] = values
+    return curves
+
+
+def _write_rows(rows, outcomes):
+    keys = list(metrics.LABELS)
+    rows.writerow(["name", "seed", *keys, "steps", "training_seconds", "command_seconds"])
+    for name, runs in outcomes.items():
+        for seed, run in enumerate(runs):
+            scores = [run.scores[key] for key in keys]
+            rows.writerow([name, seed, *scores, *run[1:]])
+
+
+def _publish(arguments):
+    for path in arguments.out.glob(f"quality-{arguments.name}*.*"):
+        with replacing(PUBLISHED / path.name) as temporary:
+            temporary.write_bytes(path.read_bytes())
 
 
 def _heading(arguments):
     length = "the steps in the row `steps`"
-    if arguments.table == "budget":
-        length = f"as many steps as take {arguments.seconds} s"
+    if arguments.seconds:
+        seconds = ", ".join(map(str, arguments.seconds))
+        length = f"as many steps as take {seconds} s"
     if arguments.steps:
         length = f"{arguments.steps:,} steps"
+    what = "--runs=..." if arguments.runs else f"--table={arguments.table}"
     return (
-        f"Written by `python -m benchmarks.quality --table={arguments.table}`: {length} each; "
-        f"means over {arguments.seeds} seeds, in brackets the range; runs at a time: "
-        f"{arguments.jobs}. {report.machine()}"
+        f"Written by `python -m benchmarks.quality {what}`: {length} each; means over "
+        f"{arguments.seeds} seeds, in brackets the range; runs at a time: {arguments.jobs}. "
+        f"{report.machine()}"
     )
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"python -m benchmarks.quality: {error}")

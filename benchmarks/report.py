@@ -6,9 +6,11 @@ import platform
 from pathlib import Path
 from typing import NamedTuple
 
-from benchmarks import measuring, roofline
+from benchmarks import roofline
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.jobs import first_steps
+from models import recipes
+from training import configuration
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("numpy", "tensorflow", "keras", "torch", "jax")
@@ -18,8 +20,8 @@ class Measured(NamedTuple):
     """All of a run: Outcomes of the races and of those over batch sizes, and the machine's rates.
 
     imports: {module: seconds}; main_job: (seconds, peak bytes); flops: a second; copies: {recipe:
-    bytes a second, copying as much as its nets, gradients and moments}; large_copy: bytes a second;
-    recipes: {name: Recipe}.
+    bytes a second, copying as much as its networks, gradients and moments}; large_copy: bytes a
+    second; recipes: {name: Recipe}.
     """
 
     races: list
@@ -84,7 +86,7 @@ def machine():
         if importlib.util.find_spec(name)
     ]
     return (
-        f"Machine: {_cpu()}, {measuring.cores()} cores; Python {platform.python_version()}, "
+        f"Machine: {_cpu()}, {configuration.cores()} cores; Python {platform.python_version()}, "
         f"{', '.join(versions)}."
     )
 
@@ -125,8 +127,8 @@ def _losses(outcome, name):
 
 def _agreement(outcome):
     case = outcome.case
-    g, d = roofline.parameters(case.recipe)
-    others = [name for name in outcome.first if not outcome.same_nets(name)]
+    g, d = roofline.parameters(recipes.get(case.recipe))
+    others = [name for name in outcome.first if not outcome.same_networks(name)]
     but = f", but not {', '.join(others)}" if others else ""
     return (
         f"All train {g:,} parameters in G and {d:,} in D{but}. Losses: means over the first "
@@ -179,15 +181,15 @@ def _roofline_section(measured):
     ]  # fmt: skip
     return (
         "## Against the machine\n\n"
-        "Arithmetic and traffic by the formulas in `roofline.py`; the least time is the larger of "
-        "the two at the measured rates, copies being as large as the nets with their gradients "
-        f"and moments.\n\n{table(header, rows)}"
+        "Arithmetic and traffic of the step's own graph (`roofline.py`); the least time is the "
+        "larger of the two at the measured rates, copies being as large as the networks with "
+        f"their gradients and moments.\n\n{table(header, rows)}"
     )
 
 
 def _roofline_row(measured, outcome):
     name, batch = outcome.case.recipe, outcome.case.batch
-    cost = roofline.step_cost(name, measured.recipes[name])
+    cost = roofline.step_cost(measured.recipes[name])
     least = cost.seconds(roofline.Rates(measured.flops, measured.copies[name]))
     seconds = outcome.step(outcome.ours).median
     rate = cost.flops / seconds

@@ -1,25 +1,15 @@
-"""The least time that a training step can take: its arithmetic and its traffic, counted by hand.
+"""The least time that a training step can take: the arithmetic and traffic of its own graph.
 
-Counted are the products of the layers, forward and backward; all else in a step (activations,
-normalisation, losses) is taken to cost nothing beside them. A product of a layer's inputs x,
-weights w and outputs y, |w| MAC an image in a dense layer, is one of three:
-
-  forward   y  = x w     2 MAC FLOPs an image; each reads two of x, w, y and writes the third:
-  weights   dw = x'dy    4 (b |x| + b |y| + |w|) bytes
-  inputs    dx = dy w'
-
-An update of D is a forward pass of G, then forward, weights and inputs of D on both batches, but
-no inputs of D's first layer. An update of G is forward of G and D, inputs of D, weights of G and
-inputs of G but for its first layer. Adam reads a weight, its gradient and two moments and writes
-all but the gradient: 28 bytes a weight. An R1 penalty adds to D's real batch the inputs of every
-layer and, to descend that, two products more of each.
-
-In convolutions only what an output needs is counted: no zeros beyond the border, and where pixels
-were doubled first, one product for those that are equal.
+Counted are the matrix products and convolutions that the step's updates consist of, read off the
+graph that `training/updates.py` builds; all else (activations, normalisation, losses) is taken to
+cost nothing beside them. A product reads its two inputs and writes its result. Adam reads a weight,
+its gradient and two moments and writes all but the gradient: 28 bytes a weight.
 """
 
-import itertools
+import dataclasses
+import functools
 import math
+import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -27,138 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 _FLOAT = 4
+_IS_PRODUCT = re.compile(r"MatMul|Conv\dD|DepthwiseConv|Einsum")
 _ADAM_FLOATS = 7
-
-
-class Dense(NamedTuple):
-    """[inputs] -> [outputs]; norm: batch normalisation follows, with two weights an output."""
-
-    inputs: int
-    outputs: int
-    norm: bool = False
-
-    @property
-    def parameters(self):
-        """Trainable ones, biases and the normalisation's included."""
-        return (self.inputs + 1 + 2 * self.norm) * self.outputs
-
-    @property
-    def multiplications(self):
-        """Of one image."""
-        return self.inputs * self.outputs
-
-    @property
-    def values(self):
-        """Inputs and outputs of one image."""
-        return self.inputs + self.outputs
-
-
-class Conv(NamedTuple):
-    """[side, side, inputs] -> [side * up / stride, ..., outputs] by kernels of size x size.
-
-    up: how often each pixel is repeated in either direction first.
-    """
-
-    inputs: int
-    outputs: int
-    size: int
-    side: int
-    stride: int = 1
-    up: int = 1
-    norm: bool = False
-
-    @property
-    def parameters(self):
-        """Trainable ones, biases and the normalisation's included."""
-        return (self.inputs * self.size**2 + 1 + 2 * self.norm) * self.outputs
-
-    @property
-    def multiplications(self):
-        """Of one image: for each output, each input pixel that its kernel meets, once."""
-        return self._meetings() ** 2 * self.inputs * self.outputs
-
-    @property
-    def values(self):
-        """Inputs and outputs of one image."""
-        return self.side**2 * self.inputs + self._out_side**2 * self.outputs
-
-    @property
-    def _out_side(self):
-        return math.ceil(self.side * self.up / self.stride)
-
-    def _meetings(self):
-        """In one direction: pairs of an output and an input pixel that it depends on."""
-        span = self.side * self.up
-        # As "SAME": the zeros are shared out evenly, the odd one at the end.
-        before = max((self._out_side - 1) * self.stride + self.size - span, 0) // 2
-        return sum(
-            len({at // self.up for at in range(first, first + self.size) if 0 <= at < span})
-            for first in range(-before, self._out_side * self.stride - before, self.stride)
-        )
-
-
-def _chain(*widths):
-    return [Dense(*pair) for pair in itertools.pairwise(widths)]
-
-
-# Recipe -> layers of G and of D.
-NETS = {
-    "minimal": (_chain(10, 64, 784), _chain(784, 512, 1)),
-    "leaky_mlp": (_chain(100, 128, 784), _chain(784, 128, 1)),
-    "dcgan": (
-        [
-            Dense(100, 7 * 7 * 256, norm=True),
-            Conv(256, 128, 5, side=7, up=2, norm=True),
-            Conv(128, 64, 5, side=14, up=2, norm=True),
-            Conv(64, 32, 5, side=28, norm=True),
-            Conv(32, 1, 5, side=28),
-        ],
-        [
-            Conv(1, 64, 5, side=28, stride=2),
-            Conv(64, 128, 5, side=14, stride=2),
-            Conv(128, 256, 5, side=7, stride=2),
-            Conv(256, 512, 5, side=4),
-            Dense(4 * 4 * 512, 1),
-        ],
-    ),
-    "upsampling_cnn": (
-        [
-            Dense(64, 7 * 7 * 128, norm=True),
-            Conv(128, 64, 5, side=7, up=2, norm=True),
-            Conv(64, 32, 5, side=14, up=2, norm=True),
-            Conv(32, 1, 5, side=28),
-        ],
-        [
-            Conv(1, 64, 5, side=28, stride=2, norm=True),
-            Conv(64, 128, 5, side=14, stride=2, norm=True),
-            Conv(128, 256, 5, side=7, stride=2, norm=True),
-            Dense(4 * 4 * 256, 1),
-        ],
-    ),
-    "pretrained_cnn": (
-        [
-            Dense(100, 14 * 14 * 200, norm=True),
-            Conv(200, 100, 3, side=14, up=2, norm=True),
-            Conv(100, 50, 3, side=28, norm=True),
-            Conv(50, 1, 1, side=28),
-        ],
-        [
-            Conv(1, 256, 5, side=28, stride=2),
-            Conv(256, 512, 5, side=14, stride=2),
-            Dense(7 * 7 * 512, 256),
-            Dense(256, 2),
-        ],
-    ),
-    "stable_mlp": (
-        [*_chain(16, 256, 256, 49 * 32), Conv(32, 64, 1, side=7)],
-        [
-            Conv(1, 16, 8, side=28, stride=4),
-            Conv(9 * 16, 32, 1, side=5),
-            Dense(25 * 32, 256),
-            Dense(257, 1),
-        ],
-    ),
-}
 
 
 class Cost(NamedTuple):
@@ -175,59 +35,121 @@ class Cost(NamedTuple):
         return max(self.flops / rates.flops, self.bytes / rates.bytes)
 
 
-def parameters(name):
-    """Recipe's name -> trainable parameters (G's, D's)."""
-    return tuple(sum(layer.parameters for layer in net) for net in NETS[name])
+@functools.cache
+def parameters(recipe):
+    """A Recipe -> trainable parameters (G's, D's)."""
+    import tensorflow.compat.v1 as tf
 
+    from models import recipes
 
-def step_cost(name, recipe):
-    """A recipe's name, and the recipe with its batch size -> Cost of a step."""
-    g, d = NETS[name]
-    d_update = _d_update(g, d, recipe)
-    g_update = _g_update(g, d, recipe.batch_size)
-    return _total([d_update] * recipe.d_iters + [g_update] * recipe.g_iters)
-
-
-def _d_update(g, d, recipe):
-    batch = recipe.d_batch_size
-    batches = [batch, batch] if recipe.separate else [2 * batch]
-    parts = [_products(g, batch)]
-    for count in batches:
-        parts += [_products(d, count), _products(d, count), _products(d[1:], count), _adam(d)]
-    if recipe.r1_gamma:
-        once = _products(d, batch)
-        parts += [Cost(*(value / recipe.penalty_every for value in once))] * 3
-    return _total(parts)
-
-
-def _g_update(g, d, batch):
-    forward = [_products(g, batch), _products(d, batch)]
-    backward = [_products(d, batch), _products(g, batch), _products(g[1:], batch)]
-    return _total([*forward, *backward, _adam(g)])
-
-
-def _products(layers, batch):
-    """-> Cost of one product of each layer: forward, weights or inputs, which are alike."""
-    return _total(
-        Cost(
-            2 * batch * layer.multiplications,
-            _FLOAT * (batch * layer.values + layer.parameters),
+    with tf.Graph().as_default():
+        recipes.build_gan(recipe).session.close()
+        return tuple(
+            sum(v.shape.num_elements() for v in tf.trainable_variables(f"{scope}/"))
+            for scope in ("generator", "discriminator")
         )
-        for layer in layers
-    )
 
 
-def _adam(net):
-    return Cost(0, _FLOAT * _ADAM_FLOATS * sum(layer.parameters for layer in net))
+def step_cost(recipe):
+    """A Recipe -> Cost of a step. A penalty that is due every k updates counts as a k-th."""
+    every = recipe.penalty_every
+    plain = _step_cost(dataclasses.replace(recipe, r1_gamma=0.0))
+    if not recipe.r1_gamma:
+        return plain
+    always = _step_cost(dataclasses.replace(recipe, penalty_every=1))
+    return Cost(*(p + (a - p) / every for p, a in zip(plain, always, strict=True)))
 
 
-def _total(costs):
-    return sum(costs, Cost(0, 0))
+def _step_cost(recipe):
+    """As `step_cost`, with a penalty at every update if at all."""
+    import tensorflow.compat.v1 as tf
+
+    from models import recipes
+    from training.updates import Updates
+
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(recipe)
+        updates = Updates(gan, recipe, seed=0)
+        x = tf.zeros([recipe.d_batch_size, 784])
+        z = tf.zeros([recipe.d_batch_size, recipe.nlatent])
+        _, d_update = updates.d_update(x, z, 1e-3)
+        _, g_update = updates.g_update(tf.zeros([recipe.batch_size, recipe.nlatent]), 1e-3)
+        gan.session.close()
+        costs = [recipe.d_iters * _ops_cost(d_update), recipe.g_iters * _ops_cost(g_update)]
+        flops, traffic = np.sum(costs, axis=0)
+    twice = 2 if recipe.separate_updates else 1
+    g, d = parameters(recipe)
+    weights = recipe.d_iters * twice * d + recipe.g_iters * g
+    return Cost(flops, traffic + _FLOAT * _ADAM_FLOATS * weights)
 
 
-def state_bytes(name):
-    """Recipe's name -> bytes of its weights, their gradients and both moments."""
-    return 4 * _FLOAT * sum(parameters(name))
+def _ops_cost(fetch):
+    """An operation -> array [FLOPs, bytes] of all products and convolutions that it needs.
+
+    NotImplementedError that names a kind of product which is not counted yet.
+    """
+    ops = [op for op in _ops_behind(fetch) if _IS_PRODUCT.search(op.type)]
+    for op in ops:
+        if op.type not in _PRODUCTS:
+            raise NotImplementedError(f"{op.name}: operations of {op.type} are not counted yet")
+    return np.sum([_PRODUCTS[op.type](op) for op in ops], axis=0)
+
+
+def _ops_behind(fetch):
+    seen, waiting = {fetch}, [fetch]
+    while waiting:
+        op = waiting.pop()
+        new = {tensor.op for tensor in op.inputs} | set(op.control_inputs)
+        waiting.extend(new - seen)
+        seen |= new
+    return seen
+
+
+def _matmul(op):
+    a, (y,) = op.inputs[0].shape.as_list(), [out.shape.as_list() for out in op.outputs]
+    inner = a[0] if op.get_attr("transpose_a") else a[1]
+    return _cost(op, math.prod(y) * inner)
+
+
+def _conv2d(op):
+    """Each value of the result takes a product for each of the kernel's height, width and input."""
+    return _cost(op, math.prod(_shape(op.outputs[0])) * math.prod(_shape(op.inputs[1])[:3]))
+
+
+def _conv2d_of_gradient(op):
+    """As many products as the convolution whose gradient it is, with the result's gradient dy."""
+    dy = math.prod(_shape(op.inputs[2]))
+    kernel = op.outputs[0] if op.type == "Conv2DBackpropFilter" else op.inputs[1]
+    return _cost(op, dy * math.prod(_shape(kernel)[:3]))
+
+
+def _cost(op, multiplications):
+    tensors = [each for each in [*op.inputs, *op.outputs] if each.dtype.is_floating]
+    values = sum(math.prod(_shape(tensor)) for tensor in tensors)
+    return np.array([2.0 * multiplications, float(_FLOAT * values)])
+
+
+def _shape(tensor):
+    return tensor.shape.as_list()
+
+
+def _batch_matmul(op):
+    a, y = _shape(op.inputs[0]), _shape(op.outputs[0])
+    return _cost(op, math.prod(y) * a[-2 if op.get_attr("adj_x") else -1])
+
+
+_PRODUCTS = {
+    "MatMul": _matmul,
+    "BatchMatMulV2": _batch_matmul,
+    "Conv2D": _conv2d,
+    "Conv2DBackpropInput": _conv2d_of_gradient,
+    "Conv2DBackpropFilter": _conv2d_of_gradient,
+}
+
+
+def state_bytes(recipe):
+    """A Recipe -> bytes of its weights, their gradients and both moments."""
+    return 4 * _FLOAT * sum(parameters(recipe))
 
 
 class Rates(NamedTuple):

@@ -1,6 +1,6 @@
 """One contestant in a process of its own: `python -m benchmarks.worker NAME RECIPE BATCH`.
 
-It builds its nets, trains the first steps and answers; then every line on standard input is
+It builds its networks, trains the first steps and answers; then every line on standard input is
 a number of steps to train. Each answer is one line of JSON:
 
 generator, discriminator: trainable parameters; block: wants multiples of so many steps;

@@ -1,1 +1,53 @@
-"""How good samples are: the judge, a frozen digit classifier, and metrics of its verdicts."""
+"""How good samples are: a frozen classifier and metrics of its predictions.
+
+scores = evaluation.evaluate("runs/minimal")    # as `--mode=evaluate`; -> what metrics.json holds
+"""
+
+import json
+
+from support import terminal
+from training import data
+from training.run_folder import RunFolder
+
+
+def evaluate(
+    run_dir, *, num_samples=10_000, seed=0, dataset=None, data_dir=None, log=print, **loading
+):
+    """Scores a run beside real images; -> its metrics.json, {name: value}.
+
+    Writes metrics.json and report.png into the run's folder; log: takes the table and a sentence.
+    seed: of the latents. dataset, data_dir: where the run's images are; None for its own data set.
+    loading: options of `generation.load`. UserError where the run or its images are not there.
+    """
+    folder = RunFolder(run_dir)
+    configuration = folder.configuration()
+    dataset = dataset or configuration.dataset or "mnist"
+    images, info = data.read(dataset, data_dir)
+    learnt = data.of_recipe(configuration.full_recipe(), images)
+    configuration.check_data(learnt.train, data.folder_of(dataset, data_dir))
+    real = _standard(images, info)
+    from evaluation import report
+
+    report.evaluate(folder, real, info, num_samples, seed, log=log, **loading)
+    return json.loads(folder.file("metrics.json").read_text())
+
+
+def scores_every(steps, dataset="mnist", data_dir=None):
+    """-> a callback for `training.train(extra=[...])`: scores on the way, as --eval_every."""
+    real, info = standard(dataset, data_dir)
+    from evaluation.monitor import Monitor
+
+    return lambda run: Monitor(run, steps, real, info)
+
+
+def standard(dataset="mnist", data_dir=None):
+    """-> what samples are compared with, a `reference.Standard`, and the DataSetInfo."""
+    images, info = data.read(dataset, data_dir)
+    return _standard(images, info), info
+
+
+def _standard(images, info):
+    terminal.import_tensorflow()
+    from evaluation import reference
+
+    return reference.of(images, info)

@@ -1,45 +1,75 @@
 """Runs side by side: a table of what they are and how they did, and a row of samples of each."""
 
 import json
+import shlex
+import textwrap
+from typing import NamedTuple
 
-import images
-import trained
+import generation
 from evaluation import metrics
+from models import own_class
+from support import pictures
+from support.errors import one_line
+from support.files import open_regular
 from training.run_folder import RunFolder
 
 _SAMPLES = 16
-_SCORES = ("frechet_distance", "digits_covered", "precision", "recall")
+_SCORES = ("frechet_distance", "classes_covered", "precision", "recall")
 
 
-def compare(run_dirs, out, seed=0):
-    """Run folders -> a text table; writes one picture with a row of samples each to `out`."""
-    rows, facts = [], []
+class Run(NamedTuple):
+    """folder: RunFolder; facts: {label: text}; unscored: why there are no scores, or None."""
+
+    folder: RunFolder
+    facts: dict
+    unscored: str | None
+
+
+def compare(run_dirs, out, seed=0, gans=(), log=print):
+    """Logs a table of run folders, then writes one picture with a row of samples each to `out`.
+
+    gans: `FILE.py:CLASS` of the runs that were trained with classes of one's own.
+    """
+    rows, runs = [], []
     for run_dir in run_dirs:
-        generator = trained.load(run_dir)
+        generator = generation.load(run_dir, gan=_gan_of(RunFolder(run_dir), gans))
         samples, _ = generator.sample(_SAMPLES, seed)
         rows.append((str(run_dir), samples.reshape(_SAMPLES, -1)))
-        facts.append(_facts(RunFolder(run_dir), generator.step))
+        runs.append(_run(RunFolder(run_dir), generator))
         generator.close()
-    images.compare(out, rows)
-    return _side_by_side(facts)
+    facts = [run.facts for run in runs]
+    log("\n".join([_side_by_side(facts), *_notes(runs), *_of_different(facts)]))
+    pictures.compare(out, rows)
 
 
-def _facts(folder, step):
-    """-> {label: text} of one run; `-` for what was not measured yet."""
+def _gan_of(folder, gans):
+    """-> the one of `gans` that a run was trained with, or of that name now, or None."""
     configuration = folder.configuration()
-    overrides = {k: v for k, v in configuration.overrides.items() if k != "num_steps"}
+    if not configuration.gan:
+        return None
+    wanted = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
+    same = [gan for gan in gans if own_class.parse(gan)[1:] == wanted]
+    named = [gan for gan in gans if gan == configuration.gan]
+    return next(iter([*same, *named]), None)
+
+
+def _run(folder, generator):
+    """-> the Run as of the weights that a Generator has; `-` for what was not measured."""
+    configuration = folder.configuration()
     d_loss, g_loss = _last_losses(folder)
-    scores = _scores(folder, step)
-    return {
-        "run": str(folder),
+    scores, unscored = _scores(folder, generator)
+    facts = {
+        "run": one_line(folder),
         "recipe": configuration.recipe,
-        "overrides": ", ".join(f"{k}={v}" for k, v in overrides.items()) or "none",
         "seed": str(configuration.seed),
-        "steps": f"{step:,}",
+        "steps": f"{generator.step:,}",
         "d_loss": d_loss,
         "g_loss": g_loss,
+        "classifier": scores["classifier"] if scores else "-",
+        "scored samples": f"{scores['num_samples']:,}" if scores else "-",
         **{metrics.LABELS[name]: f"{scores[name]:.4g}" if scores else "-" for name in _SCORES},
     }
+    return Run(folder, facts, unscored)
 
 
 def _last_losses(folder):
@@ -51,13 +81,65 @@ def _last_losses(folder):
     return tuple(f"{sum(row[i] for row in tail) / len(tail):.3f}" for i in (1, 2))
 
 
-def _scores(folder, step):
-    """-> what metrics.json holds, or None if it is not of these weights or cannot be read."""
+def _scores(folder, generator):
+    """-> {score: number}, the start of the classifier's SHA-256 and the samples' number, None.
+
+    Or None, why not.
+    """
     try:
-        scores = json.loads(folder.file("metrics.json").read_text())
-        return scores if (scores["step"], scores["raw"]) == (step, False) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        with open_regular(folder.file("metrics.json")) as file:
+            content = json.load(file)
+        classifier = int(content["classifier_sha256"], 16)
+        scores = {name: float(content[name]) for name in _SCORES}
+        count = int(content["num_samples"])
+        scored = content["checkpoint_sha256"], content["step"], content["raw"]
+    except FileNotFoundError:
+        return None, "is not scored yet"
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None, "has a metrics.json without all scores"
+    # The step alone would not tell: a new run of the same folder may have got as far.
+    if scored != (generator.digest, generator.step, False):
+        return None, "has scores of other weights"
+    return {**scores, "classifier": f"{classifier:064x}"[:8], "num_samples": count}, None
+
+
+def _of_different(facts):
+    """-> lines where the scores do not compare: by other classifiers, of more or fewer samples."""
+    reasons = {
+        "classifier": "each data set's are by a classifier of its own",
+        "scored samples": "those of fewer samples are worse for that alone",
+    }
+    return [
+        f"Their scores do not compare: {reason}."
+        for name, reason in reasons.items()
+        if len({column[name] for column in facts} - {"-"}) > 1
+    ]
+
+
+def _notes(runs):
+    """-> lines: what overrides each run's recipe, and how to score those that are not."""
+    lines = []
+    for folder, _, unscored in runs:
+        values = folder.configuration().overrides.items()
+        overrides = ", ".join(f"{k}={v}" for k, v in values if k != "num_steps") or "nothing"
+        name = one_line(folder)
+        lines += textwrap.wrap(f"{name} overrides {overrides}.", 100, subsequent_indent="    ")
+        if unscored:
+            lines.append(f"{name} {unscored}: {_evaluation_of(folder)}")
+    return ["", *lines]
+
+
+def _evaluation_of(folder):
+    """-> the command that scores a run, with what says where its class and its images are."""
+    configuration = folder.configuration()
+    flags = ["--mode=evaluate", f"--run_dir={folder}"]
+    if configuration.gan:
+        flags.append(f"--gan={configuration.gan}")
+    if configuration.dataset is None:
+        flags.append("--data_dir=FOLDER")
+    elif configuration.dataset != "mnist":
+        flags.append(f"--dataset={configuration.dataset}")
+    return one_line(shlex.join(["python", "main.py", *flags]))
 
 
 def _side_by_side(facts):

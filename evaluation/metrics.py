@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK_ELEMENTS = 2**22
-# A tenth of what each digit would have if all were equally frequent.
+# A tenth of what each class would have if all were equally frequent.
 COVERED_SHARE = 0.01
 # All training images times all samples would take longer than everything else together.
 MEMORISATION_SAMPLES = 1000
@@ -20,10 +20,10 @@ class Reference(NamedTuple):
     """The real side of every comparison.
 
     mean `[F]`, covariance `[F, F]`: of the features of all training images.
-    histogram: `[10]`, shares of the digits among them.
+    histogram: `[10]`, shares of the classes among them.
     features: `[m, F]`, of 10,000 drawn from them, for neighbours and the kernel distance.
     copy_distances: `[10]`, see copy_distances.
-    training_pixels: uint8 `[60000, 784]`.
+    training_pixels: uint8 `[n, 784]`.
     """
 
     mean: np.ndarray
@@ -47,7 +47,7 @@ class Scores(NamedTuple):
     mean_confidence: float
     histogram: list
     total_variation: float
-    digits_covered: int
+    classes_covered: int
     precision: float
     recall: float
     density: float
@@ -61,8 +61,8 @@ LABELS = {
     "kernel_distance": "kernel distance",
     "classifier_score": "classifier score",
     "mean_confidence": "mean confidence",
-    "digits_covered": "digits covered",
-    "total_variation": "total variation of digits",
+    "classes_covered": "classes covered",
+    "total_variation": "total variation of classes",
     "precision": "precision",
     "recall": "recall",
     "density": "density",
@@ -82,7 +82,7 @@ def score(features, probabilities, images, reference):
         raise ValueError(f"{lengths} features, probabilities and images, wanted equal numbers")
     # The kernel has a scale of its own: with features in the twenties it is their cube alone.
     unit = np.sqrt(np.diag(reference.covariance).mean())
-    histogram = digit_histogram(probabilities)
+    histogram = class_histogram(probabilities)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
     return Scores(
@@ -95,7 +95,7 @@ def score(features, probabilities, images, reference):
         mean_confidence=mean_confidence(probabilities),
         histogram=histogram.tolist(),
         total_variation=total_variation(histogram, reference.histogram),
-        digits_covered=digits_covered(histogram),
+        classes_covered=classes_covered(histogram),
         precision=precision,
         recall=recall,
         density=density,
@@ -161,9 +161,9 @@ def _third_moments(features):
 
 
 def classifier_score(probabilities):
-    """`[n, 10]` -> from 1 to 10: exp(mean KL(p(y|x) || p(y))), the inception score with our judge.
+    """`[n, 10]` -> from 1 to 10: exp(mean KL(p(y|x) || p(y))), inception score by our classifier.
 
-    Salimans et al. 2016, on all samples at once. 10: each surely a digit, all digits alike often.
+    Salimans et al. 2016, on all samples at once. 10: each surely of one class, all alike often.
     """
     probabilities = _matrix(probabilities)
     return float(np.exp(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean()))
@@ -176,28 +176,36 @@ def _entropy(probabilities):
 
 
 def mean_confidence(probabilities):
-    """`[n, 10]` -> mean probability of the most probable digit, from 0.1 to 1.
+    """`[n, 10]` -> mean probability of the most probable class, from 0.1 to 1.
 
-    A classifier is also sure of what is no digit at all: see the floor of uniform noise.
+    A classifier is also sure of what is of no class at all: see the score of uniform noise.
     """
     return float(_matrix(probabilities).max(axis=1).mean())
 
 
-def digit_histogram(verdicts):
+def class_histogram(predictions):
     """Labels `[n]`, or probabilities `[n, 10]` of which the greatest counts -> shares `[10]`."""
-    verdicts = np.asarray(verdicts)
-    labels = verdicts.argmax(axis=1) if verdicts.ndim == 2 else verdicts
+    predictions = np.asarray(predictions)
+    labels = predictions.argmax(axis=1) if predictions.ndim == 2 else predictions
     return np.bincount(labels, minlength=10) / len(labels)
 
 
 def total_variation(histogram1, histogram2):
-    """Shares `[10]`, `[10]` -> from 0, equal, to 1, no digit in common: half the sum of |p - q|."""
+    """Shares `[10]`, `[10]` -> from 0, equal, to 1, no class in common: half the sum of |p - q|."""
     return float(np.abs(np.subtract(histogram1, histogram2)).sum() / 2)
 
 
-def digits_covered(histogram):
-    """Shares `[10]` -> number of digits with at least 1 % of the samples, 0 to 10."""
+def classes_covered(histogram):
+    """Shares `[10]` -> number of classes with at least 1 % of the samples, 0 to 10."""
     return int(np.sum(np.asarray(histogram) >= COVERED_SHARE))
+
+
+def lost_classes(histogram, real):
+    """Shares `[10]` of samples and of training images -> classes there that samples hardly are.
+
+    Below 1 %, or below half of what it is among training images where a class is rare there.
+    """
+    return [k for k in np.flatnonzero(real) if histogram[k] < min(COVERED_SHARE, real[k] / 2)]
 
 
 def precision_recall(real, fake, k=3):
@@ -269,19 +277,16 @@ def nearest_distances(images, training_pixels):
 def copy_distances(images, labels, training_pixels):
     """Real images not trained on, `[n, 784]` -> `[10]`: nearer than this, an image is like a copy.
 
-    For each digit the 5th percentile of its images' distances to the nearest training image: a 1
-    is near to others by nature. Raises ValueError if a digit is missing.
+    For each class the 5th percentile of its images' distances to the nearest training image: a 1
+    is near to others by nature. 0, which nothing is below, for a class that is missing.
     """
-    missing = np.flatnonzero(digit_histogram(labels) == 0)
-    if len(missing):
-        raise ValueError(f"no image of digit {missing[0]}, wanted some of each")
     distances = nearest_distances(images, training_pixels)
-    by_digit = (distances[labels == digit] for digit in range(10))
-    return np.array([np.percentile(own, COPY_PERCENTILE) for own in by_digit])
+    by_class = (distances[labels == label] for label in range(10))
+    return np.array([np.percentile(own, COPY_PERCENTILE) if len(own) else 0.0 for own in by_class])
 
 
 def memorised_share(images, labels, reference):
-    """`[n, 784]`, digits `[n]`, Reference -> share nearer to a training image than copy_distances.
+    """`[n, 784]`, labels `[n]`, Reference -> share nearer to a training image than copy_distances.
 
     Near 0.05 for real images that were not trained on, 1 for copies. Blurred samples are near to
     everything: above 0.05 it is a reason to look at the neighbours, not a proof.

@@ -1,95 +1,144 @@
-"""Samples of a run -> judge -> metrics -> a table, metrics.json and a picture, all with floors."""
+"""Samples of a run -> classifier -> metrics -> a table, metrics.json and a picture."""
 
+import importlib.metadata
 import json
+import re
+from typing import NamedTuple
 
 import numpy as np
 
-import images
-import trained
-from atomic import replacing
-from errors import UserError
-from evaluation import judge as judges
-from evaluation import metrics
+import generation
+from evaluation import conditional, metrics
+from evaluation.classifier import NUM_FEATURES
+from support import pictures
+from support.errors import UserError
+from support.files import replacing
 
 # Fewer than twice the features, and a covariance says nothing.
-_FEWEST = 2 * judges.NUM_FEATURES
+_FEWEST = 2 * NUM_FEATURES
 # All are compared with each other, which takes minutes for so many.
 _MOST = 100_000
-# Shares of a digit: missing below the first, over-represented above the second.
-_MISSING, _DOMINANT = metrics.COVERED_SHARE, 0.25
+# The share of a class above which it is over-represented.
+_DOMINANT = 0.25
 
 
-def evaluate(folder, training_pixels, num_samples, seed=0, *, checkpoint=None, raw=False):
-    """Scores a run on samples; writes metrics.json and report.png in its RunFolder; -> the text.
+class Samples(NamedTuple):
+    """What is scored. images: float32 [n, 784]; labels: those asked for, of a conditional GAN;
+    about: where they come from, for metrics.json.
+    """
 
-    training_pixels: uint8 [60000, 784], MNIST's training images.
+    images: np.ndarray
+    labels: np.ndarray | None
+    about: dict
+
+
+def evaluate(folder, standard, info, num_samples, seed=0, *, log=print, **loading):
+    """Scores a run on samples and logs the scores; writes metrics.json and report.png.
+
+    folder: RunFolder; standard: of the run's data; info: its DataSetInfo; seed: of the latents;
+    loading: options of `generation.load`.
     """
     if not _FEWEST <= num_samples <= _MOST:
         raise UserError(f"--num_samples={num_samples}: a score wants {_FEWEST} to {_MOST:,}")
-    generator = trained.load(folder.path, checkpoint=checkpoint, raw=raw)
-    samples, _ = generator.sample(num_samples, seed)
-    generator.close()
-    judge = judges.Judge()
-    reference = judges.load_reference(judge, training_pixels)
-    verdicts = judge(samples)
-    pixels = samples.reshape(len(samples), -1)
-    scores = metrics.score(*verdicts, pixels, reference)
-    floors = judges.load_floors(judge)
-    about = {"step": generator.step, "seed": seed, "raw": raw}
-    _write(folder.file("metrics.json"), about, scores, floors)
-    labels = np.argmax(verdicts.probabilities, axis=1)
-    histogram = np.array(scores.histogram)
-    images.report(folder.file("report.png"), pixels, labels, histogram, reference.histogram)
-    words = in_words(histogram, generator.recipe.digit)
-    return "\n".join([table({"samples": scores, **floors}), "", words])
+    with folder.held() as check_in_place:
+        generator = generation.load(folder.path, **loading)
+        samples = _draw(generator, folder, num_samples, seed, loading.get("raw", False))
+        generator.close()
+        predictions = standard.classifier(samples.images)
+        scores = metrics.score(*predictions, samples.images, standard.reference)
+        histogram, found = np.array(scores.histogram), predictions.probabilities.argmax(axis=1)
+        log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
+        log(table({"samples": scores, **standard.scores}))
+        real = np.array(standard.reference.histogram)
+        log(f"\n{in_words(histogram, generator.recipe.digit, info, real)}")
+        by_label = conditional.scores(samples, predictions, standard, info)
+        if by_label:
+            log(conditional.in_words(by_label, info))
+        check_in_place()
+        about = {**samples.about, "classifier_sha256": standard.classifier.sha256}
+        _write(folder.file("metrics.json"), {**about, **by_label}, scores, standard.scores)
+        picture = folder.file("report.png")
+        pictures.report(picture, samples.images, found, histogram, real, info.class_names)
+
+
+def _draw(generator, folder, count, seed, raw):
+    """-> Samples of a Generator, all labels in turn where it learnt labels."""
+    images, _ = generator.sample(count, seed)
+    labels = generator.labels_in_turn(count) if generator.recipe.conditional else None
+    configuration = folder.configuration()
+    about = {
+        "step": generator.step,
+        "seed": seed,
+        "raw": raw,
+        "recipe": configuration.recipe,
+        "run_seed": configuration.seed,
+        "hyperparameters": configuration.hyperparameters,
+        "gan": configuration.gan,
+        "gan_sha256": configuration.gan_sha256,
+        "data": configuration.data,
+        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "numpy")},
+        "checkpoint_sha256": generator.digest,
+    }
+    return Samples(images.reshape(count, -1), labels, about)
 
 
 def table(columns):
     """{heading: metrics.Scores} -> a text table, one row a metric, one column each."""
     width = max(map(len, metrics.LABELS.values()))
-    lines = [" " * width + "".join(f"  {_short(name):>12}" for name in columns)]
+    headings = [f"{_short(name):>12}" for name in columns]
+    lines = [" " * width + "".join(f"  {heading}" for heading in headings)]
     for name, label in metrics.LABELS.items():
-        values = [getattr(scores, name) for scores in columns.values()]
-        lines.append(f"{label:<{width}}" + "".join(f"  {value:12.4g}" for value in values))
+        values = [f"{getattr(scores, name):.4g}" for scores in columns.values()]
+        cells = (f"  {v:>{len(heading)}}" for v, heading in zip(values, headings, strict=True))
+        lines.append(f"{label:<{width}}" + "".join(cells))
     return "\n".join(lines)
 
 
-def in_words(histogram, digit=None):
-    """[10] shares of the digits -> a sentence: collapsed or not, and by which digits.
+def in_words(histogram, digit, info, real):
+    """[10] shares of the classes -> a sentence: collapsed or not, and by which classes.
 
-    digit: the one that the run was trained on, if it was one alone.
+    digit: the one that the run was trained on, if it was one alone; real: [10], shares among the
+    training images, where a class may be rare, frequent or not there.
     """
+    names, noun = info.class_names, info.noun
     if digit is not None:
         return (
-            f"Trained on the digit {digit} alone: {histogram[digit]:.1%} of the samples are it. "
-            "All other figures compare them with all ten digits."
+            f"Trained on {info.label(digit)} alone: {histogram[digit]:.1%} of the samples "
+            f"are it. All other figures compare them with all ten {_plural(noun)}."
         )
-    missing = [digit for digit in range(10) if histogram[digit] < _MISSING]
-    dominant = [digit for digit in range(10) if histogram[digit] > _DOMINANT]
+    there = np.flatnonzero(real)
+    if len(there) == 1:
+        return (
+            f"All images have one label, {names[there[0]]}: their classifier had nothing to tell "
+            "apart, and its features, so these figures too, say little."
+        )
+    missing = [names[k] for k in metrics.lost_classes(histogram, real)]
+    dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]
     if missing or dominant:
-        top = sorted(range(10), key=lambda digit: -histogram[digit])[:3]
-        shares = ", ".join(f"{digit} ({histogram[digit]:.1%})" for digit in top)
-        lost = f" Hardly there (under 1 %): {_listed(missing)}." if missing else ""
-        return f"Mode collapse: the most frequent digits are {shares}.{lost}"
+        top = sorted(range(10), key=lambda k: -histogram[k])[:3]
+        shares = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
+        lost = f" Hardly there (under 1 %): {', '.join(missing)}." if missing else ""
+        return f"Mode collapse: the most frequent {_plural(noun)} are {shares}.{lost}"
+    rarest = min(there, key=lambda k: histogram[k])
     return (
-        f"No digit is lost: the rarest, {np.argmin(histogram)}, has {np.min(histogram):.1%}, the "
-        f"most frequent, {np.argmax(histogram)}, {np.max(histogram):.1%}."
+        f"No {noun} is lost: the rarest, {names[rarest]}, has {histogram[rarest]:.1%}, the most "
+        f"frequent, {names[np.argmax(histogram)]}, {np.max(histogram):.1%}."
     )
 
 
-def _write(path, about, scores, floors):
+def _plural(noun):
+    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
+
+
+def _write(path, about, scores, reference_scores):
     content = {
         **about,
         **scores._asdict(),
-        "floors": {name: floor._asdict() for name, floor in floors.items()},
+        "reference_scores": {name: scores._asdict() for name, scores in reference_scores.items()},
     }
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _short(name):
-    return name.replace("real test images", "real").replace("without the digit", "w/o")
-
-
-def _listed(digits):
-    return ", ".join(map(str, digits))
+    return re.sub(r"without( the \w+)?", "w/o", name.replace("real test images", "real"))

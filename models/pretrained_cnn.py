@@ -1,4 +1,7 @@
-"""The GAN of article 000: a wide convolutional D that is trained first, before G ever is."""
+"""The GAN of article 000, "MNIST Generative Adversarial Model in Keras" (O'Shea).
+
+A wide convolutional D that is trained first, before G ever is.
+"""
 
 import tensorflow.compat.v1 as tf
 
@@ -13,7 +16,7 @@ class PretrainedCnn(Gan):
 
     The rates, the steps at each, the dropout and the batches of the pre-training (128 images, half
     of them real) are those of the script that it links to. At these rates D has kept the lead that
-    its lessons give it wherever we looked; the README has rates at which G catches up.
+    its pre-training gives it wherever we looked; docs/recipes.md has rates at which G catches up.
 
     D ends in two classes. Their softmax cross-entropy is the sigmoid one on the difference of the
     two logits, which is what D returns. Batch normalisation goes by the batch's own statistics
@@ -25,13 +28,13 @@ class PretrainedCnn(Gan):
     ReLU of a convolution is left out, for it has nothing left to do.
     """
 
-    def _generator(self, z, reuse=False, training=None):
+    def _generator(self, z, reuse=False):
         """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 14 x 14 pixels."""
 
         def norm_relu(x, name):
-            return tf.nn.relu(layers.batch_norm(x, training, name=f"{name}_norm", momentum=None))
+            return tf.nn.relu(layers.batch_norm(x, name=f"{name}_norm", momentum=None))
 
-        with self._generator_scope(reuse):
+        with tf.variable_scope(self._generator_scope, reuse=reuse):
             normal = tf.glorot_normal_initializer()
             x = layers.dense(z, 14 * 14 * 200, name="dense", initializer=normal)
             x = tf.reshape(norm_relu(x, "dense"), [-1, 14, 14, 200])
@@ -40,14 +43,14 @@ class PretrainedCnn(Gan):
             x = layers.conv2d(x, 1, 1, name="pixels")  # from [batch, 28, 28, 50]
             return layers.flat(tf.nn.sigmoid(x))
 
-    def _discriminator(self, x, reuse=False, training=None):
+    def _discriminator(self, x, reuse=False):
         """[batch, 784] in [0, 1] -> logits [batch, 1]: that of real images less the other."""
-        with self._discriminator_scope(reuse, training):
+        with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             x = layers.pictures(x)
             for number, filters in enumerate([256, 512], 1):
                 x = tf.nn.relu(layers.conv2d(x, filters, 5, name=f"conv{number}", strides=2))
-                x = layers.dropout(x, _DROPOUT, training)
+                x = layers.dropout(x, _DROPOUT)
             x = layers.dense(layers.flat(x), 256, name="dense")  # from [batch, 7, 7, 512]
-            x = layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT, training)
-            fake, real = tf.split(self._head(x, training, units=2), 2, axis=1)
+            x = layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT)
+            fake, real = tf.split(layers.dense(x, 2, name="logit"), 2, axis=1)
             return real - fake

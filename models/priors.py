@@ -1,16 +1,21 @@
 """Latent distributions: where the generator's z comes from, and how to move among its draws.
 
-`priors.get("normal").sample(rng, [16, 10])`. NumPy only.
+`priors.get("normal").sample(rng, [16, 10])`. NumPy only. A new prior is a `Prior` with a `sample`
+in `PRIORS`: what is exported draws by its quantiles, which come from `sample` too.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from errors import UserError
+from support.errors import UserError
 
 # Below this, resampling would throw away more than 99 of 100 draws.
 SMALLEST_TRUNCATION = 0.01
+
+# Draws that quantiles are taken from, and levels from 0 to 1 at which, the closer the further out.
+_DRAWS = 2**22
+_LEVELS = (1 - np.cos(np.linspace(0, np.pi, 1025))) / 2
 
 
 @dataclass(frozen=True)
@@ -18,15 +23,28 @@ class Prior:
     """One distribution, the same and independent for each latent coordinate.
 
     low, high: the range that pictures of the latent space span; a bounded prior's whole support.
+    spherical: whether all directions are alike, so that a walk turns instead of going straight.
+    formula: of the density or the distribution's usual sign, for a line of help.
     """
 
     name: str
     low: float
     high: float
+    formula: str = ""
+    spherical = False
 
     def sample(self, rng, shape):
         """np.random.Generator, shape -> float32 array of that shape, independent draws."""
         raise NotImplementedError
+
+    def quantiles(self):
+        """-> levels from 0 to 1 and the values that so large a share of draws is below, [k] each.
+
+        Both float32 and rising. A uniform number's value between them, in a straight line, is a
+        draw: that is how it is done where this module is not, without another definition of it.
+        """
+        draws = self.sample(np.random.default_rng(0), _DRAWS)
+        return _LEVELS.astype(np.float32), np.quantile(draws, _LEVELS).astype(np.float32)
 
     def truncate(self, rng, shape, limit):
         """Like `sample`, with every value in [-limit, limit]; UserError for a bounded prior."""
@@ -79,6 +97,8 @@ class Semicircle(Prior):
 class Normal(Prior):
     """Standard normal. Pictures span +-2, the middle 95 % of each coordinate's draws."""
 
+    spherical = True
+
     def sample(self, rng, shape):
         return rng.standard_normal(shape, np.float32)
 
@@ -127,12 +147,19 @@ def _turn(t, angle):
 PRIORS = {
     prior.name: prior
     for prior in (
-        Uniform("uniform", low=-1.0, high=1.0),  # article 003
-        Uniform("uniform01", low=0.0, high=1.0),  # article 000
-        Normal("normal", low=-2.0, high=2.0),  # articles 001 and 004
-        Semicircle("semicircle", low=-1.0, high=1.0),  # article 002
+        Uniform("uniform", low=-1.0, high=1.0, formula="U(-1, 1)"),  # article 003
+        Uniform("uniform01", low=0.0, high=1.0, formula="U(0, 1)"),  # article 000
+        Normal("normal", low=-2.0, high=2.0, formula="N(0, 1)"),  # articles 001 and 004
+        Semicircle(  # article 002
+            "semicircle", low=-1.0, high=1.0, formula="density 2/pi sqrt(1 - z^2)"
+        ),
     )
 }
+
+
+def described():
+    """-> every name with its formula, for a line of help."""
+    return ", ".join(f"{prior.name} {prior.formula}".strip() for prior in PRIORS.values())
 
 
 def get(name):

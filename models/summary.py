@@ -7,10 +7,14 @@ import tensorflow.compat.v1 as tf
 from models import layers, recipes
 
 _COLUMNS = "{:<30}{:<24}{:>12}"
+_NETWORKS = ("generator", "discriminator")
 
 
 class Layer(NamedTuple):
-    """One layer with variables: its name in its net, output shape, trainable and other values."""
+    """One layer with variables: its name in its network, output shape, trainable and other values.
+
+    shape: empty where a class does not tell.
+    """
 
     name: str
     shape: list
@@ -22,30 +26,33 @@ class Layer(NamedTuple):
         return self.trainable + self.fixed
 
 
-def of_recipe(recipe):
-    """A Recipe -> the text of both nets' tables."""
+def of_recipe(recipe, gan_class=None):
+    """A Recipe -> the text of both networks' tables."""
     with tf.Graph().as_default():
-        model = recipes.build_gan(recipe, seed=0)
-        text = of_model(model)
-        model.session.close()
+        gan = recipes.build_gan(recipe, gan_class)
+        text = of_gan(gan)
+        gan.session.close()
     return text
 
 
-def of_model(model):
-    """A Gan -> the text of both nets' tables."""
-    return "\n\n".join(_table(net, layers_of(model, net)) for net in model.nets)
+def of_gan(gan):
+    """A Gan -> the text of both networks' tables."""
+    return "\n\n".join(_table(name, layers_of(gan, name)) for name in _NETWORKS)
 
 
-def layers_of(model, net):
-    """-> the list of Layers of one of a model's nets, in the order in which they were built."""
-    with model.graph.as_default():
-        noted = tf.get_collection(layers.LAYERS)
-        trained = {variable.name for variable in net.trainable_variables}
-    return [
-        _layer(model, trained, scope, shape, scope.removeprefix(f"{net.scope.name}/"))
-        for scope, shape in noted
-        if scope.startswith(f"{net.scope.name}/")
-    ]
+def layers_of(gan, network):
+    """-> the Layers of `generator` or `discriminator`, in the order in which they were built.
+
+    A class that is not made of this project's layers has a row for each variable.
+    """
+    graph = gan.x_hat.graph
+    noted = [each for each in graph.get_collection(layers.LAYERS) if _is_in(network, each[0])]
+    variables = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    trained = {v.op.name for v in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
+    if not noted:
+        mine = [v for v in variables if v.op.name in trained and _is_in(network, v.op.name)]
+        return [Layer(_short(v.op.name), [], v.shape.num_elements(), 0) for v in mine]
+    return [_layer(variables, trained, scope, shape) for scope, shape in noted]
 
 
 def totals(rows):
@@ -54,18 +61,27 @@ def totals(rows):
     return trainable + fixed, trainable, fixed
 
 
-def _layer(model, trained, scope, shape, name):
+def _is_in(network, name):
+    return name.startswith(f"{network}/")
+
+
+def _short(name):
+    return name.partition("/")[2]
+
+
+def _layer(variables, trained, scope, shape):
     """Counts the variables in the layer's own scope; an optimizer's are one level below."""
-    own = [v for v in model.variables if v.op.name.rpartition("/")[0] == scope]
+    own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
     total = sum(v.shape.num_elements() for v in own)
-    trainable = sum(v.shape.num_elements() for v in own if v.name in trained)
-    return Layer(name, shape, trainable, total - trainable)
+    trainable = sum(v.shape.num_elements() for v in own if v.op.name in trained)
+    return Layer(_short(scope), shape, trainable, total - trainable)
 
 
-def _table(net, rows):
-    shapes = [", ".join(map(str, ["batch", *row.shape[1:]])) for row in rows]
-    lines = [(net.scope.name, "output shape", "parameters")]
-    lines += [(r.name, f"[{s}]", f"{r.parameters:,}") for r, s in zip(rows, shapes, strict=True)]
+def _table(network, rows):
+    shapes = [f"[{', '.join(map(str, ['batch', *row.shape[1:]]))}]" for row in rows]
+    shapes = [shape if row.shape else "" for shape, row in zip(shapes, rows, strict=True)]
+    lines = [(network, "output shape", "parameters")]
+    lines += [(r.name, s, f"{r.parameters:,}") for r, s in zip(rows, shapes, strict=True)]
     kinds = zip(["total", "trainable", "not trainable"], totals(rows), strict=True)
     lines += [(kind, "", f"{number:,}") for kind, number in kinds]
     return "\n".join(_COLUMNS.format(*cells) for cells in lines)

@@ -4,65 +4,47 @@ import dataclasses
 import functools
 import itertools
 
+import assembly
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import twin
+from assembly import assembled, frozen, progress
 
-from errors import UserError
-from models import recipes
-from training import draws as drawing
-from training import engines
+from models import hyperparameters, recipes
+from support.errors import UserError
+from training import batches as batches_module
+from training import trainer
+from training.collectives import ALONE
 from training.configuration import check_precision
-from training.draws import Draws
-from training.engines import FusedEngine, StepEngine, make_engine
+from training.model import session_config
 
-SEED, STEPS = 3, 8
-PIXELS = np.random.default_rng(0).integers(0, 256, (50, 784), np.uint8)
+STEPS = 8
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
-ENGINES = {
-    "step": StepEngine,
-    "fused": functools.partial(FusedEngine, jit=True),
-    "fused without XLA": functools.partial(FusedEngine, jit=False),
-}
 
 
-def small_batches(name, **values):
-    return recipes.override(recipes.get(name), batch_size=8, **values)
-
-
-def built(recipe):
-    """-> a model in the current default graph and its draws."""
-    return recipes.build_gan(recipe, seed=SEED), Draws(recipe, PIXELS, SEED)
-
-
-def progress(engine, *spans):
-    return [p for span in spans for block in engine.blocks(*span) for p in block]
+def small(name, **values):
+    return hyperparameters.override(recipes.get(name), batch_size=8, **values)
 
 
 @functools.cache
-def trained(recipe, choice):
-    """STEPS steps in a fresh graph -> progress and state."""
-    with tf.Graph().as_default():
-        model, draws = built(recipe)
-        done = progress(ENGINES[choice](model, draws), (0, STEPS))
-        state = model.state()
-        model.session.close()
-    return done, state
+def trained(recipe, engine, steps=STEPS):
+    return assembly.trained(recipe, steps, engine)
 
 
-def check_agreement(recipe, choice):
-    """Losses to 1e-4; variables to a tenth of one step, kernels to a thousandth in the mean.
+def check_agreement(recipe, choice, steps=STEPS):
+    """Losses to 1e-4; all but 1 variable in 10,000 to a tenth of a step, kernels to a thousandth.
 
     Adam divides by the gradient's own size: where that is all rounding, so is the step.
     """
-    (done, state), (step_done, step_state) = trained(recipe, choice), trained(recipe, "step")
+    done, state = trained(recipe, choice, steps)
+    step_done, step_state = trained(recipe, "step", steps)
     np.testing.assert_allclose(done, step_done, rtol=1e-4)
     assert state.keys() == step_state.keys()
     rate = min(recipe.rates(0))
     for name in state:
         difference = np.abs(state[name] - np.float64(step_state[name]))
-        assert difference.max() < 0.1 * rate, name
+        assert np.mean(difference > 0.1 * rate) < 1e-4, name
         assert difference.mean() < 1e-3 * rate or not name.endswith("kernel"), name
 
 
@@ -71,56 +53,68 @@ def check_agreement(recipe, choice):
 
 @pytest.mark.parametrize("choice", ["fused", "fused without XLA"])
 def test_the_engines_train_alike(choice):
-    check_agreement(small_batches("minimal"), choice)
+    check_agreement(small("minimal"), choice)
 
 
-# A step of two updates each contains all that a step of one does.
+# A step of two updates each contains all that a step of one does. At these rates a rounding that
+# takes a unit through zero grows a hundredfold in the next steps.
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "minimal")) for n in DENSE]
 )
 def test_every_dense_recipe_trains_alike_with_two_updates_a_step(name):
-    check_agreement(small_batches(name, d_iters=2, g_iters=2), "fused")
+    check_agreement(small(name, d_iters=2, g_iters=2), "fused", steps=1)
 
 
 def test_rates_and_half_batches_reach_both_engines():
-    recipe = small_batches("minimal", g_learning_rate=3e-4, decay=0.1, g_iters=2)
-    recipe = dataclasses.replace(recipe, drops=(3, 5), half_batches=True)
+    recipe = small("minimal", g_learning_rate=3e-4, lr_decay=0.1, g_iters=2)
+    recipe = dataclasses.replace(recipe, lr_milestones=(3, 5), half_batches=True)
     check_agreement(recipe, "fused without XLA")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["step", "fused without XLA"])
+def test_conditional_training_is_alike_and_labels_matter(engine):
+    recipe = small("stable_cnn", conditional=True)
+    check_agreement(recipe, engine)
+    plain, _ = trained(dataclasses.replace(recipe, conditional=False), "step")
+    assert plain != trained(recipe, "step")[0]
+
+
 def test_losses_are_those_of_the_last_step_before_its_updates():
-    recipe = small_batches("minimal")
-    with tf.Graph().as_default():
-        model, draws = built(recipe)
-        engine = StepEngine(model, draws)
-        progress(engine, (0, 2))
+    recipe = small("minimal")
+    with assembled(recipe) as (model, engine):
+        progress(model, engine, (0, 2))
         before = twin.doubles(model.state())
-        (last,) = progress(engine, (2, 3))
+        (last,) = progress(model, engine, (2, 3))
         after = twin.doubles(model.state())
-        model.session.close()
-    block = draws.block(2, 3)
+        block = engine._batches.block(2, 3)
     x = block.images[0, 0] / 255
     assert last.step == 3
     expected = twin.d_loss(before, recipe, x, block.d_latents[0, 0])
     assert last.d_loss == pytest.approx(expected, rel=1e-5)
     between = {n: (after if n.startswith("discriminator") else before)[n] for n in before}
-    expected = twin.g_loss(between, recipe, x, block.g_latents[0, 0])
+    expected = twin.g_loss(between, block.g_latents[0, 0])
     assert last.g_loss == pytest.approx(expected, rel=1e-5)
 
 
-def test_each_net_steps_at_its_own_rate_of_that_step():
-    recipe = small_batches("minimal", learning_rate=1e-2, g_learning_rate=1e-3)
-    recipe = dataclasses.replace(recipe, drops=(1,))
-    with tf.Graph().as_default():
-        model, draws = built(recipe)
+def test_each_network_steps_at_its_own_rate_of_that_step():
+    recipe = small("minimal", learning_rate=1e-2, g_learning_rate=1e-3, lr_milestones=(1,))
+    with assembled(recipe) as (model, engine):
         states = [model.state()]
-        for _ in StepEngine(model, draws).blocks(0, 2):
+        for _ in engine.blocks(model.session, 0, 2):
             states.append(model.state())
-        model.session.close()
     for name, rate in [("discriminator/hidden/kernel", 1e-2), ("generator/hidden/kernel", 1e-3)]:
         first, second = (np.abs(b[name] - a[name]).max() for a, b in itertools.pairwise(states))
         assert first == pytest.approx(rate, rel=0.01)
         assert 0.05 * rate < second < 0.2 * rate
+
+
+@pytest.mark.slow
+def test_xla_takes_large_batches():
+    """From 13,755 on, TensorFlow's memory optimizer put what XLA refuses into the loop."""
+    recipe = hyperparameters.override(recipes.get("minimal"), batch_size=14_000)
+    done, _ = assembly.trained(recipe, 1, "fused")
+    assert np.isfinite(done).all()
 
 
 # Blocks.
@@ -129,22 +123,17 @@ def test_each_net_steps_at_its_own_rate_of_that_step():
 @pytest.fixture(scope="module")
 def in_fives():
     """The compiled engine with blocks of five steps, its model and how that began."""
-    with tf.Graph().as_default(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(drawing, "_MAX_STEPS", 5)
-        model, draws = built(small_batches("minimal"))
-        yield FusedEngine(model, draws, jit=True), model, model.state()
-        model.session.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batches_module, "_MAX_STEPS", 5)
+        with assembled(small("minimal"), "fused") as (model, engine):
+            yield engine, model, model.state()
 
 
 def run(in_fives, *spans):
     """From the beginning -> progress, and the state's bytes."""
     engine, model, state = in_fives
     model.load_state(state)
-    return progress(engine, *spans), frozen(model)
-
-
-def frozen(model):
-    return {name: array.tobytes() for name, array in model.state().items()}
+    return progress(model, engine, *spans), frozen(model.state())
 
 
 @pytest.mark.parametrize("spans", [[(0, 20)], [(0, 7), (7, 20)], [(0, 1), (1, 20)]], ids=str)
@@ -153,17 +142,17 @@ def test_a_run_cut_anywhere_ends_in_the_same_bytes(in_fives, spans):
 
 
 def test_another_graph_ends_in_the_same_bytes(in_fives):
-    done, state = trained(small_batches("minimal"), "fused")
-    assert run(in_fives, (0, STEPS)) == (done, {n: array.tobytes() for n, array in state.items()})
+    done, state = trained(small("minimal"), "fused")
+    assert run(in_fives, (0, STEPS)) == (done, frozen(state))
 
 
 def test_variables_are_those_after_the_block_just_seen(in_fives):
     engine, model, state = in_fives
     model.load_state(state)
     seen = []
-    for block in engine.blocks(0, 12):
-        updates = model.session.run([net.updates for net in model.nets])
-        assert updates == [block[-1].step] * 2
+    for block in engine.blocks(model.session, 0, 12):
+        now = model.state()
+        assert now["d_adam/updates"] == now["g_adam/updates"] == block[-1].step
         seen.append([p.step for p in block])
     assert seen == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [11, 12]]
 
@@ -171,55 +160,53 @@ def test_variables_are_those_after_the_block_just_seen(in_fives):
 def test_a_run_stopped_between_blocks_has_not_gone_further(in_fives):
     engine, model, state = in_fives
     model.load_state(state)
-    blocks = engine.blocks(0, 20)
+    blocks = engine.blocks(model.session, 0, 20)
     first = next(blocks)
     blocks.close()
-    assert (first, frozen(model)) == run(in_fives, (0, 5))
+    assert (first, frozen(model.state())) == run(in_fives, (0, 5))
 
 
 def test_no_steps_are_no_blocks(in_fives):
-    engine, _, _ = in_fives
-    assert list(engine.blocks(7, 7)) == []
+    engine, model, _ = in_fives
+    assert list(engine.blocks(model.session, 7, 7)) == []
 
 
 @pytest.mark.parametrize(
-    "convolutional, choice, name",
+    "slow, own, choice, wanted",
     [
-        (False, "auto", "fused"),
-        (False, "fused", "fused"),
-        (False, "step", "step"),
-        (True, "auto", "step"),
-        (True, "fused", "fused without XLA"),
-        (True, "step", "step"),
+        (False, False, "auto", "fused"),
+        (True, False, "auto", "step"),
+        (False, True, "auto", "step"),
+        (True, True, "fused", "fused"),
+        (False, False, "step", "step"),
     ],
 )
-def test_choice_of_the_engine_on_a_cpu(monkeypatch, in_fives, convolutional, choice, name):
-    engine, model, _ = in_fives
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
-    assert make_engine(choice, model, as_if(convolutional, engine._draws)).name == name
+def test_choice_of_the_engine(slow, own, choice, wanted):
+    settings = trainer.Settings(engine=choice, gan_class=object if own else None)
+    assert trainer._engine_choice(slow, settings) == wanted
 
 
-def test_convolutions_are_compiled_on_a_gpu(monkeypatch, in_fives):
-    engine, model, _ = in_fives
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [kind])
-    assert make_engine("auto", model, as_if(True, engine._draws)).name == "fused"
-
-
-def as_if(convolutional, draws):
-    """Draws of the same recipe, whose nets are said to have convolutions or not."""
-    recipe = dataclasses.replace(draws.recipe, convolutional=convolutional)
-    return Draws(recipe, PIXELS, SEED)
+@pytest.mark.parametrize("devices, slow", [([], True), (["GPU"], False)])
+def test_xla_is_slow_for_convolutions_on_a_cpu_alone(monkeypatch, devices, slow):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
+    for name, convolutional in [("upsampling_cnn", True), ("minimal", False)]:
+        with tf.Graph().as_default():
+            gan = recipes.build(name)
+            gan.session.close()
+        assert trainer._slow_under_xla(gan) == (slow and convolutional)
 
 
 def samples_in(precision, recipe):
-    """-> images of untrained nets."""
+    """-> images of untrained networks."""
     check_precision(precision, recipe)
-    with tf.Graph().as_default():
-        opener = engines.session_opener(precision)
-        model = recipes.build_gan(recipe, seed=SEED, open_session=opener)
-        images = model.generate_samples(np.random.default_rng(1).normal(size=[4, recipe.nlatent]))
-        model.session.close()
-    return images
+    with tf.Graph().as_default() as graph:
+        tf.set_random_seed(1)
+        gan = recipes.build_gan(recipe)
+        gan.session.close()
+        z = np.random.default_rng(1).normal(size=[4, recipe.nlatent])
+        with ALONE.open_session(graph, session_config(precision)) as session:
+            session.run(tf.global_variables_initializer())
+            return session.run(gan.x_hat, {gan.z_placeholder: z})
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 
-from models import layers
+from models import layers, passes
 
 RNG = np.random.default_rng(0)
 
@@ -35,7 +35,13 @@ def run(tensors, values=None):
 
 
 def a_pass(first=7, second=0):
-    return layers.TrainingPass(tf.constant([first, second]))
+    return passes.training(tf.constant([first, second]))
+
+
+def in_training(layer, *arguments, seed=(7, 0), **options):
+    """A layer's output in a training pass."""
+    with a_pass(*seed):
+        return layer(*arguments, **options)
 
 
 # NumPy twins.
@@ -96,10 +102,10 @@ def test_conv2d(size, strides):
         np.testing.assert_allclose(y_, convolved(x_, kernel, strides) + bias, atol=1e-5)
 
 
-def test_window_dense_is_a_convolution_of_windows_four_pixels_apart():
+def test_conv2d_8x8_stride_4():
     x, kernel, bias = normal(3, 28, 28, 2), normal(8, 8, 2, 5), normal(5)
-    y = layers.window_dense(tf.constant(x), 5, name="a")
-    # A window's rows and columns: which of the four squares, then where in it.
+    y = layers.conv2d_8x8_stride_4(tf.constant(x), 5, name="a")
+    # A patch's rows and columns: which of the four squares, then where in it.
     squares = kernel.reshape(2, 4, 2, 4, 2, 5).transpose(0, 2, 1, 3, 4, 5)
     found = run(y, {"kernel": squares.reshape(128, 5), "bias": bias})
     assert found.shape == (3, 7, 7, 5)
@@ -107,9 +113,9 @@ def test_window_dense_is_a_convolution_of_windows_four_pixels_apart():
 
 
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_neighbours_dense_is_a_convolution_within_borders(size):
+def test_conv2d_valid(size):
     x, kernel, bias = normal(3, 5, 4, 2), normal(size, size, 2, 6), normal(6)
-    y = layers.neighbours_dense(tf.constant(x), size, 6, name="a")
+    y = layers.conv2d_valid(tf.constant(x), 6, size, name="a")
     found = run(y, {"kernel": kernel.reshape(-1, 6), "bias": bias})
     height, width = 6 - size, 5 - size
     before = (size - 1) // 2
@@ -118,9 +124,9 @@ def test_neighbours_dense_is_a_convolution_within_borders(size):
     np.testing.assert_allclose(found, inside + bias, atol=1e-5)
 
 
-def test_window_dense_transpose_adds_up_windows_four_pixels_apart():
+def test_conv2d_transpose_8x8_stride_4():
     x, kernel, bias = normal(3, 7, 7, 5), normal(5, 8, 8), normal(8, 8)
-    y = layers.window_dense_transpose(tf.constant(x), name="a")
+    y = layers.conv2d_transpose_8x8_stride_4(tf.constant(x), name="a")
     squares = [k.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4) for k in (kernel, bias)]
     found = run(y, {"kernel": squares[0].reshape(5, 64), "bias": squares[1].reshape(64)})
     wanted = np.zeros([3, 32, 32])
@@ -143,12 +149,23 @@ def test_upsample_conv2d(size):
         np.testing.assert_allclose(y_, convolved(doubled(x_), kernel) + bias, atol=1e-5)
 
 
-def plain_conv2d(x, kernel, bias):
-    return tf.nn.conv2d(x, kernel, 1, "SAME") + bias
+def plain_conv2d(x, kernel, bias, strides=1):
+    return tf.nn.conv2d(x, kernel, strides, "SAME") + bias
 
 
 def plain_upsample_conv2d(x, kernel, bias):
     return plain_conv2d(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2), kernel, bias)
+
+
+def gradients(y, x, weights):
+    """Of first order in all, of second in the kernel, which is what R1 asks for."""
+    first = tf.gradients(tf.sin(y), [x, *weights])
+    return [*first, *tf.gradients(first[0] ** 2, weights[0])]
+
+
+def assert_alike(ours, wanted):
+    for one, other in zip(*map(tf.nest.flatten, run([ours, wanted])), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -160,12 +177,6 @@ def plain_upsample_conv2d(x, kernel, bias):
     ],
 )
 def test_fast_forms_have_the_plain_forms_gradients(layer, plain, shapes, size):
-    """Of first order in all, of second in the kernel, which is what R1 asks for."""
-
-    def gradients(y, x, weights):
-        first = tf.gradients(tf.sin(y), [x, *weights])
-        return [*first, *tf.gradients(first[0] ** 2, weights[0])]
-
     ours, wanted = [], []
     for number, shape in enumerate(shapes):
         x = tf.constant(normal(2, *shape, 3))
@@ -173,8 +184,7 @@ def test_fast_forms_have_the_plain_forms_gradients(layer, plain, shapes, size):
         weights = tf.trainable_variables(f"a{number}/")
         ours.append(gradients(y, x, weights))
         wanted.append(gradients(plain(x, *weights), x, weights))
-    for one, other in zip(*map(tf.nest.flatten, run([ours, wanted])), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+    assert_alike(ours, wanted)
 
 
 @pytest.mark.parametrize(("size", "strides"), [(2, 1), (3, 1), (3, 3), (5, 2), (1, 2)])
@@ -190,16 +200,13 @@ def test_gradients_with_many_channels(size, strides):
         x = normal(2, *shape, 128) / 10
         x = tf.placeholder_with_default(x, [None, *shape, 128])
         y = layers.conv2d(x, 256, size, name=f"a{number}", strides=strides)
-        kernel, bias = weights = tf.trainable_variables(f"a{number}/")
+        weights = tf.trainable_variables(f"a{number}/")
         before = filter_gradients()
-        ours.append(tf.gradients(tf.sin(y), [x, *weights]))
+        tf.gradients(tf.sin(y), [x, *weights])
         assert filter_gradients() == before
-        plain = tf.nn.conv2d(x, kernel, strides, "SAME") + bias
-        wanted.append(tf.gradients(tf.sin(plain), [x, *weights]))
-        for gradients in (ours[-1], wanted[-1]):
-            gradients += tf.gradients(gradients[0] ** 2, kernel)
-    for one, other in zip(*map(tf.nest.flatten, run([ours, wanted])), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        ours.append(gradients(y, x, weights))
+        wanted.append(gradients(plain_conv2d(x, *weights, strides=strides), x, weights))
+    assert_alike(ours, wanted)
 
 
 def test_small_pictures_cost_no_multiplications_by_zero():
@@ -220,7 +227,7 @@ def test_small_pictures_cost_no_multiplications_by_zero():
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
 def test_batch_norm_in_training_goes_by_the_batch(shape):
     x, gamma, beta = 3 + 2 * normal(*shape), normal(3), normal(3)
-    y = layers.batch_norm(tf.constant(x), a_pass(), name="a")
+    y = in_training(layers.batch_norm, tf.constant(x), name="a")
     rows = x.reshape(-1, 3)
     wanted = normalised(x, rows.mean(0), rows.var(0), gamma, beta)
     np.testing.assert_allclose(run(y, {"gamma": gamma, "beta": beta}), wanted, atol=1e-5)
@@ -233,7 +240,7 @@ def test_batch_norm_in_inference_goes_by_the_averages(shape):
         "gamma": normal(3), "beta": normal(3),
         "moving_mean": normal(3), "moving_variance": normal(3) ** 2,
     }  # fmt: skip
-    y = layers.batch_norm(tf.constant(x), None, name="a")
+    y = layers.batch_norm(tf.constant(x), name="a")
     wanted = normalised(
         x, values["moving_mean"], values["moving_variance"], values["gamma"], values["beta"]
     )
@@ -241,12 +248,13 @@ def test_batch_norm_in_inference_goes_by_the_averages(shape):
 
 
 def test_batch_norm_leaves_its_averages_to_the_nets_own_update():
-    x, training = 3 + 2 * normal(6, 3), a_pass()
-    y = layers.batch_norm(tf.constant(x), training, name="a", momentum=0.8)
+    x = 3 + 2 * normal(6, 3)
+    with a_pass() as running:
+        y = layers.batch_norm(tf.constant(x), name="a", momentum=0.8)
     averages = tf.global_variables("a/moving_")
     assert [v.name for v in averages] == ["a/moving_mean:0", "a/moving_variance:0"]
     assert not set(averages) & set(tf.trainable_variables())
-    (update,) = training.updates
+    (update,) = running.updates
     update = update()
     run(y)
     session = tf.get_default_session()
@@ -258,23 +266,9 @@ def test_batch_norm_leaves_its_averages_to_the_nets_own_update():
     np.testing.assert_allclose(session.run(averages), wanted, rtol=1e-5)
 
 
-def test_updates_of_one_average_take_their_turns():
-    """Two passes, of 1 and then of 2: a half of the way to 1, then a half of the rest to 2."""
-    training = a_pass()
-    for value in (1.0, 2.0):
-        with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-            layers.batch_norm(tf.fill([4, 1], value), training, name="a", momentum=0.5)
-    operations = tf.group(*[update() for update in training.updates])
-    average = tf.global_variables("a/moving_mean")[0]
-    run(average)
-    for expected in [1.25, 1.5625]:
-        tf.get_default_session().run(operations)
-        assert tf.get_default_session().run(average) == [expected]
-
-
 def test_batch_norm_without_averages_goes_by_the_batch_always():
     x = 3 + 2 * normal(6, 3)
-    y = layers.batch_norm(tf.constant(x), None, name="a", momentum=None)
+    y = layers.batch_norm(tf.constant(x), name="a", momentum=None)
     assert len(tf.global_variables()) == 2
     np.testing.assert_allclose(run(y), normalised(x, x.mean(0), x.var(0), 1, 0), atol=1e-5)
 
@@ -286,7 +280,7 @@ def test_batch_norm_has_a_second_derivative():
     def slopes(at):
         """-> the gradients of a loss in the input and in gamma."""
         with tf.variable_scope("", reuse=tf.AUTO_REUSE):
-            y = layers.batch_norm(at, a_pass(), name="a", momentum=None)
+            y = in_training(layers.batch_norm, at, name="a", momentum=None)
         return tf.gradients(tf.sin(y) * weights, [at, *tf.trainable_variables("a/gamma")])
 
     along = tf.reduce_sum(slopes(tf.constant(x))[0] * direction)
@@ -300,7 +294,7 @@ def test_batch_norm_has_a_second_derivative():
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
-    y = run(layers.dropout(tf.ones([1000, 999]), 0.2, a_pass()))
+    y = run(in_training(layers.dropout, tf.ones([1000, 999]), 0.2))
     assert set(np.unique(y)) == {0, np.float32(1) / np.float32(0.8)}
     # 999,000 draws: the share's standard deviation is 0.0004.
     assert abs((y == 0).mean() - 0.2) < 0.002
@@ -312,16 +306,18 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
 
 def test_dropout_is_a_function_of_the_seed():
     x = tf.ones([50, 7])
-    one, again = a_pass(3, 4), a_pass(3, 4)
-    passes = [one, again, one, a_pass(3, 5), a_pass(4, 4)]
-    first, same, *others = run([layers.dropout(x, 0.5, training) for training in passes])
+    with a_pass(3, 4):
+        one, later = (layers.dropout(x, 0.5) for _ in range(2))
+    seeds = [(3, 4), (3, 5), (4, 4)]
+    others = [in_training(layers.dropout, x, 0.5, seed=seed) for seed in seeds]
+    first, same, *others = run([one, others[0], later, *others[1:]])
     assert np.array_equal(first, same)
     assert not any(np.array_equal(first, other) for other in others)
 
 
 def test_dropout_is_the_same_under_xla():
     def dropped():
-        return layers.dropout(tf.ones([50, 7]), 0.3, a_pass())
+        return in_training(layers.dropout, tf.ones([50, 7]), 0.3)
 
     plain, compiled = run([dropped(), tf.function(dropped, jit_compile=True)()])
     assert np.array_equal(plain, compiled)
@@ -329,14 +325,14 @@ def test_dropout_is_the_same_under_xla():
 
 def test_the_gradient_of_dropout_is_dropped_alike():
     x = tf.constant(1 + normal(40, 5) ** 2)
-    y = layers.dropout(x, 0.25, a_pass())
+    y = in_training(layers.dropout, x, 0.25)
     x, y, slope = run([x, y, tf.gradients(y, x)[0]])
     np.testing.assert_allclose(slope * x, y, rtol=1e-6)
 
 
 def test_inference_drops_nothing():
     x = tf.ones([3])
-    assert layers.dropout(x, 0.9, None) is x
+    assert layers.dropout(x, 0.9) is x
 
 
 # Small ones.
@@ -416,8 +412,8 @@ def test_keras_gives_the_same(size, tmp_path):
         "strided": layers.conv2d(at, 4, size, name="b", strides=2),
         "upsampled": layers.upsample_conv2d(at, 4, size, name="c"),
         "transposed": layers.conv2d(at, 4, size, name="d"),
-        "norm": layers.batch_norm(at, None, name="e"),
-        "norm_training": layers.batch_norm(at, a_pass(), name="f"),
+        "norm": layers.batch_norm(at, name="e"),
+        "norm_training": in_training(layers.batch_norm, at, name="f"),
     }
     ours = run(ours, values)
     theirs = dict(np.load(tmp_path / "out.npz"))
@@ -430,7 +426,7 @@ def test_layers_note_their_output_shapes_once():
     for reuse in (False, True):
         with tf.variable_scope("net", reuse=reuse):
             x = tf.placeholder(tf.float32, [None, 3])
-            layers.batch_norm(layers.dense(x, 8, name="a"), None, name="b")
+            layers.batch_norm(layers.dense(x, 8, name="a"), name="b")
     noted = tf.get_collection(layers.LAYERS)
     assert noted == [("net/a", [None, 8]), ("net/b", [None, 8])]
 
@@ -438,7 +434,7 @@ def test_layers_note_their_output_shapes_once():
 def test_names_of_variables():
     x = tf.zeros([1, 4, 4, 1])
     layers.upsample_conv2d(layers.conv2d(x, 2, 3, name="a"), 2, 3, name="b")
-    layers.batch_norm(x, None, name="c")
+    layers.batch_norm(x, name="c")
     parts = itertools.product("ab", ["kernel", "bias"])
     norm = [f"c/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")]
     wanted = [f"{layer}/{part}" for layer, part in parts] + norm

@@ -3,6 +3,7 @@
 import csv
 import fcntl
 import gzip
+import itertools
 import os
 import pty
 import re
@@ -36,9 +37,9 @@ from test_resume import (
     write_data,
 )
 
+import command_line
 import main as program
-import terminal
-from models import recipes
+from models import hyperparameters
 
 ROOT = Path(program.__file__).parent
 REAL_DATA = ROOT / "MNIST_data"
@@ -94,10 +95,10 @@ def help_text():
 
 @pytest.fixture(scope="module")
 def own_flags():
-    """{name: Flag} of all flags that main.py defines."""
+    """{name: command_line.Flag} of all flags, which are defined."""
     if "mode" not in flags.FLAGS:
         program.define_flags()
-    return {flag.name: flag for flag in flags.FLAGS.flags_by_module_dict()["main"]}
+    return {flag.name: flag for flag in itertools.chain(*command_line.groups().values())}
 
 
 def test_help_begins_with_what_the_program_is_for(help_text):
@@ -109,15 +110,41 @@ def test_help_begins_with_what_the_program_is_for(help_text):
 
 
 def test_help_tells_every_flag_its_range_and_its_default(help_text, own_flags):
-    entries = dict(re.findall(r"^  --(?:\[no\])?(\w+): (.*(?:\n    .*)*)", help_text, re.M))
+    entries = flags_in(help_text)
     assert entries.keys() == own_flags.keys()
-    for name, entry in entries.items():
-        text = " ".join(entry.split())
-        assert re.search(r"\w{3}", own_flags[name].help), name
-        assert "default:" in text, name
-        if "(an integer" in text or "(a number" in text:
-            assert re.search(r"in the range \[|\d to \d", text), name
+    for name, (value, text) in entries.items():
+        assert re.search(r"\w{3}.* \[", text), name
+        assert text.count("default ") == 1, name
+        if value in ("=N", "=X"):
+            assert re.search(r"\[(above )?\d\S* to \d", text), name
         assert "None" not in text, name
+
+
+def flags_in(text):
+    """What --help prints -> {name: (what stands for its value, the rest as one line)}."""
+    found = re.findall(r"^  --(?:\[no\])?(\w+)(\S*) +(.*(?:\n {26}.*)*)", text, re.M)
+    return {name: (value, " ".join(rest.split())) for name, value, rest in found}
+
+
+def test_help_of_a_mode_shows_its_flags_only(own_flags):
+    for mode in command_line.MODES:
+        text = command_line.help_text(mode)
+        taken = {name for name, flag in own_flags.items() if mode in flag.modes}
+        assert flags_in(text).keys() == taken - {"mode"}
+        assert max(map(len, text.splitlines())) <= 100
+        command = re.search(r"python (main\.py .*)", text)[1]
+        with flagsaver.flagsaver():
+            program.parse(command.split())
+            command_line.check_taken(flags.FLAGS.mode)
+
+
+def test_help_has_the_numbers_of_the_recipe_that_is_named(own_flags, capsys):
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as end:
+        program.parse(["main.py", "--recipe=stable_cnn", "--help"])
+    assert end.value.code == 0
+    shown = flags_in(capsys.readouterr().out)
+    assert shown["learning_rate"][1].endswith("default 0.003]")
+    assert shown["nlatent"][1].endswith("[1 to 4096, default 16]")
 
 
 # Refusals.
@@ -147,7 +174,7 @@ def refused(own_flags, monkeypatch, capsys, tmp_path):
 
 def bad_values():
     """(name, value) of every number of a recipe with what it may not be."""
-    for field in recipes.overridable():
+    for field in hyperparameters.overridable():
         bounds = field.metadata
         if bounds["high"] is not None:
             whole = "int" in str(field.type)
@@ -155,7 +182,7 @@ def bad_values():
             beyond = [bounds["high"] + 1, low - 1, -(10**30), 10**30, "x", "", "1,5", "nan", "inf"]
             beyond += ["1.5", "1" + "0" * 400] if whole else ["-inf", "1e999", "-1e-9"]
             yield from ((field.name, value) for value in beyond)
-        elif field.type is bool:
+        elif field.type in (bool, bool | None):
             yield field.name, "perhaps"
 
 
@@ -180,7 +207,7 @@ OTHER_BAD_FLAGS = [
     (["--mode=nosuch"], "--mode=nosuch: value should be one of <train|"),
     (["--engine=nosuch"], "--engine=nosuch: value should be one of <auto|fused|step>"),
     (["--prior=nosuch"], "prior: 'nosuch', wanted one of uniform, "),
-    (["--prior="], "prior: '', wanted one of uniform, "),
+    (["--prior="], "--prior= is empty: give it a value"),
     (["--seed=-1"], "--seed=-1"),
     (["--seed=2147483648"], "--seed=2147483648"),
     (["--seed=x"], "--seed=x"),
@@ -188,7 +215,9 @@ OTHER_BAD_FLAGS = [
     (["--checkpoint_every=1e3"], "--checkpoint_every=1e3"),
     (["--image_every=-1"], "--image_every=-1"),
     (["--flagfile=nosuch"], "nosuch"),
-    (["--batch_size=6", "--packing=4"], "--batch_size=6"),
+    (["--half_batches", "--batch_size=1"], "--batch_size=1"),
+    (["--dataset=kmnist", f"--data_dir={REAL_DATA}"], "MNIST_data holds MNIST"),
+    (["--recipe=leaky_mlp", "--conditional"], "article 004, Using GAN for Generating Hand-written"),
 ]
 
 
@@ -199,8 +228,9 @@ def test_other_flags_that_cannot_be_are_refused_by_name(refused, words, named):
 
 def test_batches_larger_than_the_data_are_refused_by_name(refused, data_dir):
     small = f"--data_dir={data_dir}"
-    assert "--batch_size=301: wanted at most 300," in refused(small, "--batch_size=301")
-    assert "--batch_size=31: wanted at most 30," in refused(small, "--digit=3", "--batch_size=31")
+    assert "--batch_size=5001: wanted at most 5000," in refused(small, "--batch_size=5001")
+    line = refused(small, "--digit=3", "--batch_size=501")
+    assert "--batch_size=501: wanted at most 500," in line
     assert "--batch_size=55001: wanted at most 55000" in refused("--batch_size=55001")
 
 
@@ -213,7 +243,8 @@ def test_data_folders_that_cannot_be_used_are_refused(refused, tmp_path, monkeyp
     (tmp_path / "file").touch()
     assert str(tmp_path / "file") in refused(f"--data_dir={tmp_path / 'file'}")
     write_data(tmp_path / "few", train=100)
-    assert "few" in refused(f"--data_dir={tmp_path / 'few'}")
+    line = refused(f"--data_dir={tmp_path / 'few'}", "--validation_size=101")
+    assert "Validation size should be between 0 and 100, the training images" in line
 
 
 @pytest.mark.parametrize(
@@ -252,7 +283,7 @@ def test_a_refusal_is_quick_and_the_same_in_a_process_of_its_own(tmp_path, data_
     for words, named in [
         (["--nlatent=0"], "main.py: --nlatent=0: wanted 1 to 4096"),
         (["--nosuch"], "main.py: Unknown command line flag 'nosuch'. See python main.py --help"),
-        ([f"--data_dir={data_dir}"], "main.py: --run_dir=runs/minimal: cannot use runs"),
+        ([f"--data_dir={data_dir}"], "main.py: --run_dir=runs/data="),
     ]:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         ended = end(start(tmp_path, *words))
@@ -447,46 +478,12 @@ def test_another_configuration_is_refused_by_the_default_folder_of_the_same_name
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_the_import_of_tensorflow_ends_cleanly(tmp_path, data_dir, number):
-    words = [f"--data_dir={data_dir}", "--num_steps=10", "--nlatent=3", "--seed=1"]
-    process = start(tmp_path, *words)
-    folder = tmp_path / "runs" / "minimal-nlatent=3-seed=1"
+    words = ["--num_steps=10", "--validation_size=5000", "--run_dir=run"]
+    process = start(tmp_path, f"--data_dir={data_dir}", *words)
+    folder = tmp_path / "run"
     while process.poll() is None and not (folder / "config.json").exists():
         time.sleep(0.005)
     time.sleep(0.2)  # what comes next is the import, and takes seconds
     process.send_signal(number)
     assert end(process) == (128 + number, f"Stopped by {number.name}.\n", "")
     assert [path.name for path in folder.rglob("*.npz")] == []
-
-
-# Where stderr is no terminal.
-
-
-def test_lines_of_progress_tell_rate_and_time_left_since_the_first_advance(capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
-    bar = terminal.Bar(10_000, start=1000)
-    time.sleep(0.3)  # compiling
-    bar.advance(4000, "d_loss 0.100, g_loss 1.000")
-    time.sleep(0.1)
-    bar.advance(500, "d_loss 0.200, g_loss 2.000")
-    bar.close()
-    shown = capsys.readouterr()
-    assert shown.out == ""
-    (line,) = shown.err.splitlines()
-    assert re.fullmatch(PROGRESS, line)
-    found = re.fullmatch(
-        r"step 5,500 of 10,000, ([\d,.]+) steps/s, 00:(\d\d) to go, d_loss 0\.200, g_loss 2\.000",
-        line,
-    )
-    rate = float(found[1].replace(",", ""))
-    assert 500 < rate <= 5000
-    assert int(found[2]) == int(4500 / rate)
-
-
-def test_lines_of_progress_of_slow_things_tell_seconds(capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
-    bar = terminal.Bar(9, unit="run")
-    bar.advance(1)
-    bar._began -= 8
-    bar.advance(2, "dcgan")
-    bar.close()
-    assert capsys.readouterr().err == "run 3 of 9, 4.0 s/run, 00:24 to go, dcgan\n"

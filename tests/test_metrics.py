@@ -109,23 +109,23 @@ def test_classifier_score_of_sure_verdicts_is_the_number_of_digits(labels, score
 
 def test_classifier_score_of_unsure_verdicts():
     assert metrics.classifier_score(np.full((6, 10), 0.1)) == pytest.approx(1)
-    # Two verdicts (3/4, 1/4) and (1/4, 3/4): the mean is (1/2, 1/2).
-    verdicts = np.zeros((2, 10))
-    verdicts[:, :2] = [[0.75, 0.25], [0.25, 0.75]]
+    # Two predictions (3/4, 1/4) and (1/4, 3/4): the mean is (1/2, 1/2).
+    predictions = np.zeros((2, 10))
+    predictions[:, :2] = [[0.75, 0.25], [0.25, 0.75]]
     divergence = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
-    assert metrics.classifier_score(verdicts) == pytest.approx(np.exp(divergence))
+    assert metrics.classifier_score(predictions) == pytest.approx(np.exp(divergence))
 
 
 def test_mean_confidence_by_hand():
-    verdicts = [[0.5, 0.3, 0.2] + [0] * 7, [0, 0, 1] + [0] * 7]
-    assert metrics.mean_confidence(verdicts) == pytest.approx(0.75)
+    predictions = [[0.5, 0.3, 0.2] + [0] * 7, [0, 0, 1] + [0] * 7]
+    assert metrics.mean_confidence(predictions) == pytest.approx(0.75)
 
 
 def test_histogram_of_labels_and_of_probabilities():
     labels = [0, 1, 1, 9]
     wanted = [0.25, 0.5, 0, 0, 0, 0, 0, 0, 0, 0.25]
-    assert metrics.digit_histogram(labels).tolist() == wanted
-    assert metrics.digit_histogram(one_hot(labels) * 0.9 + 0.01).tolist() == wanted
+    assert metrics.class_histogram(labels).tolist() == wanted
+    assert metrics.class_histogram(one_hot(labels) * 0.9 + 0.01).tolist() == wanted
 
 
 def test_total_variation_by_hand():
@@ -137,9 +137,9 @@ def test_total_variation_by_hand():
 
 
 def test_a_digit_with_one_percent_is_covered():
-    assert metrics.digits_covered([0.1] * 10) == 10
-    assert metrics.digits_covered([0.99, 0.01] + [0] * 8) == 2
-    assert metrics.digits_covered([0.991, 0.009] + [0] * 8) == 1
+    assert metrics.classes_covered([0.1] * 10) == 10
+    assert metrics.classes_covered([0.99, 0.01] + [0] * 8) == 2
+    assert metrics.classes_covered([0.991, 0.009] + [0] * 8) == 1
 
 
 # Distances to the nearest other: 1, 1 and 10.
@@ -223,7 +223,7 @@ def test_nearest_distances_of_copies_are_zero():
     assert metrics.nearest_distances(copies, training).max() < 0.02
 
 
-def test_copy_distances_are_fifth_percentiles_by_digit():
+def test_copy_distances_are_fifth_percentiles_by_class():
     values = np.concatenate([np.linspace(0, 1, 21), np.full(9, 0.5)])
     labels = np.array([0] * 21 + list(range(1, 10)))
     distances = metrics.copy_distances(
@@ -232,16 +232,17 @@ def test_copy_distances_are_fifth_percentiles_by_digit():
     assert distances == pytest.approx([0.05] + [0.5] * 9)
 
 
-def test_copy_distances_want_every_digit():
-    with pytest.raises(ValueError, match="no image of digit 3, wanted some of each"):
-        labels = np.array([0, 1, 2, 4, 5, 6, 7, 8, 9])
-        metrics.copy_distances(np.zeros((9, 784)), labels, np.zeros((1, 784), np.uint8))
+def test_nothing_is_a_copy_of_a_digit_that_is_missing():
+    distances = metrics.copy_distances(
+        np.ones((9, 784)), np.arange(9), np.zeros((1, 784), np.uint8)
+    )
+    assert distances.tolist() == [28.0] * 9 + [0.0]
 
 
 def small_reference(features, labels, training_pixels, copy_distance=1.0):
     return metrics.Reference(
         *metrics.statistics(features),
-        histogram=metrics.digit_histogram(labels),
+        histogram=metrics.class_histogram(labels),
         features=features,
         copy_distances=np.full(10, copy_distance),
         training_pixels=training_pixels,
@@ -264,7 +265,7 @@ def test_score_of_the_training_images_themselves():
     assert scores.frechet_distance < 1e-9
     assert scores.kernel_distance < 0
     assert scores.classifier_score == pytest.approx(10)
-    assert (scores.num_samples, scores.mean_confidence, scores.digits_covered) == (60, 1, 10)
+    assert (scores.num_samples, scores.mean_confidence, scores.classes_covered) == (60, 1, 10)
     assert (scores.histogram, scores.total_variation) == ([0.1] * 10, 0)
     assert (scores.precision, scores.recall, scores.coverage) == (1, 1, 1)
     assert scores.memorised_share == 1
@@ -285,3 +286,9 @@ def test_features_that_are_not_finite_are_refused(value):
     for metric in (metrics.kernel_distance, metrics.precision_recall, metrics.density_coverage):
         with pytest.raises(ValueError, match="NaN or infinity"):
             metric(RNG.normal(size=(9, 2)), features)
+
+
+def test_a_class_is_lost_below_one_percent_or_half_of_what_is_real():
+    real = np.array([0.004, 0, 0.5, 0.496, *[0] * 6])
+    assert metrics.lost_classes(real, real) == []
+    assert metrics.lost_classes(np.array([0.001, 0.5, 0.009, 0.49, *[0] * 6]), real) == [0, 2]

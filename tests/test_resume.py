@@ -28,7 +28,10 @@ from training.run_folder import read_checkpoint
 ROOT = Path(training.run_folder.__file__).parent.parent
 # Each as imported by the program at some time, and none that starts threads.
 PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.trainer"]
-QUICK = ("--engine=step", "--batch_size=8", "--checkpoint_every=40", "--image_every=50")
+QUICK = (
+    "--engine=step", "--batch_size=8", "--checkpoint_every=40", "--image_every=50",
+    "--validation_size=5000",
+)  # fmt: skip
 STEPS = 200
 PROGRESS = (
     r"step [\d,]+ of [\d,]+, [\d,.]+ (steps/s|s/step), [\d:]+ to go, d_loss -?\d.*, g_loss -?\d.*"
@@ -80,6 +83,7 @@ class Process:
 def be_main(place, streams, flags):
     """Turns this process into `main.py` with those flags."""
     multiprocessing.set_start_method("fork", force=True)  # as in any program
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which is ignored where the tests run under nohup
     os.chdir(place)
     for number, path in zip((1, 2), streams, strict=True):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
@@ -100,7 +104,7 @@ def server():
         yield context
 
 
-def write_data(folder, train=5_300, test=20):
+def write_data(folder, train=10_000, test=20):
     """Four small IDX files; the first 5,000 training images are set aside for validation."""
     folder.mkdir()
     rng = np.random.default_rng(5)
@@ -165,9 +169,10 @@ def rows_in(folder):
 
 def results(folder):
     """{name: bytes} of a run's tables, pictures and last weights."""
+    told = ("config.json", "summary.json")  # a summary tells how long this command took
     paths = [*folder.glob("*.*"), *folder.glob("progress/*")]
     paths.append(max(folder.glob("checkpoints/step-*.npz")))
-    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name != "config.json"}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name not in told}
 
 
 def assert_same_results(folder, other):

@@ -1,6 +1,6 @@
-"""Article 003's nets, the objectives on them and Adam in float64 NumPy: what tests compare with.
+"""Article 003's networks, losses on them and Adam in float64 NumPy: what tests compare with.
 
-`w` is a `Gan.state()` in float64, `objective` an Objective, x images and z latents.
+`w` are the variables by name in float64, `recipe` a Recipe, x images and z latents.
 """
 
 import numpy as np
@@ -32,46 +32,34 @@ def generate(w, z):
     return sigmoid(_dense(w, "generator/pixels", hidden))
 
 
-def logits(w, objective, x):
-    """[batch, ndims] -> [batch / packing, 1]."""
-    hidden = np.maximum(_dense(w, "discriminator/hidden", _packed(objective, x)), 0)
-    if objective.minibatch_stddev:
-        spread = np.sqrt(hidden.var(axis=0) + 1e-8).mean()
-        hidden = np.column_stack([hidden, np.full(len(hidden), spread)])
+def logits(w, x):
+    """[batch, ndims] -> [batch, 1]."""
+    hidden = np.maximum(_dense(w, "discriminator/hidden", x), 0)
     return _dense(w, "discriminator/logit", hidden)
 
 
-def slopes(w, objective, x):
-    """[batch, ndims] -> gradient of D's logits there, without minibatch_stddev."""
-    on = _dense(w, "discriminator/hidden", _packed(objective, x)) > 0
+def gradients_at(w, x):
+    """[batch, ndims] -> gradient of D's logits there."""
+    on = _dense(w, "discriminator/hidden", x) > 0
     paths = on * w["discriminator/logit/kernel"][:, 0]
-    return (paths @ w["discriminator/hidden/kernel"].T).reshape(x.shape)
+    return paths @ w["discriminator/hidden/kernel"].T
 
 
-def d_loss(w, objective, x, z):
-    """What a Gan reports as d_loss."""
-    y, y_hat = logits(w, objective, x), logits(w, objective, generate(w, z))
-    if objective.relativistic:
-        return softplus(y_hat - y).mean()
-    return (cross_entropy(1 - objective.label_smoothing, y) + cross_entropy(0, y_hat)).mean()
+def d_loss(w, recipe, x, z):
+    """What is reported as d_loss."""
+    y, y_hat = logits(w, x), logits(w, generate(w, z))
+    return (cross_entropy(1 - recipe.label_smoothing, y) + cross_entropy(0, y_hat)).mean()
 
 
-def d_total(w, objective, x, z):
-    """What D's update descends: d_loss and the penalties."""
-    penalties = [(objective.r1_gamma, x), (objective.r2_gamma, generate(w, z))]
-    return d_loss(w, objective, x, z) + sum(
-        gamma / 2 * (slopes(w, objective, images) ** 2).sum(axis=1).mean()
-        for gamma, images in penalties
-        if gamma
-    )
+def d_total(w, recipe, x, z):
+    """What D's update descends: d_loss and the R1 penalty."""
+    penalty = (gradients_at(w, x) ** 2).sum(axis=1).mean()
+    return d_loss(w, recipe, x, z) + recipe.r1_gamma / 2 * penalty
 
 
-def g_loss(w, objective, x, z):
-    """What a Gan reports as g_loss and G's update descends."""
-    y_hat = logits(w, objective, generate(w, z))
-    if objective.relativistic:
-        return softplus(logits(w, objective, x) - y_hat).mean()
-    return cross_entropy(1, y_hat).mean()
+def g_loss(w, z):
+    """What is reported as g_loss and G's update descends."""
+    return cross_entropy(1, logits(w, generate(w, z))).mean()
 
 
 def directional(function, w, name, direction):
@@ -115,7 +103,3 @@ class Adam:
 
 def _dense(w, layer, x):
     return x @ w[f"{layer}/kernel"] + w[f"{layer}/bias"]
-
-
-def _packed(objective, x):
-    return x.reshape(-1, objective.packing * x.shape[1])

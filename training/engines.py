@@ -1,17 +1,18 @@
-"""Two engines that run a model's own D and G updates: a step, or a block of steps, at a time.
+"""Two engines that train a step, or a block of steps, at a time, on the same batches.
 
-Both see the same draws and so train the same model; `blocks` yields lists of Progress, and
-whenever it yields, the model's variables are those after the list's last step.
+`blocks` yields lists of Progress, and whenever it yields, the model's variables are those after the
+list's last step.
 """
 
-import functools
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from training.draws import Block, block_steps
+from support.errors import UserError
+from training.batches import NUM_LABELS, block_steps, one_hot
 
 
 class Progress(NamedTuple):
@@ -23,36 +24,40 @@ class Progress(NamedTuple):
 
 
 class StepEngine:
-    """The article's loop: one `session.run` an update, with the batch in its feed."""
+    """The article's loop: one `session.run` of the Gan's train ops an update, the batch fed."""
 
     name = "step"
 
-    def __init__(self, model, draws):
-        self._model = model
-        self._draws = draws
+    def __init__(self, gan, batches):
+        """gan: with the train ops to run, its class's own or a recipe's."""
+        self._gan = gan
+        self._batches = batches
+        self.train_ops = [gan.d_optimizer, gan.d_loss, gan.g_optimizer, gan.g_loss]
 
-    def blocks(self, start, stop):
+    def blocks(self, session, start, stop):
         """Trains steps start + 1 ... stop; yields lists of one Progress each."""
         for step in range(start, stop):
-            yield [Progress(step + 1, *self._step(self._draws.block(step, step + 1)))]
+            yield [Progress(step + 1, *self._step(session, self._batches.block(step, step + 1)))]
 
-    def _step(self, block):
-        d_rate, g_rate = block.rates[0]
-        for images, z in zip(block.images[0], block.d_latents[0], strict=True):
+    def _step(self, session, inputs):
+        one = inputs.map(lambda array: array[0])
+        d_rate, g_rate = one.rates
+        for images, z, labels, z_labels in one.d_updates():
             x = images.astype(np.float32) / np.float32(255)
-            d_loss = self._run(self._model.d_optimizer, self._model.d_loss, x, z, d_rate)
-        for z in block.g_latents[0]:
-            g_loss = self._run(self._model.g_optimizer, self._model.g_loss, x, z, g_rate)
+            feed = {**self._feed(x, z, z_labels, d_rate), **self._labels_of_images(labels)}
+            d_loss, _ = session.run([self._gan.d_loss, self._gan.d_optimizer], feed)
+        for z, z_labels in one.g_updates():
+            feed = {**self._feed(x, z, z_labels, g_rate), **self._labels_of_images(labels)}
+            g_loss, _ = session.run([self._gan.g_loss, self._gan.g_optimizer], feed)
         return float(d_loss), float(g_loss)
 
-    def _run(self, optimizer, loss, x, z, rate):
-        model = self._model
-        feed = {
-            model.x_placeholder: x,
-            model.z_placeholder: z,
-            model.learning_rate_placeholder: rate,
-        }
-        return model.session.run([loss, optimizer], feed)[0]
+    def _feed(self, x, z, z_labels, rate):
+        gan = self._gan
+        feed = {gan.x_placeholder: x, gan.z_placeholder: z, gan.learning_rate_placeholder: rate}
+        return feed if z_labels is None else {**feed, gan.labels_placeholder: one_hot(z_labels)}
+
+    def _labels_of_images(self, labels):
+        return {} if labels is None else {self._gan.x_labels_placeholder: one_hot(labels)}
 
 
 class FusedEngine:
@@ -62,44 +67,59 @@ class FusedEngine:
     second compilation. The next block is drawn while the running one computes.
     """
 
-    def __init__(self, model, draws, *, jit):
+    def __init__(self, updates, batches, *, jit):
+        """updates: the Updates of a Gan in the default graph."""
         self.name = "fused" if jit else "fused without XLA"
-        self._model = model
-        self._draws = draws
-        sample = draws.block(0, 1)
-        self._length = block_steps(draws.recipe)
-        with model.graph.as_default():
-            self._inputs = Block(*(self._placeholder(array) for array in sample))
-            self._count = tf.placeholder(tf.int32, [])
-            loop = tf.function(self._loop, autograph=False, jit_compile=jit)
-            self._losses = loop(*self._inputs, self._count)
+        self._updates = updates
+        self._batches = batches
+        self._length = block_steps(batches.recipe)
+        self._inputs = batches.block(0, 1).map(self._placeholder)
+        self._count = tf.placeholder(tf.int32, [])
+        loop = tf.function(self._loop, autograph=False, jit_compile=jit)
+        self._losses = loop(*_present(self._inputs), self._count)
+        self.train_ops = [self._losses]
 
-    def blocks(self, start, stop):
+    def blocks(self, session, start, stop):
         """Trains steps start + 1 ... stop; yields a list of Progress for each block."""
         starts = range(start, stop, self._length)
         spans = [(first, min(first + self._length, stop)) for first in starts]
         with ThreadPoolExecutor(1) as pool:
             for (first, last), block in zip(spans, _ahead(pool, self._padded, spans), strict=True):
-                feed = dict(zip(self._inputs, block, strict=True))
-                losses = self._model.session.run(self._losses, {**feed, self._count: last - first})
+                feed = dict(zip(_present(self._inputs), _present(block), strict=True))
+                losses = self._run(session, {**feed, self._count: last - first})
                 rows = losses[: last - first].tolist()
                 yield [Progress(first + i + 1, *row) for i, row in enumerate(rows)]
+
+    def _run(self, session, feed):
+        """-> losses [length, 2]; UserError where a class has an operation unknown to XLA."""
+        try:
+            return session.run(self._losses, feed)
+        except tf.errors.InvalidArgumentError as error:
+            unknown = re.search(r"unsupported operations .* on \w+: (\w+)", str(error))
+            if unknown is None:
+                raise
+            raise UserError(
+                f"the fused engine: XLA cannot compile the operation {unknown[1]}; "
+                "leave it out of the networks and losses, or train with --engine=step"
+            ) from error
 
     def _placeholder(self, array):
         return tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
 
     def _padded(self, span):
-        block = self._draws.block(*span)
+        block = self._batches.block(*span)
         missing = self._length - len(block.images)
         if not missing:
             return block
-        return Block(*(np.concatenate([a, np.zeros_like(a[:1]).repeat(missing, 0)]) for a in block))
+        return block.map(lambda a: np.concatenate([a, np.zeros_like(a[:1]).repeat(missing, 0)]))
 
-    def _loop(self, *inputs_and_count):
-        *inputs, count = inputs_and_count
+    def _loop(self, *arrays_and_count):
+        *arrays, count = arrays_and_count
+        arrays = iter(arrays)
+        inputs = self._inputs.map(lambda _: next(arrays))
 
         def body(i, losses):
-            step = Block(*(array[i] for array in inputs))
+            step = inputs.map(lambda array: array[i])
             return i + 1, losses.write(i, tf.stack(self._step(step)))
 
         losses = tf.TensorArray(tf.float32, self._length, element_shape=[2])
@@ -107,20 +127,31 @@ class FusedEngine:
         return losses.stack()
 
     def _step(self, step):
-        """Block of one step (tensors without their first axis) -> its two losses."""
-        model, done = self._model, []
-        for images, z in zip(tf.unstack(step.images), tf.unstack(step.d_latents), strict=True):
+        """Inputs of one step (tensors without their first axis) -> its two losses."""
+        d_rate, g_rate = tf.unstack(step.rates)
+        done = []
+        for images, z, labels, z_labels in step.d_updates():
             with tf.control_dependencies(done):
                 x = tf.cast(images, tf.float32) / 255
-                x_hat = model.sample_images(z)
-                d_loss, operation = model.d_update(x, x_hat, step.rates[0])
-                done = [operation]
-        for z in tf.unstack(step.g_latents):
+                d_loss, update = self._updates.d_update(
+                    x, z, d_rate, _one_hot_tensor(labels), _one_hot_tensor(z_labels)
+                )
+                done = [update]
+        for z, z_labels in step.g_updates():
             with tf.control_dependencies(done):
-                g_loss, operation = model.g_update(x, z, step.rates[1])
-                done = [operation]
+                g_loss, update = self._updates.g_update(z, g_rate, _one_hot_tensor(z_labels))
+                done = [update]
         with tf.control_dependencies(done):
             return tf.identity(d_loss), tf.identity(g_loss)
+
+
+def _one_hot_tensor(labels):
+    return None if labels is None else tf.one_hot(tf.cast(labels, tf.int32), NUM_LABELS)
+
+
+def _present(inputs):
+    """Inputs -> the list of those that are not None."""
+    return [array for array in inputs if array is not None]
 
 
 def _ahead(pool, function, arguments):
@@ -133,30 +164,3 @@ def _ahead(pool, function, arguments):
         waiting = upcoming
     if waiting is not None:
         yield waiting.result()
-
-
-def make_engine(choice, model, draws):
-    """`auto`, `fused` or `step` -> the engine.
-
-    XLA is many times slower than TensorFlow's own kernels for convolutions on a CPU, so there
-    such a model's blocks run without it, and `auto` takes the step engine.
-    """
-    jit = not draws.recipe.convolutional or bool(tf.config.list_physical_devices("GPU"))
-    if choice == "step" or (choice == "auto" and not jit):
-        return StepEngine(model, draws)
-    return FusedEngine(model, draws, jit=jit)
-
-
-def session_opener(precision):
-    """`float32` or `bfloat16` -> () -> the session to train in.
-
-    A plain one, for an interactive one leaves the graph as it is: no operations fused, no rewrite.
-    bfloat16 is TensorFlow's own rewrite of convolutions and products for oneDNN, which keeps the
-    weights in float32.
-    """
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    if precision == "bfloat16":
-        rewrites = config.graph_options.rewrite_options
-        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
-    return functools.partial(tf.Session, config=config)

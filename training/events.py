@@ -1,34 +1,47 @@
 """TensorBoard events of a run: `tensorboard --logdir=runs`. Writing them needs no extra package."""
 
+import contextlib
+import os
+import time
+
 import tensorflow.compat.v1 as tf
 
-from training.readers import Reader
+from support.errors import RunError
+from training.callbacks import Callback
 
 # A scalar for each step would make the files larger than the checkpoints.
 _SCALARS_EVERY = 100
 _PICTURES = ("samples", "latent_grid")
 
 
-class Events(Reader):
+class Events(Callback):
     """Both losses every 100 steps; at the end the run's pictures."""
 
-    def __init__(self, folder):
-        self._folder = folder
+    order = 50  # after the pictures that it shows
+
+    def __init__(self, run):
+        self._folder = run.folder
+        run.listeners.append(self.scalars)
         self._writer = None
 
-    def open(self, step):
-        self._writer = tf.summary.FileWriter(str(self._folder.file("events")), max_queue=1000)
+    def on_train_begin(self, step):
+        folder = self._folder.file("events")
+        folder.mkdir(exist_ok=True)
+        with self._explained():
+            name = f"events.out.tfevents.{time.time():.6f}"
+            self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
+        self._write(file_version="brain.Event:2")
         # What a run that was killed had written beyond this step is void.
         started = tf.SessionLog(status=tf.SessionLog.START)
-        self._writer.add_session_log(started, step + 1)
+        self._write(step=step + 1, session_log=started)
 
-    def see(self, block):
+    def on_steps(self, block):
         for progress in block:
             if progress.step % _SCALARS_EVERY == 0:
                 values = {"loss/discriminator": progress.d_loss, "loss/generator": progress.g_loss}
                 self.scalars(progress.step, values)
 
-    def act(self, step):
+    def on_interval(self, step):
         for name in _PICTURES:
             encoded = self._folder.file(f"{name}.png").read_bytes()
             image = tf.Summary.Image(encoded_image_string=encoded, colorspace=1)
@@ -43,10 +56,28 @@ class Events(Reader):
         )
 
     def flush(self):
-        self._writer.flush()
+        with self._explained():
+            self._writer.flush()
 
-    def close(self):
-        self._writer.close()
+    def on_train_end(self):
+        # What the disk does not take any more, no checkpoint stands for.
+        with contextlib.suppress(tf.errors.OpError):
+            self._writer.close()
 
     def _add(self, step, *values):
-        self._writer.add_summary(tf.Summary(value=values), step)
+        self._write(step=step, summary=tf.Summary(value=values))
+
+    def _write(self, **content):
+        with self._explained():
+            self._writer.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
+
+    @contextlib.contextmanager
+    def _explained(self):
+        try:
+            yield
+        except tf.errors.OpError as error:
+            raise RunError(
+                f"cannot write {self._folder.file('events')} ({error.message}); "
+                f"{self._folder.last_checkpoint()}; free some space, or leave the events out with "
+                "--noevents, and run the same command"
+            ) from error

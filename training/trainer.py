@@ -1,10 +1,12 @@
 """One run, from where its folder stands to its last step.
 
-The engine yields progress; readers watch it and act at their marks: tables, pictures, checkpoints.
+The engine yields progress; callbacks watch it and act every so many steps: tables, pictures,
+checkpoints.
 """
 
 import contextlib
 import itertools
+import json
 import math
 import signal
 import time
@@ -13,19 +15,25 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import recipes, summary
-from terminal import on_stop
-from training import readers
-from training.draws import Draws
-from training.engines import make_engine, session_opener
+from models import contract, fingerprint, recipes, summary
+from support.errors import TemporaryError, UserError
+from support.files import replacing
+from support.terminal import on_stop
+from training import callbacks, collectives
+from training.batches import Batches
+from training.engines import FusedEngine, StepEngine
+from training.group import ALONE
+from training.model import TrainingModel, has_convolutions, session_config
 from training.pretraining import pretrain
-from training.run_folder import RunError, load_state
+from training.run_folder import RunError, digest
+from training.updates import Updates
 
 
 class Settings(NamedTuple):
     """How a run is carried out; but for the seed and precision, what is learnt stays the same.
 
     checkpoint_every, image_every: steps; None for the default, 0 for no pictures on the way.
+    gan_class: a class of one's own in the place of the recipe's.
     """
 
     seed: int = 0
@@ -33,131 +41,218 @@ class Settings(NamedTuple):
     precision: str = "float32"
     checkpoint_every: int | None = None
     image_every: int = 0
+    gan_class: type | None = None
 
 
-def train(recipe, data, folder, settings, extra=(), say=print):
+def train(recipe, data, folder, settings, extra=(), log=print, group=ALONE):
     """Trains to `recipe.num_steps` in a locked run folder; -> the signal that stopped it, or None.
 
-    data: Datasets whose `train` is what to learn from. extra: further readers, as `readers.make`
-    takes them. say: takes lines for the user.
-    Raises RunError where losses or weights are no longer finite or no checkpoint is whole.
+    data: Datasets whose `train` is what to learn from. extra: further callbacks, as functions of a
+    `callbacks.Run`. log: takes lines for the user. group: the formed Group of which this process
+    is the chief.
+    Raises RunError where losses or weights are no longer finite or no checkpoint is whole,
+    TemporaryError where another process of the group fails.
     """
     with tf.Graph().as_default():
-        model = recipes.build_gan(
-            recipe,
-            seed=settings.seed,
-            open_session=session_opener(settings.precision),
-        )
-        draws = Draws(recipe, data.train.pixels, settings.seed)
-        start = _restore(model, folder, say)
+        workers = collectives.of(group)
+        batches, model, engine = _assembled(recipe, data, settings, workers)
+        networks = fingerprint.of_gan(model.gan)
+        start = _restore(model, folder, log)
+        folder.check_networks(networks) if start else folder.note_networks(networks)
+        run = callbacks.Run(model, batches, data, folder, settings)
+        watching = callbacks.make(run, extra)
+        checksum = fingerprint.checksum(networks)
+        group.begin(start=start, periods=watching.periods, networks=checksum)
+        workers.equalise(model)
         if start >= recipe.num_steps:
-            say(_finished(folder, start))
-            return None
-        if start:
-            say(f"Continuing {folder} after step {start:,}.")
-        else:
-            _begin(model, draws, data, say)
-        engine = make_engine(settings.engine, model, draws)
-        watching = readers.make(model, draws, data, folder, settings, extra)
-        with contextlib.ExitStack() as stack:
-            for reader in watching:
-                reader.open(start)
-                stack.callback(reader.close)
-            began = time.monotonic()
-            stopped = _run(engine, start, recipe.num_steps, watching, _Guard(model, folder))
-    say(_ending(folder, watching[0].step, stopped, time.monotonic() - began))
+            log(_finished(folder, start))
+            return group.finish(digest(model.state()))
+        _prepare(run, start, log)
+        began = time.monotonic()
+        with watching.begun(start):
+            steps = start, recipe.num_steps
+            done, stopped = _run(engine, model, steps, watching, folder.last_checkpoint, group)
+        seconds = time.monotonic() - began
+        _write_summary(folder, engine, start, done, seconds)
+        _part(group, model, done, stopped, recipe.num_steps)
+    log(_ending(folder, done, stopped, seconds))
     return stopped
 
 
-def _restore(model, folder, say):
+def follow(recipe, data, settings, group, log=print):
+    """Trains beside the chief of a formed Group, to the end of its run; writes nothing.
+
+    Raises UserError where the chief's networks are others, TemporaryError where another process
+    fails.
+    """
+    with tf.Graph().as_default():
+        workers = collectives.of(group)
+        batches, model, engine = _assembled(recipe, data, settings, workers)
+        plan = group.begin()
+        if plan["networks"] != fingerprint.checksum(fingerprint.of_gan(model.gan)):
+            raise UserError("the networks here compute something else than the chief's do")
+        start, stop = plan["start"], recipe.num_steps
+        workers.equalise(model)
+        if start < stop:
+            if not start:
+                pretrain(model, batches, data.test.pixels, log)
+            watching = callbacks.of_worker(stop, plan["periods"])
+            with watching.begun(start):
+                _run(engine, model, (start, stop), watching, _chief_knows, group)
+        group.finish(digest(model.state()))
+    log("Done: the chief has written the run.")
+
+
+def _assembled(recipe, data, settings, workers):
+    """-> Batches, TrainingModel and engine, of this process's share of each batch."""
+    pixels, labels = data.train.pixels, data.train.file_labels
+    batches = Batches(recipe, pixels, settings.seed, labels, workers.share)
+    return batches, *assemble(recipe, batches, settings, workers)
+
+
+def _prepare(run, start, log):
+    """Says what is trained; before the first step D is pre-trained, where the recipe says so."""
+    if start:
+        log(f"Continuing {run.folder} after step {start:,}.")
+        return
+    log(f"{summary.of_gan(run.model.gan)}\n")
+    _note_random_ops(run.model.gan, run.settings, log)
+    pretrain(run.model, run.batches, run.data.test.pixels, log)
+
+
+def _note_random_ops(gan, settings, log):
+    names = contract.random_ops(gan) if settings.gan_class else []
+    if names:
+        log(
+            f"Note: {names[0]} draws random numbers that no checkpoint holds: a run that was "
+            "stopped and goes on ends in other bytes than one that was not."
+        )
+
+
+def assemble(recipe, batches, settings, workers=collectives.ALONE):
+    """-> the recipe's TrainingModel and its engine, in the current default graph.
+
+    A class of one's own is trained by its own train ops unless the engine is `fused`. workers:
+    those that share each batch.
+    """
+    tf.set_random_seed(settings.seed)
+    gan = recipes.build_gan(recipe, settings.gan_class)
+    contract.check(gan, recipe)
+    slow = _slow_under_xla(gan)
+    choice = _engine_choice(slow, settings)
+    if choice == "step" and settings.gan_class:
+        _check_alone(workers)
+        contract.check_own_train_ops(gan)
+        engine, train_ops, averages = StepEngine(gan, batches), [], {}
+    else:
+        contract.check_generator(gan)
+        updates = Updates(gan, recipe, settings.seed, workers.share)
+        if choice == "step" or recipe.pretraining:
+            updates.install()
+        engine = (
+            StepEngine(gan, batches)
+            if choice == "step"
+            else FusedEngine(updates, batches, jit=not slow and workers.jit)
+        )
+        train_ops = [gan.d_optimizer] if recipe.pretraining else []
+        averages = updates.averages()
+    gan.session.close()
+    session = workers.open_session(tf.get_default_graph(), session_config(settings.precision))
+    return TrainingModel(gan, [*engine.train_ops, *train_ops], averages, session), engine
+
+
+def _check_alone(workers):
+    if workers.share.count > 1:
+        raise UserError(
+            "--gan: a class's own train ops know of no other workers; let this project's updates "
+            "train its networks, --engine=fused"
+        )
+
+
+def _engine_choice(slow, settings):
+    """-> `fused` or `step`: what was asked for, or else the faster one."""
+    if settings.engine != "auto":
+        return settings.engine
+    return "step" if settings.gan_class or slow else "fused"
+
+
+def _slow_under_xla(gan):
+    """Whether XLA would be many times slower than TensorFlow's kernels: convolutions on a CPU."""
+    return has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
+
+
+def _restore(model, folder, log):
     """Loads the newest whole checkpoint, if any; -> the steps that it has behind it."""
-    loaded = folder.load_checkpoint(say)
+    loaded = folder.load_checkpoint(log)
     if loaded is None:
         return 0
     step, state = loaded
-    load_state(model, state)
+    model.load_state(state)
     return step
 
 
-def _begin(model, draws, data, say):
-    """What comes before the first step: both nets' layers and parameters, D's lessons."""
-    say(f"{summary.of_model(model)}\n")
-    pretrain(model, draws, data.test.pixels, say)
+def _run(engine, model, steps, watching, last_checkpoint, group):
+    """Trains from the first of two steps to the other; -> steps done, the signal that ended it.
 
-
-def _run(engine, start, stop, watching, guard):
-    """Trains steps start + 1 ... stop; -> the signal that stopped it early, or None."""
+    last_checkpoint: () -> words, where training breaks down.
+    """
+    start, stop = steps
     with stop_signals() as received:
-        for first, mark in _marks(start, stop, [reader.every for reader in watching]):
-            for block in engine.blocks(first, mark):
-                _see(block, watching)
-                guard.check_losses(block)
-                if received:
+        for first, mark in watching.marks(start, stop):
+            for block in engine.blocks(model.session, first, mark):
+                watching.on_steps(list(itertools.takewhile(_is_finite, block)))
+                _check_losses(block, last_checkpoint)
+                if group.should_stop(received):
                     break
             step = block[-1].step
-            guard.check_weights(step)
-            for reader in _acting(watching, step, last=step == stop, stopping=bool(received)):
-                reader.act(step)
-            if received and step < stop:
-                return received[0]
-    return None
+            _check_weights(model, step, last_checkpoint)
+            # What comes in an interval waits for the next step.
+            stopping = group.should_stop(received)
+            watching.on_interval(step, last=step == stop, stopping=stopping)
+            if stopping and step < stop:
+                return step, next(iter(received), None)
+    return stop, None
 
 
-def _acting(watching, step, *, last, stopping):
-    """-> the readers that act after a step: all after the last one, else those with a mark there.
-
-    The checkpoints, which come last, also act where the run is stopping.
-    """
-    return [
-        reader
-        for reader in watching
-        if last
-        or (reader.every and step % reader.every == 0)
-        or (stopping and reader is watching[-1])
-    ]
+def _chief_knows():
+    return "the chief says where the last good checkpoint is"
 
 
-def _marks(start, stop, every):
-    """Yields the spans (first, mark) that end where some reader acts, or at the stop."""
-    while start < stop:
-        mark = min([stop, *(start - start % period + period for period in every if period)])
-        yield start, mark
-        start = mark
-
-
-def _see(block, watching):
-    """Shows readers the progress up to the first step whose losses are not finite."""
-    finite = list(itertools.takewhile(_is_finite, block))
-    for reader in watching:
-        reader.see(finite)
+def _part(group, model, done, stopped, last):
+    """Ends a group's work: after the last step, or where a signal to one of them has stopped it."""
+    if done == last:
+        group.finish(digest(model.state()))
+    elif stopped:
+        name = signal.Signals(stopped).name
+        group.leave(f"was stopped by {name} after step {done:,}; run the same command to go on")
+    else:
+        raise TemporaryError(
+            f"{group.stopped_by}: all stopped after step {done:,}; run the same command to go on"
+        )
 
 
 def _is_finite(progress):
     return math.isfinite(progress.d_loss) and math.isfinite(progress.g_loss)
 
 
-class _Guard:
-    """RunError where the numbers of a run are no longer finite."""
+def _check_losses(block, last_checkpoint):
+    for progress in itertools.filterfalse(_is_finite, block):
+        losses = f"d_loss is {progress.d_loss}, g_loss {progress.g_loss}"
+        raise _breakdown(last_checkpoint, progress.step, losses)
 
-    def __init__(self, model, folder):
-        self._model = model
-        self._folder = folder
 
-    def check_losses(self, block):
-        for progress in itertools.filterfalse(_is_finite, block):
-            self._fail(progress.step, f"d_loss is {progress.d_loss}, g_loss {progress.g_loss}")
+def _check_weights(model, step, last_checkpoint):
+    """The losses do not tell, for they are those before the step's updates."""
+    for name, values in model.state().items():
+        if not np.isfinite(values).all():
+            raise _breakdown(last_checkpoint, step, f"{name} is no longer finite")
 
-    def check_weights(self, step):
-        """The losses do not tell, for they are those before the step's updates."""
-        for name, values in self._model.state().items():
-            if not np.isfinite(values).all():
-                self._fail(step, f"{name} is no longer finite")
 
-    def _fail(self, step, what):
-        raise RunError(
-            f"training broke down at step {step:,}: {what}; {self._folder.last_checkpoint()}. "
-            "Try a lower --learning_rate in another --run_dir"
-        )
+def _breakdown(last_checkpoint, step, what):
+    return RunError(
+        f"training broke down at step {step:,}: {what}; {last_checkpoint()}. "
+        "Try a lower --learning_rate in another --run_dir"
+    )
 
 
 @contextlib.contextmanager
@@ -172,6 +267,18 @@ def stop_signals():
 
         handlers.enter_context(on_stop(note))
         yield received
+
+
+def _write_summary(folder, engine, start, done, seconds):
+    """summary.json: what this command did, for other programs to read."""
+    facts = {
+        "steps": done,
+        "steps_this_time": done - start,
+        "seconds": round(seconds, 3),
+        "engine": engine.name,
+    }
+    with replacing(folder.file("summary.json")) as temporary:
+        temporary.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def _finished(folder, step):

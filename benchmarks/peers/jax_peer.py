@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax, nn
 
 from benchmarks.jobs import Feed
-from training.draws import block_steps
+from training.batches import block_steps
 
 _EPSILON = 1e-8
 # Recipe -> widths of G and of D, activation, activation of the pixels.
@@ -88,7 +88,7 @@ def _step(job):
         x = images.astype(jnp.float32) * a + b
         x_hat = pixels(apply(g_state[0], d_latents))
         batches, weight = [(jnp.concatenate([x, x_hat]), labels)], 2
-        if job.recipe.separate:
+        if job.recipe.separate_updates:
             batches, weight = [(x, real), (x_hat, fake)], 1
         total = 0.0
         for batch in batches:

@@ -109,6 +109,6 @@ class KerasPeer:
         return 2 * np.mean(d_losses), self._gan.train_on_batch(z, self._ones)
 
     def _d_batches(self, x, x_hat):
-        if self._job.recipe.separate:
+        if self._job.recipe.separate_updates:
             return zip((x, x_hat), np.split(self._job.labels, 2), strict=True)
         return [(np.concatenate([x, x_hat]), self._job.labels)]

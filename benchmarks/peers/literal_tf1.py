@@ -67,7 +67,7 @@ class LiteralTf1:
         self._d_loss, self._g_loss = self._real_loss + self._fake_loss, _loss(1, y_hat)
         d_adam, g_adam = self._adam("d_optimizer"), self._adam("g_optimizer")
         d_losses = [self._d_loss]
-        if self._job.recipe.separate:
+        if self._job.recipe.separate_updates:
             d_losses = [self._real_loss, self._fake_loss]
         d_variables = tf.trainable_variables("discriminator")
         self._d_updates = [(loss, d_adam.minimize(loss, None, d_variables)) for loss in d_losses]

@@ -140,7 +140,7 @@ class TorchPeer:
 
     def _d_batches(self, x, x_hat):
         """-> what D learns from in turn: (images, labels, weight of the mean loss)."""
-        if self._job.recipe.separate:
+        if self._job.recipe.separate_updates:
             real, fake = self._labels.split(self._job.batch)
             return [(x, real, 1), (x_hat, fake, 1)]
         return [(torch.cat([x, x_hat]), self._labels, 2)]

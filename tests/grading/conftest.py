@@ -1,12 +1,18 @@
-"""The command line of the grading kit: `--gan`, its errors, and the summary for teachers."""
+"""The grading kit under pytest: `python -m pytest tests/grading --gan=path/to/file.py:Gan`."""
 
-from functools import partial
+import sys
+from pathlib import Path
 
 import pytest
 
-from . import candidate
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
 
-KIT = candidate.KIT
+from grading import candidate  # noqa: E402
+from grading.checks import Gradebook, failures, summary  # noqa: E402
+from grading.process import Limits, Process  # noqa: E402
+from support.errors import UserError  # noqa: E402
+
 GRADEBOOK = pytest.StashKey()
 
 
@@ -15,45 +21,39 @@ def pytest_addoption(parser):
 
 
 def chosen(config):
-    """(path, class name) to grade; ValueError if the option names none.
+    """(path, class name) to grade; UserError if the option names none.
 
     pytest knows the option only if this folder is on its command line: a run of the whole project
     meets this file later, and grades the project's own class.
     """
     spec = config.getoption("gan", None)
-    return candidate.parse(spec or candidate.DEFAULT, config.invocation_params.dir)
+    return candidate.parse(
+        candidate.DEFAULT if spec is None else spec, config.invocation_params.dir
+    )
 
 
 def pytest_sessionstart(session):
     try:
         chosen(session.config)
-    except ValueError as error:
-        raise pytest.UsageError(str(error)) from None
+    except UserError as error:
+        raise pytest.UsageError(f"--gan: {error}") from None
 
 
 def pytest_collection_finish(session):
     """When only the kit runs, its own summary replaces pytest's report of the failures."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter and all(KIT in item.path.parents for item in session.items):
+    if reporter and all(HERE in item.path.parents for item in session.items):
         session.config.option.tbstyle = "no"
         reporter.reportchars = ""
 
 
 @pytest.fixture(scope="session")
 def gradebook(request):
-    """The verdicts of this session; the class is imported by the first check that builds it."""
-    # TensorFlow takes seconds to import: a wrong `--gan` should not have to wait for it.
-    from .checks import Gradebook
-
-    path, class_name = chosen(request.config)
-    book = request.config.stash[GRADEBOOK] = Gradebook(partial(build, path, class_name))
+    """The verdicts of this session; the class runs in a process of its own."""
+    process = Process(Limits())
+    book = request.config.stash[GRADEBOOK] = Gradebook(process, *chosen(request.config))
     yield book
-    book.close()
-
-
-def build(path, class_name, *args, **sizes):
-    """The graded class's constructor; raises what the file or the constructor raises."""
-    return candidate.load(path, class_name)(*args, **sizes)
+    process.end()
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -61,6 +61,6 @@ def pytest_terminal_summary(terminalreporter, config):
     if book is None:
         return
     terminalreporter.section("grading")
-    for name, sentence in book.failures().items():
+    for name, sentence in failures(book.verdicts).items():
         terminalreporter.line(f"{name}: {sentence}")
-    terminalreporter.line(book.summary())
+    terminalreporter.line(summary(book.verdicts))

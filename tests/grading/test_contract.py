@@ -4,8 +4,8 @@ import operator
 
 import pytest
 
-from .checks import NOT_REACHED
-from .contract import CHECKS
+from grading.checks import NOT_REACHED
+from grading.contract import CHECKS
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=operator.attrgetter("name"))

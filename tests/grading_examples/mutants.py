@@ -41,6 +41,14 @@ RATE = "self.learning_rate_placeholder = tf1.placeholder(tf.float32, [])"
 
 MUTANTS = [
     # Structure.
+    Mutant("misspelt_import", "imports", "import tensorflow as tf", "import tensorflaw as tf"),
+    Mutant(
+        "generator_to_be_written",
+        "methods_are_written",
+        f"""with tf1.variable_scope("generator", reuse=reuse):
+            return {PIXELS}""",
+        "raise NotImplementedError",
+    ),
     Mutant("misspelt_name", "builds", "self._ndims = ndims", "self._ndims = n_dims"),
     Mutant("renamed_op", "has_the_articles_names", "self.g_optimizer =", "self.g_train ="),
     Mutant(
@@ -102,6 +110,18 @@ MUTANTS = [
     ),
     Mutant("latents_of_10", "latent_size_is_an_argument", "[None, nlatent]", "[None, 10]"),
     # Losses.
+    Mutant(
+        "d_logarithms_of_logits",
+        "d_loss_is_a_number",
+        D_LOSS,
+        "-tf.reduce_mean(tf.math.log(y) + tf.math.log(1 - y_hat))",
+    ),
+    Mutant(
+        "g_logarithm_of_logits",
+        "g_loss_is_a_number",
+        G_LOSS,
+        "-tf.reduce_mean(tf.math.log(y_hat))",
+    ),
     Mutant("g_loss_not_reduced", "losses_are_scalars", G_LOSS, "cross_entropy(1.0, y_hat)"),
     Mutant("d_loss_halved", "d_loss_has_the_articles_value", D_LOSS, f"{D_LOSS} / 2"),
     Mutant("g_loss_doubled", "g_loss_has_the_articles_value", G_LOSS, f"{G_LOSS} * 2"),
@@ -208,6 +228,20 @@ MUTANTS = [
         SAMPLES.replace("z_np}", "z_np[:, : self._nlatent]}"),
     ),
     # Updates.
+    Mutant(
+        "slope_without_end",
+        "weights_stay_numbers",
+        G_LOSS,
+        f"{G_LOSS} + tf.sqrt(tf.reduce_sum(y_hat - y_hat))",
+    ),
+    Mutant(
+        "one_adam_for_both",
+        "each_network_has_its_own_adam",
+        "adam = tf1.train.AdamOptimizer(self.learning_rate_placeholder)",
+        "if not hasattr(self, 'adam'):\n"
+        "            self.adam = tf1.train.AdamOptimizer(self.learning_rate_placeholder)\n"
+        "        adam = self.adam",
+    ),
     Mutant(
         "d_without_var_list",
         "d_optimizer_leaves_the_generator_alone",

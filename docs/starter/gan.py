@@ -1,0 +1,98 @@
+"""A GAN on handwritten digits, to be completed by you.
+
+Each method below says what goes in, what comes out, and between which bounds. Write the two losses
+first: they can be marked before anything else works.
+
+    python -m grading path/to/gan.py
+
+The names are fixed, since other programs look for them. How many layers a network has, how wide
+they are and what they are called is yours to choose.
+"""
+
+# Graphs and sessions are TensorFlow 1's; TensorFlow 2 still has them under this name.
+import tensorflow.compat.v1 as tf
+
+tf.disable_v2_behavior()
+
+
+def dense(x, units, name):
+    """[batch, n] -> [batch, units]: x times weights, plus biases, which training changes.
+
+    Stands for `tf.layers.dense`, which older programs use and TensorFlow no longer has. Put a
+    function around it for what a layer needs besides, such as `tf.nn.relu(dense(x, 64, "hidden"))`.
+    Two layers of one network need two names.
+    """
+    with tf.variable_scope(name):
+        weights = tf.get_variable("weights", [x.shape[1], units])
+        biases = tf.get_variable("biases", [units], initializer=tf.zeros_initializer())
+    return tf.matmul(x, weights) + biases
+
+
+class Gan:
+    """Two networks that play against each other: one makes images, the other tells them from real.
+
+    ndims: pixels of an image, 28 * 28. nlatent: numbers that the generator makes an image from.
+    """
+
+    def __init__(self, ndims=784, nlatent=2):
+        self._ndims = ndims
+        self._nlatent = nlatent
+
+        # What is fed: images, latent vectors, and the learning rate of the moment.
+        self.x_placeholder = tf.placeholder(tf.float32, [None, ndims])
+        self.z_placeholder = tf.placeholder(tf.float32, [None, nlatent])
+        self.learning_rate_placeholder = tf.placeholder(tf.float32, [])
+
+        # Generated images, and what the discriminator says of them and of real ones.
+        self.x_hat = self._generator(self.z_placeholder)
+        y_hat = self._discriminator(self.x_hat)
+        y = self._discriminator(self.x_placeholder, reuse=True)
+
+        self.d_loss = self._discriminator_loss(y, y_hat)
+        self.g_loss = self._generator_loss(y_hat)
+
+        # To be written: an operation for each network that takes one step of Adam down its loss.
+        # tf.train.AdamOptimizer, its method minimize with var_list, and tf.trainable_variables
+        # are what you need. Which variables may each of the two touch?
+        self.d_optimizer = None
+        self.g_optimizer = None
+
+        self.session = tf.InteractiveSession()
+        self.session.run(tf.global_variables_initializer())
+
+    def _discriminator_loss(self, y, y_hat):
+        """The discriminator's logits of real and of generated images -> its loss, one number.
+
+        y, y_hat: [batch, 1], any numbers; large for "real", small for "generated". The mean over
+        the batch. tf.nn.sigmoid_cross_entropy_with_logits compares a logit with a label.
+        """
+        raise NotImplementedError
+
+    def _generator_loss(self, y_hat):
+        """The discriminator's logits of generated images -> the generator's loss, one number.
+
+        y_hat: [batch, 1]. What does the generator want the discriminator to say of its images?
+        """
+        raise NotImplementedError
+
+    def _generator(self, z, reuse=False):
+        """Latent vectors [batch, nlatent] -> images [batch, ndims], pixels from 0 to 1.
+
+        reuse: False makes the variables, True takes those that are there. All of them belong
+        under tf.variable_scope("generator", reuse=reuse).
+        """
+        raise NotImplementedError
+
+    def _discriminator(self, x, reuse=False):
+        """Images [batch, ndims] -> logits [batch, 1]: any numbers, not yet probabilities.
+
+        reuse: as for the generator, under tf.variable_scope("discriminator", reuse=reuse).
+        """
+        raise NotImplementedError
+
+    def generate_samples(self, z_np):
+        """An array of latent vectors [n, nlatent] -> an array of images [n, ndims].
+
+        self.session runs a part of the graph; what has to be fed for it?
+        """
+        raise NotImplementedError

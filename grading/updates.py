@@ -1,0 +1,162 @@
+"""Checks of the two optimizers: what moves, how far, and in which direction."""
+
+import numpy as np
+
+from grading.candidate import NETWORKS
+from grading.checks import check, expect
+from grading.losses import D_NUMBER, G_NUMBER
+
+NUMBERS = D_NUMBER + G_NUMBER
+WEIGHTS_ARE_NUMBERS = (*NUMBERS, "weights_stay_numbers")
+
+
+def moves(gan, net, rate):
+    """Largest change of each of the net's variables after one update, in order.
+
+    Weights are shaken first: a layer that begins at 0 would hide those below it from the update.
+    """
+    for each in NETWORKS:
+        gan.shake(each)
+    return gan.update(net, rate, **gan.batch())[net]
+
+
+@check(
+    "An update turns weights into something that is no number: think about what its loss divides "
+    "by, and whether a slope can be without end where the loss itself is not",
+    needs=NUMBERS,
+)
+def weights_stay_numbers(gan):
+    for net in NETWORKS:
+        fresh = gan.update(net, 0.001, **gan.batch())[net]
+        spoilt = np.count_nonzero(~np.isfinite([*fresh, *moves(gan, net, 0.001)]))
+        expect(not spoilt, f"{spoilt} variables of the {net}")
+        gan.restore()
+
+
+@check(
+    "Training the discriminator changes the generator, although the players must not touch each "
+    "other's weights: think about which variables an optimizer takes when it is told none"
+)
+def d_optimizer_leaves_the_generator_alone(gan):
+    expect_untouched(gan, "generator", by="discriminator")
+
+
+@check(
+    "Training the generator changes the discriminator, although the players must not touch each "
+    "other's weights: think about which variables an optimizer takes when it is told none"
+)
+def g_optimizer_leaves_the_discriminator_alone(gan):
+    expect_untouched(gan, "discriminator", by="generator")
+
+
+def expect_untouched(gan, net, by):
+    """Expects the net's weights to stay the same to the bit while the other one trains."""
+    changes = gan.update(by, 0.01, **gan.batch(), steps=2)[net]
+    changed = np.count_nonzero(changes)
+    expect(not changed, f"{changed} of its {len(changes)} variables changed")
+
+
+@check(
+    "An optimizer leaves a part of its own network as it was: think about which variables it is "
+    "told, and whether the loss can feel each of them",
+    needs=WEIGHTS_ARE_NUMBERS,
+)
+def optimizers_move_all_of_their_own(gan):
+    for net in NETWORKS:
+        still = moves(gan, net, rate=0.01).count(0)
+        expect(not still, f"{still} variables of the {net} did not move")
+
+
+@check(
+    "The learning rate that is fed does not decide the size of the step: follow the placeholder "
+    "to the place where it is used",
+    needs=WEIGHTS_ARE_NUMBERS,
+)
+def learning_rate_is_obeyed(gan):
+    for net in NETWORKS:
+        largest = {}
+        for rate in (0.0, 0.002, 0.004):
+            gan.restore()
+            largest[rate] = max(moves(gan, net, rate))
+        expect(largest[0.0] == 0, f"the {net} moves at a rate of 0")
+        once, twice = largest[0.002], largest[0.004]
+        seen = f"the {net} moves by {once:.2g} at a rate of 0.002, by {twice:.2g} at 0.004"
+        expect(np.isclose(twice, 2 * once, rtol=0.05), seen)
+
+
+@check(
+    "The first update does not move the weights as Adam's does, whose first step has nearly one "
+    "length for all weights whatever their gradients: think about which optimizer this is",
+    needs=WEIGHTS_ARE_NUMBERS,
+)
+def first_step_is_adams(gan):
+    rate = 0.001
+    for net in NETWORKS:
+        gan.restore()
+        step = float(np.median(moves(gan, net, rate)))
+        expect(0.9 < step / rate < 1.05, f"the {net} moves by {step:.2g} at a rate of {rate}")
+
+
+@check(
+    "The generator's first step depends on how often the discriminator was trained before: think "
+    "about what Adam counts and remembers, and whether two networks can share that",
+    needs=("first_step_is_adams", "d_optimizer_leaves_the_generator_alone"),
+)
+def each_network_has_its_own_adam(gan):
+    rate = 0.001
+    gan.update("discriminator", rate, **gan.batch(), steps=5)
+    step = float(np.median(moves(gan, "generator", rate)))
+    seen = f"it moves by {step:.2g} instead of {rate} after 5 updates of the discriminator"
+    expect(0.95 < step / rate < 1.05, seen)
+
+
+@check(
+    "A loss that is fetched beside an update is not the one the update started from, or reading "
+    "it changes the model: a loss should only look at the weights",
+    needs=WEIGHTS_ARE_NUMBERS,
+)
+def losses_are_values_before_the_update(gan):
+    batch = gan.batch()
+    for name, optimizer in {"d_loss": "d_optimizer", "g_loss": "g_optimizer"}.items():
+        before, again = (np.mean(gan.run(name, rate=0.1, **batch)) for _ in range(2))
+        beside = np.mean(gan.run(name, optimizer, rate=0.1, **batch)[0])
+        expect(np.isclose(before, again, rtol=1e-5), f"reading {name} twice gives two values")
+        seen = f"{name} is {before:.4f} before the update and {beside:.4f} beside it"
+        expect(np.isclose(before, beside, rtol=1e-5), seen)
+
+
+@check(
+    "An update of the generator asks for more than latent vectors and a rate: think about which "
+    "images its loss is about"
+)
+def generator_trains_without_images(gan):
+    gan.run("g_optimizer", "g_loss", latents=gan.latents(16), rate=0.001)
+
+
+@check(
+    "Training the generator against a discriminator that stands still makes its samples look less "
+    "real to it: think about the direction in which its loss pulls",
+    needs=WEIGHTS_ARE_NUMBERS,
+)
+def generator_learns_to_fool(gan):
+    gan.shake("discriminator")
+    batch = gan.batch()
+    before = gan.run("sample_logits", **batch).mean()
+    gan.update("generator", 0.01, **batch, steps=20)
+    after = gan.run("sample_logits", **batch).mean()
+    expect(after > before, f"D's mean logit for them went from {before:.2f} to {after:.2f}")
+
+
+@check(
+    "The discriminator does not learn to tell easy images from samples: think about what it is "
+    "told of each kind",
+    needs=WEIGHTS_ARE_NUMBERS,
+)
+def discriminator_learns_to_tell_apart(gan):
+    images = gan.images(16, high=0.1)
+    images[:, ::2] += 0.9
+    batch = {"images": images, "latents": gan.latents(16)}
+    gan.update("discriminator", 0.01, **batch, steps=40)
+    real, generated = (x.mean() for x in gan.run("image_logits", "sample_logits", **batch))
+    seen = f"mean logits after 40 updates: {real:.2f} for easy images, {generated:.2f} for samples"
+    expect(real > 0 > generated, seen)

@@ -1,0 +1,1 @@
+"""What the other folders stand on: errors, whole files, the terminal, pictures."""

@@ -1,0 +1,81 @@
+"""docs/small_gans.ipynb: it runs from top to bottom, says what is so, and stays small."""
+
+import json
+import re
+
+import nbformat
+import notebook
+import pytest
+
+SMALL = {
+    "steps": '{"minimal": 60, "stabilised": 60, "mine": 60}',
+    "num_samples": "200",
+}  # fmt: skip
+ODD = ("Traceback", "Error", "Warning", "WARNING", "it/s]\n", "\r", "\x1b")
+
+
+@pytest.fixture(scope="module")
+def text():
+    return notebook.NOTEBOOK.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["the repository", "elsewhere"])
+def test_it_runs_from_top_to_bottom(place, tmp_path, monkeypatch):
+    folder, runs = notebook.ROOT / "docs", repr(str(tmp_path / "runs"))
+    if place == "elsewhere":
+        monkeypatch.setenv("SMALL_GANS", str(notebook.ROOT))
+        folder, runs = tmp_path, repr("runs")
+    done = notebook.run(folder, **SMALL, runs=f"Path({runs})")
+    outputs = [output for cell in done.cells for output in cell.get("outputs", [])]
+    shown = [text for output in outputs for text in _texts(output)]
+    assert {output.output_type for output in outputs} <= {
+        "stream",
+        "display_data",
+        "execute_result",
+    }
+    assert not [output for output in outputs if output.get("name") == "stderr"]
+    assert not [text for text in shown if any(word in text for word in ODD)]
+    bars = [text for text in shown if "60/60" in text]
+    assert len(bars) == 3 and all("d_loss" in bar for bar in bars)
+    assert sum("Fréchet distance" in text for text in shown) == 2
+    assert [text for text in shown if re.search(r"my_gan: (\d+) of \1 checks passed", text)]
+    for cell in notebook.tagged(done, notebook.KEEP):
+        assert "image/png" in cell.outputs[-1].data
+    made = {"minimal", "stabilised", "mine", "my_gan.py", "stabilised.html", "export"}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == made
+
+
+def _texts(output):
+    data = output.get("data", {})
+    return [text for text in (output.get("text"), data.get("text/plain")) if text]
+
+
+def test_it_holds_a_few_small_pictures_and_no_other_output(text):
+    content = nbformat.reads(text, as_version=4)
+    nbformat.validate(content)
+    assert len(text) < 300_000
+    assert content.cells == notebook.with_pictures_alone(content).cells
+    assert all(cell.outputs for cell in notebook.tagged(content, notebook.KEEP))
+
+
+def test_its_links_lead_somewhere(text):
+    told = "\n".join(
+        "".join(cell["source"])
+        for cell in json.loads(text)["cells"]
+        if cell["cell_type"] == "markdown"
+    )
+    targets = re.findall(r"\]\(([^)#]+)\)", told)
+    assert targets and all((notebook.NOTEBOOK.parent / target).exists() for target in targets)
+
+
+def test_pictures_are_kept_and_all_else_is_not():
+    code = nbformat.v4.new_code_cell("1", execution_count=3, metadata={"tags": [notebook.KEEP]})
+    png, told = {"image/png": "AA\nAA", "text/plain": "<Figure>"}, {"text/plain": "2"}
+    code.outputs = [nbformat.v4.new_output("display_data", data) for data in (png, told)]
+    other = nbformat.v4.new_code_cell("2", outputs=[nbformat.v4.new_output("stream", text="x")])
+    cells = nbformat.v4.new_notebook(cells=[code, other])
+    first, second = notebook.with_pictures_alone(cells).cells
+    assert [output.data for output in first.outputs] == [{"image/png": "AAAA"}]
+    assert first.execution_count is None and second.outputs == []
+    assert len(code.outputs) == 2

@@ -1,0 +1,43 @@
+"""Which images a run learns from, and where they are."""
+
+from pathlib import Path
+
+import input_data
+from support.errors import UserError
+
+_PROJECT = Path(__file__).parent.parent
+
+
+def folder_of(dataset, data_dir=None):
+    """-> the folder of a data set's four files: `data_dir` where it is given.
+
+    Else MNIST_data in the project's folder, or data/NAME in the current one.
+    """
+    if data_dir:
+        return str(data_dir)
+    return str(_PROJECT / "MNIST_data") if dataset == "mnist" else f"data/{dataset}"
+
+
+def read(dataset, data_dir=None):
+    """-> the Datasets in that folder, of which nothing is set aside, and their DataSetInfo.
+
+    What is missing of `dataset` is downloaded into it. UserError where the folder holds others than
+    those of `dataset`, unless that is MNIST, which nobody has to name.
+    """
+    folder = folder_of(dataset, data_dir)
+    images = input_data.read_data_sets(folder, validation_size=0, dataset=dataset)
+    info = input_data.identify(images.train.pixels)
+    if dataset not in ("mnist", info.name):
+        there = info.title if info.name else "other images"
+        raise UserError(f"--dataset={dataset}: {folder} holds {there}")
+    return images, info
+
+
+def of_recipe(recipe, images):
+    """Datasets -> those that a recipe trains on: some set aside, one label alone if it says so."""
+    images = input_data.set_aside(images, recipe.validation_size)
+    if recipe.digit is None:
+        return images
+    parts = (input_data.only_digit(part, recipe.digit) for part in (images.train, images.test))
+    train, test = parts
+    return images._replace(train=train, test=test)

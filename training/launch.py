@@ -1,0 +1,162 @@
+"""Starts the processes of a group and keeps them going: all on this machine, or this one's own.
+
+    python -m training.launch --workers=2 -- --recipe=dcgan
+    python -m training.launch --workers=a:2222,b:2222 --index=0 -- --recipe=dcgan
+
+What follows `--` are main.py's flags. A process that was killed, or leaves with the exit code of a
+failure that passes, is started again, a limited number of times.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+from support.errors import TemporaryError
+from training.cluster import VARIABLE
+from training.configuration import cores
+
+_MAIN = Path(__file__).resolve().parents[1] / "main.py"
+_SECONDS_BETWEEN_STARTS = 1
+_SECONDS_TO_END = 30
+_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_PROGRESS = "step "  # what a line of progress begins with
+
+
+class Worker(threading.Thread):
+    """One worker's process and, where that has to be, its successors."""
+
+    def __init__(self, cluster, index, flags, *, environment, restarts, told):
+        """environment: what to add; told: whether its lines are to say whose they are."""
+        super().__init__(daemon=True)
+        config = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": index}}
+        self._command = [sys.executable, str(_MAIN), *flags]
+        self._environment = {**os.environ, **environment, VARIABLE: json.dumps(config)}
+        self._index = index
+        self._restarts = restarts
+        self._told = told
+        self._process = None
+        self._stopping = False
+        self.code = None
+
+    def run(self):
+        code = self._run_once()
+        while self._may_start_again(code):
+            self._restarts -= 1
+            print(f"launch: worker {self._index} ended with {code}, starts again", flush=True)
+            time.sleep(_SECONDS_BETWEEN_STARTS)
+            code = self._run_once()
+        self.code = code if code >= 0 else 128 - code
+
+    def stop(self, number):
+        """Sends a signal to the process, which is not started again."""
+        self._stopping = True
+        with contextlib.suppress(AttributeError, ProcessLookupError):
+            self._process.send_signal(number)
+
+    def _may_start_again(self, code):
+        passing = code == TemporaryError.exit_code or code < 0
+        return passing and self._restarts and not self._stopping
+
+    def _run_once(self):
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if self._told else {}
+        self._process = subprocess.Popen(
+            self._command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C comes from here alone
+            text=True,
+            errors="replace",
+            **streams,
+        )
+        for line in self._process.stdout or ():
+            if not line.startswith(_PROGRESS):
+                print(f"worker {self._index}: {line}", end="", flush=True)
+        return self._process.wait()
+
+
+def main(argv):
+    """The command's words -> its exit code: the first worker's that is not 0."""
+    options, flags = _parsed(argv)
+    here = range(len(options.workers)) if options.index is None else [options.index]
+    threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, cores() // len(here)))}
+    workers = [
+        Worker(
+            options.workers, index, flags,
+            environment=threads if len(here) > 1 else {},
+            restarts=options.restarts,
+            told=index != here[0],
+        )
+        for index in here
+    ]  # fmt: skip
+    for number in _STOPS:
+        signal.signal(number, lambda number, _: [worker.stop(number) for worker in workers])
+    for worker in workers:
+        worker.start()
+    return _first_failure(workers)
+
+
+def _first_failure(workers):
+    """Waits for all to end, and ends them once one has failed for good; -> its exit code or 0."""
+    failed, deadline = 0, None
+    while any(worker.is_alive() for worker in workers):
+        time.sleep(0.1)
+        codes = [worker.code for worker in workers if worker.code]
+        if codes and not failed:
+            failed, deadline = codes[0], time.monotonic() + _SECONDS_TO_END
+            _stop_all(workers, signal.SIGTERM)
+        if deadline and time.monotonic() > deadline:
+            _stop_all(workers, signal.SIGKILL)
+    return failed or next((worker.code for worker in workers if worker.code), 0)
+
+
+def _stop_all(workers, number):
+    for worker in workers:
+        if worker.code is None:
+            worker.stop(number)
+
+
+def _parsed(argv):
+    """The command's words -> its options and main.py's flags, which follow `--`."""
+    own = argv.index("--") if "--" in argv else len(argv)
+    about = __doc__.partition("\n")[0]
+    parser = argparse.ArgumentParser("python -m training.launch", description=about)
+    parser.add_argument(
+        "--workers", type=_addresses, required=True,
+        help="how many on this machine, or the host:port of each, the chief's first",
+    )  # fmt: skip
+    parser.add_argument("--index", type=int, help="start this one alone (default: all of them)")
+    parser.add_argument(
+        "--restarts", type=int, default=10, help="of a worker, at most (default: 10)"
+    )
+    options = parser.parse_args(argv[:own])
+    if options.index is not None and not 0 <= options.index < len(options.workers):
+        parser.error(f"--index={options.index}: wanted 0 to {len(options.workers) - 1}")
+    return options, argv[own + 1 :]
+
+
+def _addresses(text):
+    """`2` -> so many free addresses of this machine; `a:2222,b:2222` -> those."""
+    if not text.isdigit():
+        return text.split(",")
+    return free_addresses(int(text))
+
+
+def free_addresses(count):
+    """-> so many addresses of this machine alone, at ports that nobody has."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    for each in sockets:
+        each.close()
+    return addresses
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
