@@ -56,10 +56,11 @@ class Worker(threading.Thread):
         self.code = code if code >= 0 else 128 - code
 
     def stop(self, number):
-        """Sends a signal to the process, which is not started again."""
+        """Sends a signal to the process, if one is given; it is not started again."""
         self._stopping = True
-        with contextlib.suppress(AttributeError, ProcessLookupError):
-            self._process.send_signal(number)
+        if number:
+            with contextlib.suppress(AttributeError, ProcessLookupError):
+                self._process.send_signal(number)
 
     def _may_start_again(self, code):
         passing = code == TemporaryError.exit_code or code < 0
@@ -83,7 +84,7 @@ class Worker(threading.Thread):
 
 
 def main(argv):
-    """The command's words -> its exit code: the first worker's that is not 0."""
+    """The command's words -> its exit code: the chief's 0, or the first worker's that is not 0."""
     options, flags = _parsed(argv)
     here = range(len(options.workers)) if options.index is None else [options.index]
     threads = {"TF_NUM_INTRAOP_THREADS": str(max(1, cores() // len(here)))}
@@ -100,21 +101,30 @@ def main(argv):
         signal.signal(number, lambda number, _: [worker.stop(number) for worker in workers])
     for worker in workers:
         worker.start()
-    return _first_failure(workers)
+    return _ended(workers)
 
 
-def _first_failure(workers):
-    """Waits for all to end, and ends them once one has failed for good; -> its exit code or 0."""
-    failed, deadline = 0, None
+def _ended(workers):
+    """Waits for all to end; -> 0 once the first, the chief, is done, or what one failed with.
+
+    From then on none is started again, and who goes on for long is ended.
+    """
+    code, deadline = None, None
     while any(worker.is_alive() for worker in workers):
         time.sleep(0.1)
-        codes = [worker.code for worker in workers if worker.code]
-        if codes and not failed:
-            failed, deadline = codes[0], time.monotonic() + _SECONDS_TO_END
-            _stop_all(workers, signal.SIGTERM)
         if deadline and time.monotonic() > deadline:
             _stop_all(workers, signal.SIGKILL)
-    return failed or next((worker.code for worker in workers if worker.code), 0)
+        elif not deadline and (code := _outcome(workers)) is not None:
+            deadline = time.monotonic() + _SECONDS_TO_END
+            _stop_all(workers, signal.SIGTERM if code else None)
+    return _outcome(workers) if code is None else code
+
+
+def _outcome(workers):
+    """-> the exit code of what the workers do together, None while they go on."""
+    if workers[0].code == 0:
+        return 0
+    return next((worker.code for worker in workers if worker.code), None)
 
 
 def _stop_all(workers, number):
