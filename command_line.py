@@ -86,9 +86,10 @@ def _number(name, default, low, high, meaning, modes, *, unset=None):
     return Flag(name, f"--{name}=N", meaning, note, modes, define)
 
 
-def _choice(name, default, choices, meaning, modes):
+def _choice(name, default, choices, meaning, modes, unset=None):
+    """unset: what None stands for in the place of a default."""
     define = functools.partial(flags.DEFINE_enum, name, default, list(choices), meaning)
-    return Flag(name, f"--{name}=NAME", meaning, f"default {default}", modes, define)
+    return Flag(name, f"--{name}=NAME", meaning, f"default {unset or default}", modes, define)
 
 
 def _switch(name, default, meaning, modes):
@@ -120,8 +121,8 @@ _RUN = [
         ("train", "evaluate", "sample", "compare"),
     ),
     _choice(
-        "dataset", "mnist", input_data.DATASETS,
-        f"which images: {', '.join(input_data.DATASETS)}", ("train", "evaluate"),
+        "dataset", None, input_data.DATASETS,
+        f"which images: {', '.join(input_data.DATASETS)}", ("train", "evaluate"), "mnist",
     ),
     _words(
         "data_dir", "DIR",

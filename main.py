@@ -79,7 +79,7 @@ def evaluate():
         folder.path,
         num_samples=FLAGS.num_samples or 10_000,
         seed=FLAGS.seed,
-        dataset=FLAGS.dataset if FLAGS["dataset"].present else None,
+        dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         **_loading(),
     )

@@ -21,7 +21,7 @@ def evaluate(
     """
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
-    dataset = dataset or configuration.dataset or "mnist"
+    dataset = dataset or configuration.dataset
     images, info = data.read(dataset, data_dir)
     learnt = data.of_recipe(configuration.full_recipe(), images)
     configuration.check_data(learnt.train, data.folder_of(dataset, data_dir))
@@ -32,7 +32,7 @@ def evaluate(
     return json.loads(folder.file("metrics.json").read_text())
 
 
-def scores_every(steps, dataset="mnist", data_dir=None):
+def scores_every(steps, dataset=None, data_dir=None):
     """-> a callback for `training.train(extra=[...])`: scores on the way, as --eval_every."""
     real, info = standard(dataset, data_dir)
     from evaluation.monitor import Monitor
@@ -40,7 +40,7 @@ def scores_every(steps, dataset="mnist", data_dir=None):
     return lambda run: Monitor(run, steps, real, info)
 
 
-def standard(dataset="mnist", data_dir=None):
+def standard(dataset=None, data_dir=None):
     """-> what samples are compared with, a `reference.Standard`, and the DataSetInfo."""
     images, info = data.read(dataset, data_dir)
     return _standard(images, info), info

@@ -234,6 +234,11 @@ def test_batches_larger_than_the_data_are_refused_by_name(refused, data_dir):
     assert "--batch_size=55001: wanted at most 55000" in refused("--batch_size=55001")
 
 
+def test_a_data_set_that_is_named_is_the_one_that_is_there(refused, data_dir):
+    line = refused("--dataset=mnist", f"--data_dir={data_dir}")
+    assert f"--dataset=mnist: {data_dir} holds other images" in line
+
+
 def test_data_folders_that_cannot_be_used_are_refused(refused, tmp_path, monkeypatch):
     for name in ("https_proxy", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # where nobody answers

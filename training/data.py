@@ -11,23 +11,23 @@ _PROJECT = Path(__file__).parent.parent
 def folder_of(dataset, data_dir=None):
     """-> the folder of a data set's four files: `data_dir` where it is given.
 
-    Else MNIST_data in the project's folder, or data/NAME in the current one.
+    Else MNIST_data in the project's folder, also for None, or data/NAME in the current one.
     """
     if data_dir:
         return str(data_dir)
-    return str(_PROJECT / "MNIST_data") if dataset == "mnist" else f"data/{dataset}"
+    return str(_PROJECT / "MNIST_data") if dataset in (None, "mnist") else f"data/{dataset}"
 
 
 def read(dataset, data_dir=None):
     """-> the Datasets in that folder, of which nothing is set aside, and their DataSetInfo.
 
-    What is missing of `dataset` is downloaded into it. UserError where the folder holds others than
-    those of `dataset`, unless that is MNIST, which nobody has to name.
+    What is missing of `dataset`, of MNIST for None, is downloaded into it. UserError where the
+    folder holds others than those of `dataset`; None takes any.
     """
     folder = folder_of(dataset, data_dir)
-    images = input_data.read_data_sets(folder, validation_size=0, dataset=dataset)
+    images = input_data.read_data_sets(folder, validation_size=0, dataset=dataset or "mnist")
     info = input_data.identify(images.train.pixels)
-    if dataset not in ("mnist", info.name):
+    if dataset not in (None, info.name):
         there = info.title if info.name else "other images"
         raise UserError(f"--dataset={dataset}: {folder} holds {there}")
     return images, info

@@ -39,7 +39,7 @@ def run(
     run_dir=None,
     seed=0,
     gan=None,
-    dataset="mnist",
+    dataset=None,
     data_dir=None,
     engine="auto",
     precision="float32",
@@ -56,13 +56,14 @@ def run(
 
     run_dir: None for a folder under runs/ named by recipe and options. gan: `FILE.py:CLASS` in the
     place of the recipe's class. dataset: one of `input_data.DATASETS`, downloaded if it is not in
-    data_dir. new: start afresh; an old run is kept under another name. group_timeout: seconds for
-    the processes of TF_CONFIG to come together, of which all but the chief have no run folder.
-    extra: further callbacks, functions of a `callbacks.Run`. log: takes lines for the user.
+    data_dir; None for what is there, and MNIST where nothing is. new: start afresh; an old run is
+    kept under another name. group_timeout: seconds for the processes of TF_CONFIG to come together,
+    of which all but the chief have no run folder. extra: further callbacks, functions of a
+    `callbacks.Run`. log: takes lines for the user.
     hyper: of the recipe.
     """
     _check_choices(engine=(engine, ENGINES), precision=(precision, PRECISIONS),
-                   dataset=(dataset, tuple(input_data.DATASETS)))  # fmt: skip
+                   dataset=(dataset or "mnist", tuple(input_data.DATASETS)))  # fmt: skip
     _check_seed(seed)
     recipe = recipe_for(name, gan, engine, log, **hyper)
     recipe, images, info = _with_images(recipe, dataset, data_dir, hyper, log)
