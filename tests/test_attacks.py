@@ -350,7 +350,7 @@ def test_a_working_folder_that_is_gone_is_told_in_one_line(tmp_path, data_dir):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_at_any_moment_of_the_start_leaves_no_traceback(tmp_path, data_dir, number):
     """From its first imports on: before, Python itself starts, and no program of ours runs yet."""
     words = [sys.executable, ROOT / "main.py", f"--data_dir={data_dir}", *ENDLESS]

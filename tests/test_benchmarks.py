@@ -308,34 +308,12 @@ def test_help_of_both_commands():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "words, written",
-    [
-        (["benchmarks", "--quick", "--recipes=minimal", "--rounds=1"], ["speed.md", "speed.png"]),
-        (
-            [
-                "benchmarks.quality",
-                "--only=minimal,stable_cnn",
-                "--seeds=1",
-                "--steps=20",
-                "--jobs=2",
-            ],
-            [
-                "columns.json",
-                "quality-recipes-distances.png",
-                "quality-recipes.csv",
-                "quality-recipes.md",
-                "quality-recipes.png",
-                "runs",
-            ],
-        ),
-    ],
-)
-def test_both_commands_write_their_tables_and_pictures(words, written, tmp_path):
-    command = [sys.executable, "-m", *words, f"--out={tmp_path}"]
+def test_speed_writes_a_table_and_a_picture(tmp_path):
+    words = ["--quick", "--recipes=minimal", "--rounds=1", f"--out={tmp_path}"]
+    command = [sys.executable, "-m", "benchmarks", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["speed.md", "speed.png"]
     (page,) = tmp_path.glob("*.md")
     assert page.read_text().split("\n\n", 1)[1].strip() in done.stdout
 
@@ -360,19 +338,23 @@ def test_a_run_that_went_on_has_no_seconds_and_other_flags_are_refused(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_class_of_ones_own_is_compared(tmp_path):
+def test_flags_are_compared_and_leave_a_table_and_pictures(tmp_path):
     (tmp_path / "mine.py").write_text("from models.gan import Gan\n\n\nclass Mine(Gan): pass\n")
-    done = _quality(tmp_path / "out", f"--runs=a: --gan={tmp_path / 'mine.py'}:Mine", "--steps=5")
+    runs = ["--runs=a: --recipe=minimal", f"--runs=b: --gan={tmp_path / 'mine.py'}:Mine"]
+    done = _quality(tmp_path / "out", *runs, "--steps=20", "--jobs=2")
     assert done.returncode == 0, done.stderr
-    assert (tmp_path / "out" / "quality-runs.png").exists()
+    names = [f"quality-runs{end}" for end in ("-distances.png", ".csv", ".md", ".png")]
+    written = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert written == ["columns.json", *names, "runs"]
+    page = (tmp_path / "out" / "quality-runs.md").read_text()
+    assert page.split("\n\n", 1)[1].strip() in done.stdout
 
 
 @pytest.mark.slow
 def test_distance_against_seconds_of_real_runs(tmp_path):
-    done = _quality(tmp_path, "--runs=a: --recipe=minimal", "--seconds=1,2")
+    done = _quality(tmp_path, "--runs=a: --recipe=minimal", "--seconds=1")
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "quality-runs.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows[1:]] == ["a 1 s", "a 2 s"]
-    steps = [int(row.split(",")[-3]) for row in rows[1:]]
-    assert steps[1] == pytest.approx(2 * steps[0], abs=1)
+    (row,) = (tmp_path / "quality-runs.csv").read_text().splitlines()[1:]
+    name, *_, steps, seconds, _ = row.split(",")
+    assert name == "a" and int(steps) > 20 and 0.1 < float(seconds) < 10
     assert "| a |" in done.stdout and (tmp_path / "quality-runs-distances.png").exists()

@@ -23,8 +23,7 @@ from training.run_folder import RunFolder
 pytestmark = pytest.mark.slow  # a browser takes seconds a test
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-SLOW = ("leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn")
-RECIPES = ["minimal", "stable_cnn", *(pytest.param(r, marks=pytest.mark.slow) for r in SLOW)]
+RECIPES = ["minimal", "stable_cnn", "dcgan", "pretrained_cnn"]
 BOUNDS = {"minimal": 2e6, "stable_cnn": 3e6}
 # Half a float16 step of all weights on the way, beside the 1/255 that nobody can see.
 NEAR = 1 / 255 + 2e-3
