@@ -40,9 +40,9 @@ class Case(NamedTuple):
 
 
 CASES = {
-    "dcgan": Case(("--batch_size=64",), 2, 8),
-    "stable_cnn": Case(("--batch_size=64",), 40, 240),
-    "minimal": Case(("--batch_size=16",), 400, 2400),
+    "dcgan": Case(("--batch_size=64",), 3, 15),
+    "stable_cnn": Case(("--batch_size=64",), 100, 700),
+    "minimal": Case(("--batch_size=16",), 500, 5500),
 }
 
 
