@@ -63,6 +63,7 @@ def _measure(races, batch_races, settings):
     cores = configuration.cores()
     turns = sum(len(case.names) * (1 + settings.rounds) for case in [*races, *batch_races])
     bar = terminal.Bar(turns, unit="turn")
+    terminal.import_tensorflow()
     flops = roofline.measure_flops()
     copies = {
         name: roofline.measure_copy(roofline.state_bytes(jobs[name].recipe), cores)
