@@ -21,8 +21,9 @@ def evaluate(
     """
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
+    read = data.read_named if dataset else data.read
     dataset = dataset or configuration.dataset
-    images, info = data.read(dataset, data_dir)
+    images, info = read(dataset, data_dir)
     learnt = data.of_recipe(configuration.full_recipe(), images)
     configuration.check_data(learnt.train, data.folder_of(dataset, data_dir))
     real = _standard(images, info)

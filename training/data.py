@@ -21,15 +21,19 @@ def folder_of(dataset, data_dir=None):
 def read(dataset, data_dir=None):
     """-> the Datasets in that folder, of which nothing is set aside, and their DataSetInfo.
 
-    What is missing of `dataset`, of MNIST for None, is downloaded into it. UserError where the
-    folder holds others than those of `dataset`; None takes any.
+    What is missing of `dataset`, of MNIST for None, is downloaded into it.
     """
     folder = folder_of(dataset, data_dir)
     images = input_data.read_data_sets(folder, validation_size=0, dataset=dataset or "mnist")
-    info = input_data.identify(images.train.pixels)
+    return images, input_data.identify(images.train.pixels)
+
+
+def read_named(dataset, data_dir=None):
+    """As `read`; UserError where the folder holds others than those of a `dataset` given here."""
+    images, info = read(dataset, data_dir)
     if dataset not in (None, info.name):
         there = info.title if info.name else "other images"
-        raise UserError(f"--dataset={dataset}: {folder} holds {there}")
+        raise UserError(f"--dataset={dataset}: {folder_of(dataset, data_dir)} holds {there}")
     return images, info
 
 

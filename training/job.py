@@ -86,7 +86,7 @@ def _with_images(recipe, dataset, data_dir, given, log):
 
     Of few images none are set aside, unless `given` says how many.
     """
-    images, info = data.read(dataset, data_dir)
+    images, info = data.read_named(dataset, data_dir)
     count = images.train.num_examples
     if "validation_size" not in given and count < 2 * recipe.validation_size:
         recipe = hyperparameters.override(recipe, validation_size=0)
