@@ -12,7 +12,7 @@ from benchmarks.jobs import Job
 from models import recipes
 from support import terminal
 from support.errors import UserError
-from support.files import replacing
+from support.files import replacing, write_text
 from training import configuration
 
 _PUBLISHED = Path(__file__).parent / "results"
@@ -89,8 +89,7 @@ def _measure(races, batch_races, settings):
 
 def _write(folder, measured):
     text = report.markdown(measured)
-    with replacing(folder / "speed.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(folder / "speed.md", text)
     plot.save(folder / "speed.png", measured.races, measured.batch_races)
     print(text)
     print(f"Written: {folder / 'speed.md'} and {folder / 'speed.png'}.")

@@ -28,7 +28,7 @@ from evaluation import metrics
 from models import hyperparameters, recipes
 from support import terminal
 from support.errors import UserError
-from support.files import replacing
+from support.files import replacing, write_json, write_text
 from training import configuration
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +74,7 @@ def measure(flags, seed, folder):
     _main("--mode=evaluate", f"--run_dir={folder}", *_loading(flags))
     scores, seconds = _read(folder, "metrics.json"), summary["seconds"] if whole else None
     outcome = Outcome(scores, summary["steps"], seconds, command_seconds)
-    _keep(done, outcome._asdict())
+    write_json(done, outcome._asdict())
     return outcome
 
 
@@ -97,13 +97,8 @@ def step_rate(flags, folder, few):
     if known.get("flags") != list(flags):
         once, twice = (_training_seconds(flags, folder, steps) for steps in (few, 2 * few))
         known = {"flags": list(flags), "steps_a_second": few / max(twice - once, 1e-3)}
-        _keep(kept, known)
+        write_json(kept, known)
     return known["steps_a_second"]
-
-
-def _keep(path, values):
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
 
 
 def _training_seconds(flags, folder, steps):
@@ -123,10 +118,8 @@ def table(outcomes):
     bounds = first.scores["reference_scores"]
     columns |= {name: _scores([scores]) for name, scores in bounds.items()}
     columns[next(iter(bounds))] |= _labels_of_real_images(outcomes)
-    lines = [["", *columns], ["---"] * (len(columns) + 1)]
     rows = [[label, *(cells.get(label, "") for cells in columns.values())] for label in labels]
-    lines += [row for row in rows if any(row[1:])]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return report.plain_table(["", *columns], [row for row in rows if any(row[1:])])
 
 
 def seconds_table(columns, outcomes):
@@ -139,9 +132,8 @@ def seconds_table(columns, outcomes):
     (first, *_), *_ = filter(None, outcomes.values())
     for name, scores in first.scores["reference_scores"].items():
         cells[name] = dict.fromkeys(budgets, _digits(scores["frechet_distance"]))
-    lines = [["", *(f"{seconds} s" for seconds in budgets)], ["---"] * (len(budgets) + 1)]
-    lines += [[name, *(row.get(each, "") for each in budgets)] for name, row in cells.items()]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    rows = [[name, *(row.get(each, "") for each in budgets)] for name, row in cells.items()]
+    return report.plain_table(["", *(f"{seconds} s" for seconds in budgets)], rows)
 
 
 def _distances(runs):
@@ -353,7 +345,7 @@ def check_kept(path, commands):
                 )
                 + "; take another name or another --out"
             )
-    _keep(path, kept | wanted)
+    write_json(path, kept | wanted)
 
 
 def _command(column, steps):
@@ -470,9 +462,8 @@ def _recipe(flags):
 def _write(arguments, outcomes):
     """The table so far as Markdown, every run as CSV, a plot of the distances."""
     out, name = arguments.out, arguments.name
-    with replacing(out / f"quality-{name}.md") as temporary:
-        text = f"{_heading(arguments)}\n\n{_tables(arguments, outcomes)}\n"
-        temporary.write_text(text, encoding="utf-8")
+    text = f"{_heading(arguments)}\n\n{_tables(arguments, outcomes)}\n"
+    write_text(out / f"quality-{name}.md", text)
     with replacing(out / f"quality-{name}.csv") as temporary, open(temporary, "w") as file:
         _write_rows(csv.writer(file), outcomes)
     distances = {name: _distances(runs) for name, runs in outcomes.items() if runs}

@@ -47,9 +47,16 @@ def markdown(measured):
 
 def table(header, rows):
     """Words, and as many for each row -> a Markdown table, numbers to the right."""
-    rule = [":--", *("--:" for _ in header[1:])]
-    lines = [header, rule, *rows]
-    return "\n".join(f"| {' | '.join(str(word) for word in line)} |" for line in lines)
+    return _lines([header, [":--", *("--:" for _ in header[1:])], *rows])
+
+
+def plain_table(header, rows):
+    """As `table`, with nothing said of where its columns stand."""
+    return _lines([header, ["---"] * len(header), *rows])
+
+
+def _lines(rows):
+    return "\n".join(f"| {' | '.join(str(word) for word in row)} |" for row in rows)
 
 
 def number(value):

@@ -88,21 +88,13 @@ def _ops_cost(fetch):
 
     NotImplementedError that names a kind of product which is not counted yet.
     """
-    ops = [op for op in _ops_behind(fetch) if _IS_PRODUCT.search(op.type)]
+    from models.contract import ops_behind
+
+    ops = [op for op in ops_behind([fetch]) if _IS_PRODUCT.search(op.type)]
     for op in ops:
         if op.type not in _PRODUCTS:
             raise NotImplementedError(f"{op.name}: operations of {op.type} are not counted yet")
     return np.sum([_PRODUCTS[op.type](op) for op in ops], axis=0)
-
-
-def _ops_behind(fetch):
-    seen, waiting = {fetch}, [fetch]
-    while waiting:
-        op = waiting.pop()
-        new = {tensor.op for tensor in op.inputs} | set(op.control_inputs)
-        waiting.extend(new - seen)
-        seen |= new
-    return seen
 
 
 def _matmul(op):

@@ -17,11 +17,12 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks.report import plain_table
 from models import recipes
 from support.errors import UserError
-from support.files import replacing
+from support.files import write_text
 from support.terminal import Bar
-from training.cluster import VARIABLE
+from training.cluster import environment_of
 from training.launch import free_addresses
 
 _MAIN = Path(__file__).resolve().parents[1] / "main.py"
@@ -63,8 +64,7 @@ def main(arguments):
     measured = measure({name: CASES[name] for name in names}, options.rounds)
     text = "\n\n".join(_tables(measured)) + "\n"
     options.out.mkdir(parents=True, exist_ok=True)
-    with replacing(options.out / "workers.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(options.out / "workers.md", text)
     print(text)
 
 
@@ -109,11 +109,10 @@ def _seconds(name, case, processes, cores, steps):
 
 
 def _start(flags, addresses, index, cores):
-    config = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
     with _pinned(index, cores):
         return subprocess.Popen(
             [sys.executable, str(_MAIN), *flags],
-            env={**os.environ, VARIABLE: json.dumps(config)},
+            env={**os.environ, **environment_of(addresses, index)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -152,7 +151,7 @@ def _table(measured):
                 [name, str(n), f"{1 / found.processes:,.1f}", f"{1 / found.threads:,.1f}",
                  f"{100 * efficiency:.0f} %", f"{_sent(name, n) / 1e6:.1f} MB"]
             )  # fmt: skip
-    return _markdown(heading, rows)
+    return plain_table(heading, rows)
 
 
 def _paper(measured):
@@ -162,7 +161,7 @@ def _paper(measured):
         for name, by_size in measured.items()
         for network, rate in _NETWORKS.items()
     ]
-    return _markdown(heading, rows)
+    return plain_table(heading, rows)
 
 
 def _times(name, seconds, n, rate):
@@ -176,11 +175,6 @@ def _sent(name, n):
     from benchmarks.roofline import parameters
 
     return 4 * 2 * (n - 1) / n * (sum(parameters(recipes.get(name))) + 2)
-
-
-def _markdown(heading, rows):
-    lines = [heading, ["---"] * len(heading), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _options(arguments):

@@ -18,7 +18,7 @@ import input_data
 from evaluation import classifier_training, metrics
 from evaluation.classifier import MNIST, WEIGHTS_SHA256, Classifier, read, unpack
 from support.errors import UserError
-from support.files import clear_leftovers, replacing
+from support.files import clear_leftovers, replacing, write_json
 
 # Of the training images: enough for neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
@@ -193,8 +193,7 @@ def _save_scores(reference_scores, classifier, test_accuracy, path):
         "test_accuracy": test_accuracy,
         "reference_scores": {name: each._asdict() for name, each in reference_scores.items()},
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def _load_scores(path):

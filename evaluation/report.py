@@ -1,7 +1,6 @@
 """Samples of a run -> classifier -> metrics -> a table, metrics.json and a picture."""
 
 import importlib.metadata
-import json
 import re
 from typing import NamedTuple
 
@@ -12,7 +11,7 @@ from evaluation import conditional, metrics
 from evaluation.classifier import NUM_FEATURES
 from support import pictures
 from support.errors import UserError
-from support.files import replacing
+from support.files import write_json
 
 # Fewer than twice the features, and a covariance says nothing.
 _FEWEST = 2 * NUM_FEATURES
@@ -136,8 +135,7 @@ def _write(path, about, scores, reference_scores):
         **scores._asdict(),
         "reference_scores": {name: scores._asdict() for name, scores in reference_scores.items()},
     }
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_json(path, content)
 
 
 def _short(name):

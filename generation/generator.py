@@ -4,10 +4,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 import input_data
-from input_data import SIDE
+from input_data import NUM_CLASSES, SIDE
 from models import fingerprint, own_class, priors, recipes
 from support.errors import UserError
-from training.batches import NUM_LABELS, one_hot
+from training.batches import one_hot
 from training.model import assign, check_shapes, generate, variables_behind
 from training.run_folder import RunError, RunFolder, digest
 
@@ -51,7 +51,7 @@ class Generator:
         self.recipe = recipe
         self.step = step
         self.digest = digest(state)
-        self.classes = tuple(range(NUM_LABELS))
+        self.classes = tuple(range(NUM_CLASSES))
         self.class_names = tuple("0123456789")
         self._prior = priors.get(recipe.prior)
         with tf.Graph().as_default() as graph:
@@ -89,9 +89,9 @@ class Generator:
                 raise ValueError("labels: this generator is not conditional, leave them out")
             return
         learnt = np.shape(labels) == (count,) and set(np.unique(labels)) <= set(self.classes)
-        if not learnt and np.shape(labels) != (count, NUM_LABELS):
+        if not learnt and np.shape(labels) != (count, NUM_CLASSES):
             there = ", ".join(map(str, self.classes))
-            raise ValueError(f"labels: wanted {count} of {there}, or rows of {NUM_LABELS}")
+            raise ValueError(f"labels: wanted {count} of {there}, or rows of {NUM_CLASSES}")
 
     def sample(self, n, seed=0, *, truncation=None, labels=None):
         """n draws from the prior -> (float32 [n, 28, 28] in [0, 1], latents [n, nlatent]).

@@ -27,7 +27,7 @@ from grading import crowd
 from grading.messages import printable
 from grading.process import ROOT, environment, isolation
 from support import pictures, terminal
-from support.files import replacing
+from support.files import write_json, write_text
 
 SCORES = ("frechet_distance", "classes_covered", "memorised_share")
 HEADINGS = ("", "student", "Fréchet", "digits", "memorised", "parameters", "steps", "remark")
@@ -243,8 +243,8 @@ def write(folder, rows, seed, seconds):
     if with_samples:
         pictures.compare(folder / "samples.png", with_samples)
     content = {"seed": seed, "seconds": seconds, "rows": [_as_json(row) for row in rows]}
-    _write(folder / "leaderboard.json", json.dumps(content, indent=2) + "\n")
-    _write(folder / "leaderboard.html", page(rows, seed, seconds))
+    write_json(folder / "leaderboard.json", content)
+    write_text(folder / "leaderboard.html", page(rows, seed, seconds))
 
 
 def _as_json(row):
@@ -273,11 +273,6 @@ def _html_samples(samples):
     data = base64.b64encode(strip.getvalue()).decode()
     image = f'<img src="data:image/png;base64,{data}" alt="Its samples">'
     return f'<tr class="samples"><td></td><td colspan="{len(HEADINGS) - 1}">{image}</td></tr>'
-
-
-def _write(path, text):
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 PAGE = """<!doctype html>

@@ -1,12 +1,11 @@
 """The marks of one student or of a class: table, marks.csv, a page and a results.json for each."""
 
 import csv
-import json
 import textwrap
 from dataclasses import dataclass
 
 from grading.checks import NOT_REACHED, failures, summary
-from support.files import replacing
+from support.files import replacing, write_json, write_text
 
 WIDTH = 88
 COLUMNS = ("student", "file", "passed", "checks", "not_reached", "seconds", "failed")
@@ -107,8 +106,8 @@ def _gradescope_test(name, verdict):
 def write_student(folder, mark):
     """Writes feedback.txt and results.json into the folder, made if it is not there."""
     folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "feedback.txt", page(mark))
-    _write(folder / "results.json", json.dumps(gradescope(mark), indent=2) + "\n")
+    write_text(folder / "feedback.txt", page(mark))
+    write_json(folder / "results.json", gradescope(mark))
 
 
 def write_csv(path, marks):
@@ -127,8 +126,3 @@ def _row(mark):
 def _no_formula(text):
     """Spreadsheets run a cell that begins like a formula."""
     return f"'{text}" if text[:1] in "=+-@\t\r" else text
-
-
-def _write(path, text):
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")

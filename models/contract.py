@@ -86,7 +86,7 @@ def random_ops(gan):
     """
     library = gan.x_hat.graph.as_graph_def().library.function
     bodies = {function.signature.name: list(function.node_def) for function in library}
-    nodes = [op.node_def for op in _ops_behind([gan.d_optimizer, gan.g_optimizer])]
+    nodes = [op.node_def for op in ops_behind([gan.d_optimizer, gan.g_optimizer])]
     names = set()
     while nodes:
         node = nodes.pop()
@@ -97,7 +97,7 @@ def random_ops(gan):
     return sorted(names)
 
 
-def _ops_behind(fetches):
+def ops_behind(fetches):
     """-> the set of the operations that run where these tensors and operations are fetched."""
     seen, waiting = set(), [getattr(each, "op", each) for each in fetches]
     while waiting:
@@ -208,7 +208,7 @@ def _check_feeds(gan, name, attributes, logits):
     """UserError for a placeholder that nobody feeds."""
     outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
     fed = {getattr(gan, attribute).op for attribute in attributes if "placeholder" in attribute}
-    for op in sorted(_ops_behind(outputs) - fed, key=lambda op: op.name):
+    for op in sorted(ops_behind(outputs) - fed, key=lambda op: op.name):
         if op.type == "Placeholder":
             raise UserError(
                 f"{name} wants a value for the placeholder {op.name}, which no step feeds: give it "

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import stat
 import uuid
@@ -43,6 +44,17 @@ def replacing(path):
         raise
     finally:
         os.close(handle)
+
+
+def write_text(path, text):
+    """Puts text, in UTF-8, in the place of a file's content, all of it or nothing: `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path, value):
+    """As `write_text`, of what JSON may hold."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def check_is_for_a_file(path):

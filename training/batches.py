@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_data import NUM_PIXELS
+from input_data import NUM_CLASSES, NUM_PIXELS
 from models import priors
 from models.share import WHOLE
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _PICTURES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)
-NUM_LABELS = 10
 # A block's images take about this much memory, within these numbers of steps.
 _BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
@@ -60,7 +59,7 @@ def _apart(*arrays):
 
 def one_hot(labels):
     """Whole numbers [n] from 0 to 9 -> float32 [n, 10]."""
-    return np.eye(NUM_LABELS, dtype=np.float32)[np.asarray(labels)]
+    return np.eye(NUM_CLASSES, dtype=np.float32)[np.asarray(labels)]
 
 
 def block_steps(recipe):

@@ -40,6 +40,12 @@ class Cluster(NamedTuple):
 ALONE = Cluster(("",), 0)
 
 
+def environment_of(addresses, index):
+    """-> {name: value} of the variable that makes a process worker `index` at these addresses."""
+    task = {"type": "worker", "index": index}
+    return {VARIABLE: json.dumps({"cluster": {"worker": addresses}, "task": task})}
+
+
 def from_environment(environment):
     """The environment's variables -> the Cluster; ALONE where TF_CONFIG is not set or names one.
 

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from input_data import NUM_CLASSES
 from support.errors import UserError
-from training.batches import NUM_LABELS, block_steps, one_hot
+from training.batches import block_steps, one_hot
 
 
 class Progress(NamedTuple):
@@ -146,7 +147,7 @@ class FusedEngine:
 
 
 def _one_hot_tensor(labels):
-    return None if labels is None else tf.one_hot(tf.cast(labels, tf.int32), NUM_LABELS)
+    return None if labels is None else tf.one_hot(tf.cast(labels, tf.int32), NUM_CLASSES)
 
 
 def _present(inputs):

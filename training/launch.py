@@ -9,7 +9,6 @@ failure that passes, is started again, a limited number of times.
 
 import argparse
 import contextlib
-import json
 import os
 import signal
 import socket
@@ -20,7 +19,7 @@ import time
 from pathlib import Path
 
 from support.errors import TemporaryError
-from training.cluster import VARIABLE
+from training.cluster import environment_of
 from training.configuration import cores
 
 _MAIN = Path(__file__).resolve().parents[1] / "main.py"
@@ -36,9 +35,8 @@ class Worker(threading.Thread):
     def __init__(self, cluster, index, flags, *, environment, restarts, told):
         """environment: what to add; told: whether its lines are to say whose they are."""
         super().__init__(daemon=True)
-        config = {"cluster": {"worker": cluster}, "task": {"type": "worker", "index": index}}
         self._command = [sys.executable, str(_MAIN), *flags]
-        self._environment = {**os.environ, **environment, VARIABLE: json.dumps(config)}
+        self._environment = {**os.environ, **environment, **environment_of(cluster, index)}
         self._index = index
         self._restarts = restarts
         self._told = told

@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from models import contract
 from support.errors import UserError
 from training.batches import one_hot
 
@@ -140,13 +141,6 @@ def _label_feed(gan, labels):
 def variables_behind(fetches, averages=()):
     """-> the variables that some of these tensors or operations read or write, and averages."""
     graph = tf.get_default_graph()
-    waiting = [graph.as_graph_element(fetch) for fetch in fetches]
-    waiting = [each if isinstance(each, tf.Operation) else each.op for each in waiting]
-    seen = set(waiting)
-    while waiting:
-        op = waiting.pop()
-        new = {tensor.op for tensor in op.inputs} | set(op.control_inputs)
-        waiting.extend(new - seen)
-        seen |= new
+    seen = contract.ops_behind([graph.as_graph_element(fetch) for fetch in fetches])
     kept = {average.op for average in dict(averages).values()}
     return [v for v in tf.global_variables() if v.op in seen | kept]

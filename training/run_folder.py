@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from support.errors import RunError, reason
-from support.files import FULL, LEFTOVERS, clear_leftovers, open_regular, replacing
+from support.files import FULL, LEFTOVERS, clear_leftovers, open_regular, write_text
 from training.checkpoint_files import read_checkpoint, write_checkpoint
 from training.configuration import Configuration
 from training.tables import LOSSES, Table
@@ -132,8 +132,7 @@ class RunFolder:
                 configuration = there.extended_to(configuration)
         self._check_kinds()
         clear_leftovers(self.path)
-        with replacing(self.file("config.json")) as temporary:
-            temporary.write_text(configuration.to_json())
+        write_text(self.file("config.json"), configuration.to_json())
         self.file("checkpoints").mkdir(exist_ok=True)
 
     def _holds_run(self):
@@ -252,8 +251,7 @@ class RunFolder:
 
     def note_networks(self, networks):
         """Writes down what a new run's networks compute, as `models.fingerprint` describes it."""
-        with replacing(self.file("networks.json")) as temporary:
-            temporary.write_text(json.dumps(networks, indent=1) + "\n")
+        write_text(self.file("networks.json"), json.dumps(networks, indent=1) + "\n")
 
     def check_networks(self, networks):
         """RunError that names the first difference where they computed something else then."""

@@ -6,7 +6,6 @@ checkpoints.
 
 import contextlib
 import itertools
-import json
 import math
 import signal
 import time
@@ -17,7 +16,7 @@ import tensorflow.compat.v1 as tf
 
 from models import contract, fingerprint, recipes, summary
 from support.errors import TemporaryError, UserError
-from support.files import replacing
+from support.files import write_json
 from support.terminal import on_stop
 from training import callbacks, collectives
 from training.batches import Batches
@@ -277,8 +276,7 @@ def _write_summary(folder, engine, start, done, seconds):
         "seconds": round(seconds, 3),
         "engine": engine.name,
     }
-    with replacing(folder.file("summary.json")) as temporary:
-        temporary.write_text(json.dumps(facts, indent=2) + "\n")
+    write_json(folder.file("summary.json"), facts)
 
 
 def _finished(folder, step):

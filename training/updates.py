@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
+from input_data import NUM_CLASSES
 from models import losses, passes
 from models.gan import Gan
 from models.share import WHOLE
 from support.errors import UserError
 from training import shares
-from training.batches import NUM_LABELS
 
 _STREAM_STRIDE = 0x2545F49
 
@@ -157,7 +157,7 @@ class Updates:
         return shares.crosses(self._gan.session, logits, x)
 
     def _with_any_labels(self, network, inputs):
-        labels = tf.eye(inputs.shape[0], NUM_LABELS) if self._recipe.conditional else None
+        labels = tf.eye(inputs.shape[0], NUM_CLASSES) if self._recipe.conditional else None
         return _call(network, inputs, labels)
 
 
