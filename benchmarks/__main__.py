@@ -12,10 +12,9 @@ from benchmarks.jobs import Job
 from models import recipes
 from support import terminal
 from support.errors import UserError
-from support.files import replacing, write_text
+from support.files import write_text
 from training import configuration
 
-_PUBLISHED = Path(__file__).parent / "results"
 _LARGE_COPY = 2**29
 
 
@@ -34,7 +33,7 @@ def main(arguments):
     measured = _measure(races, batch_races, settings)
     _write(options.out, measured)
     if options.publish:
-        _publish(options.out)
+        report.publish(options.out / name for name in ("speed.md", "speed.png"))
 
 
 def _options(arguments):
@@ -47,7 +46,7 @@ def _options(arguments):
     parser.add_argument(
         "--out", type=Path, default=Path("speed"), help="folder for the results; default: speed"
     )
-    parser.add_argument("--publish", action="store_true", help=f"copy the results to {_PUBLISHED}")
+    parser.add_argument("--publish", action="store_true", help=f"copy them to {report.PUBLISHED}")
     return parser.parse_args(arguments)
 
 
@@ -93,12 +92,6 @@ def _write(folder, measured):
     plot.save(folder / "speed.png", measured.races, measured.batch_races)
     print(text)
     print(f"Written: {folder / 'speed.md'} and {folder / 'speed.png'}.")
-
-
-def _publish(folder):
-    for name in ("speed.md", "speed.png"):
-        with replacing(_PUBLISHED / name) as temporary:
-            temporary.write_bytes((folder / name).read_bytes())
 
 
 if __name__ == "__main__":

@@ -32,7 +32,6 @@ from support.files import replacing, write_json, write_text
 from training import configuration
 
 ROOT = Path(__file__).resolve().parent.parent
-PUBLISHED = Path(__file__).resolve().parent / "results"
 _ASKED_FOR = "taken for the label asked for"
 _WITHIN = "greatest Fréchet distance within a label"
 _NAME = re.compile(r"\w[\w .'-]*")
@@ -266,7 +265,7 @@ def _parser():
         "seconds that a run takes alone (default: 1)",
     )  # fmt: skip
     parser.add_argument("--out", type=Path, help="folder to write to (default: quality/TABLE)")
-    parser.add_argument("--publish", action="store_true", help=f"copy the results to {PUBLISHED}")
+    parser.add_argument("--publish", action="store_true", help=f"copy them to {report.PUBLISHED}")
     return parser
 
 
@@ -376,7 +375,7 @@ def main(words=None):
     bar.close()
     _compare(arguments, runs / "seed-0")
     if arguments.publish:
-        _publish(arguments)
+        report.publish(arguments.out.glob(f"quality-{arguments.name}*.*"))
     print(_tables(arguments, outcomes))
     print(f"\nWritten: {arguments.out}; the runs are in {runs}.")
 
@@ -500,12 +499,6 @@ def _write_rows(rows, outcomes):
         for seed, run in enumerate(runs):
             scores = [run.scores[key] for key in keys]
             rows.writerow([name, seed, *scores, *run[1:]])
-
-
-def _publish(arguments):
-    for path in arguments.out.glob(f"quality-{arguments.name}*.*"):
-        with replacing(PUBLISHED / path.name) as temporary:
-            temporary.write_bytes(path.read_bytes())
 
 
 def _heading(arguments):

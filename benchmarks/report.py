@@ -10,8 +10,10 @@ from benchmarks import roofline
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.jobs import first_steps
 from models import recipes
+from support.files import replacing
 from training import configuration
 
+PUBLISHED = Path(__file__).resolve().parent / "results"
 _CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("numpy", "tensorflow", "keras", "torch", "jax")
 
@@ -43,6 +45,13 @@ def markdown(measured):
         sections += [_batch_section([outcome, *measured.batch_races])]
         sections += [_start_section(outcome, measured.imports), _main_job(*measured.main_job)]
     return "\n\n".join([*sections, _roofline_section(measured)]) + "\n"
+
+
+def publish(paths):
+    """Copies files to the results that the repository shows."""
+    for path in paths:
+        with replacing(PUBLISHED / path.name) as temporary:
+            temporary.write_bytes(path.read_bytes())
 
 
 def table(header, rows):

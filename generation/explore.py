@@ -66,8 +66,9 @@ def explore(run_dir, out, **loading):
 
 
 def _class_names(generator):
-    """-> what the labels of a conditional generator are called."""
-    return getattr(generator, "class_names", None) or [str(digit) for digit in range(10)]
+    """-> what the labels of a conditional generator are called, None for one not learnt."""
+    names = enumerate(generator.class_names)
+    return [name if label in generator.classes else None for label, name in names]
 
 
 def page(compiled, facts, prior, nlatent, classes=()):
@@ -75,7 +76,8 @@ def page(compiled, facts, prior, nlatent, classes=()):
 
     compiled: a Program; facts: what the page tells about the run, as `_facts` gives it, of which a
     very large generator leaves no room for the film;
-    prior: a Prior; classes: names of the labels of a conditional generator, none for another.
+    prior: a Prior; classes: names of the labels of a conditional generator, None for one that it
+    has not learnt; none at all for a generator without labels.
     """
     constants, weights = _packed(compiled.constants)
     inputs = {"z": nlatent} | ({"labels": len(classes)} if classes else {})
@@ -94,7 +96,7 @@ def page(compiled, facts, prior, nlatent, classes=()):
             "levels": levels.tolist(),
             "quantiles": quantiles.tolist(),
         },
-        "sliders": sliders(compiled, prior, nlatent, len(classes)),
+        "sliders": sliders(compiled, prior, nlatent, classes),
     }
     style, script = _part("page.css"), _part("page.js")
     return _filled(
@@ -109,7 +111,7 @@ def page(compiled, facts, prior, nlatent, classes=()):
     ).encode()
 
 
-def sliders(compiled, prior, nlatent, classes=0):
+def sliders(compiled, prior, nlatent, classes=()):
     """-> [{"direction": unit vector [nlatent], "share": of the change of a picture}, ...].
 
     Those that change the picture most come first. The principal directions of the mean squared
@@ -135,10 +137,12 @@ def _mean_squared_slope(compiled, prior, nlatent, classes):
     """-> [nlatent, nlatent]: the pixels' slopes times each other, on average over a few draws."""
     rng = np.random.default_rng(0)
     count = int(np.clip(_SLOPE_IMAGES // (nlatent + 1), 2, 64))
+    learnt = [label for label, name in enumerate(classes) if name is not None]
     gram = np.zeros([nlatent, nlatent])
     for k, z in enumerate(prior.sample(rng, [count, nlatent])):
         beside = np.concatenate([z[None], z + _SLOPE_STEP * np.eye(nlatent, dtype=np.float32)])
-        images = _images(compiled, beside, k % classes if classes else None, classes)
+        label = learnt[k % len(learnt)] if learnt else None
+        images = _images(compiled, beside, label, len(classes))
         slopes = (images[1:] - images[0]) / _SLOPE_STEP
         gram += slopes @ slopes.T / count
     return gram

@@ -275,7 +275,7 @@ def test_a_worker_that_fails_says_why():
 def test_results_are_the_users_unless_they_are_to_be_published(tmp_path, monkeypatch):
     from benchmarks import __main__ as speed
 
-    monkeypatch.setattr(speed, "_PUBLISHED", tmp_path / "published")
+    monkeypatch.setattr(report, "PUBLISHED", tmp_path / "published")
     monkeypatch.setattr(speed, "_measure", lambda *_: "measured")
     written = ("speed.md", "speed.png")
     monkeypatch.setattr(

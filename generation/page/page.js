@@ -292,6 +292,10 @@ function draw() {
   say("A new draw, at A.");
 }
 
+function isLabel(number) {
+  return typeof classes[number] === "string"; // null for one that the run has not learnt
+}
+
 function setLabel(label) {
   state.label = label;
   for (const [k, button] of [...element("classes").children].entries()) {
@@ -354,7 +358,7 @@ function readAddress() {
   const at = (given.get("at") ?? "").split(",").map(parseFloat);
   const z = decoded(given.get("z") ?? "");
   setPlane(seed);
-  state.label = Number.isInteger(label) && label >= 0 && label < classes.length ? label : 0;
+  state.label = isLabel(label) ? label : Math.max(0, classes.findIndex((name) => name !== null));
   if (classes.length) setLabel(state.label);
   setSmooth(given.get("look") === "smooth");
   if (z) setLatents(z);
@@ -516,9 +520,9 @@ function placeSliders() {
 function makeLabels() {
   const box = element("classes");
   for (const part of [box, ...document.querySelectorAll(".of-labels")]) part.hidden = !classes.length;
-  box.classList.toggle("short", classes.every((name) => name.length < 4));
+  box.classList.toggle("short", classes.every((name) => !name || name.length < 4));
   classes.forEach((name, k) => {
-    const button = create("button", { type: "button", textContent: name });
+    const button = create("button", { type: "button", textContent: name, hidden: name === null });
     button.setAttribute("role", "radio");
     button.addEventListener("click", () => setLabel(k));
     box.append(button);
@@ -527,7 +531,10 @@ function makeLabels() {
     const way = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
     if (!way) return;
     event.preventDefault();
-    setLabel((state.label + way + classes.length) % classes.length);
+    let label = state.label;
+    do label = (label + way + classes.length) % classes.length;
+    while (!isLabel(label));
+    setLabel(label);
     box.children[state.label].focus();
   });
 }
@@ -597,8 +604,7 @@ function listen() {
   for (const [id, act] of Object.entries(buttons)) element(id).addEventListener("click", act);
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    const digit = classes.length && /^\d$/.test(event.key) ? Number(event.key) : classes.length;
-    if (digit < classes.length) setLabel(digit);
+    if (/^\d$/.test(event.key) && isLabel(Number(event.key))) setLabel(Number(event.key));
     KEYS[event.key.toLowerCase()]?.();
   });
   addEventListener("hashchange", () => {
@@ -624,8 +630,8 @@ window.explorer = {
     if (latents.length !== nlatent || !latents.every(Number.isFinite)) {
       throw new TypeError(`latents: wanted ${nlatent} finite numbers`);
     }
-    if (classes.length && !(Number.isInteger(label) && label >= 0 && label < classes.length)) {
-      throw new TypeError(`label: ${label}, wanted a whole number from 0 to ${classes.length - 1}`);
+    if (classes.length && !isLabel(label)) {
+      throw new TypeError(`label: ${label}, wanted one of ${[...classes.keys()].filter(isLabel)}`);
     }
     return Array.from(await network.ask(Float32Array.from(latents), label ?? 0));
   },
