@@ -126,7 +126,7 @@ _RUN = [
     ),
     _words(
         "data_dir", "DIR",
-        "folder of four IDX files of images of 28 x 28 pixels; what is missing of --dataset is "
+        "folder of four IDX files of images of 28 x 28 pixels; missing files of --dataset are "
         "downloaded into it",
         ("train", "evaluate"), "MNIST_data beside main.py, or data/DATASET",
     ),
@@ -143,24 +143,24 @@ _WHILE_TRAINING = [
 _NETWORKS_AND_ENGINES = [
     _words(
         "gan", "FILE.py:CLASS",
-        "a class of the shape of models/gan.py in the place of the recipe's; whatever opens its "
-        "run wants it again",
+        "your class, written like models/gan.py, in the place of the recipe's; every command that "
+        "opens its run needs this flag again",
         tuple(MODES), "the recipe's", flags.DEFINE_multi_string,
     ),
     _choice(
         "engine", "auto", job.ENGINES,
         "fused, a block of steps in one call, compiled by XLA where that is faster; step, a call "
-        "for each update; auto, the faster one, for a class of your own step", TRAIN,
+        "for each update; auto, the faster one, but step for a class of your own", TRAIN,
     ),
     _choice(
         "precision", "float32", job.PRECISIONS,
-        "of the products in convolutions: float32, or bfloat16 on a CPU with AVX512-BF16 or AMX",
+        "numbers that convolutions multiply: float32, or bfloat16 on a CPU with AVX512-BF16 or AMX",
         TRAIN,
     ),
     _number(
         "group_timeout", TIMEOUT, 1, _MANY,
-        "seconds for the processes of TF_CONFIG to come together, and for a step besides 20 times "
-        "the longest so far", TRAIN,
+        "seconds to wait for all processes of TF_CONFIG; a step may take as long plus 20 times the "
+        "longest so far", TRAIN,
     ),
     _switch("summary", False, "print the networks' layers and parameters, and end", TRAIN),
 ]  # fmt: skip
@@ -208,7 +208,7 @@ def groups(recipe="minimal"):
         **{f"Hyper-parameters: {title.lower()}": found for title, found in fields.items()},
         "While it trains": _WHILE_TRAINING,
         "Classes, engines, several processes": _NETWORKS_AND_ENGINES,
-        "Other modes, named first": _USE,
+        "Other modes (named before each flag)": _USE,
     }
 
 

@@ -68,7 +68,7 @@ class Recipe:
     )
     pretraining: int = number(
         0, 0, 60_000, BATCHES,
-        "real images, and as many generated ones, that D is pre-trained on, 0 for none",
+        "real images, and as many generated ones, that D learns from before G starts, 0 for none",
     )  # fmt: skip
     pretraining_batch: int = number(
         64, 1, 60_000, BATCHES, "images of each kind in a batch of the pre-training"
@@ -82,14 +82,14 @@ class Recipe:
         1e-3, None, 1, OPTIMIZERS, "Adam's step size for D, and for G", above=0
     )
     g_learning_rate: float | None = number(
-        None, None, 1, OPTIMIZERS, "Adam's step size for G, where it is another", above=0
+        None, None, 1, OPTIMIZERS, "Adam's step size for G, if not the same as D's", above=0
     )
     lr_decay: float = number(0.0, 0, 1, OPTIMIZERS, "both rates are divided by 1 + lr_decay * step")
     lr_milestones: tuple[int, ...] = number(
         (), 1, 10**9, OPTIMIZERS, "a step at which both rates fall tenfold; may be given repeatedly"
     )
     lr_cooldown: float = number(
-        0.0, 0, 1, OPTIMIZERS, "share of the steps, the last ones, at a tenth of both rates"
+        0.0, 0, 1, OPTIMIZERS, "share of all steps at the end that runs at a tenth of both rates"
     )
     beta1: float = number(
         0.9, 0, 0.9999, OPTIMIZERS,

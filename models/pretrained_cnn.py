@@ -15,8 +15,9 @@ class PretrainedCnn(Gan):
     """Article 000, MNIST Generative Adversarial Model in Keras.
 
     The rates, the steps at each, the dropout and the batches of the pre-training (128 images, half
-    of them real) are those of the script that it links to. At these rates D has kept the lead that
-    its pre-training gives it wherever we looked; docs/recipes.md has rates at which G catches up.
+    of them real) are those of the script that it links to. D keeps the lead that its pre-training
+    gives it for some 1,500 steps, here as in the script's own plot of the losses: digits come
+    after that (docs/recipes.md).
 
     D ends in two classes. Their softmax cross-entropy is the sigmoid one on the difference of the
     two logits, which is what D returns. Batch normalisation goes by the batch's own statistics
@@ -24,8 +25,9 @@ class PretrainedCnn(Gan):
     one latent alone gives the same image whatever it is.
 
     Not reproduced: the text swaps the two classes of its script; its layers, with features first,
-    normalise each column of a picture where each feature is meant; and the LeakyReLU behind the
-    ReLU of a convolution is left out, for it has nothing left to do.
+    normalise each column of a picture where each feature is meant; the LeakyReLU behind the ReLU
+    of a convolution is left out, for it has nothing left to do; and D stands still while G learns,
+    as the text says, where the script comments that out and G's update moves D too.
     """
 
     def _generator(self, z, reuse=False):
