@@ -84,6 +84,14 @@ def test_killed_while_a_checkpoint_is_written_and_at_the_very_end(group, unbroke
     assert_same_results(together.run, unbroken(2))
 
 
+def test_a_chief_whose_run_is_finished_needs_nobody(group):
+    """It may be killed when it has told the others that all is done, and before it has ended."""
+    together = group(2, *QUICK, "--batch_size=12", "--num_steps=2").start_all()
+    assert {each.code for each in together.ends()} == {0}
+    ended = together.start(0).end()
+    assert ended.code == 0 and "run is finished: 2 steps are done" in ended.stdout
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_signal_to_one_of_them_saves_what_all_have_learnt(group, unbroken, victim):
     together = group(2, *QUICK, "--batch_size=12").start_all()

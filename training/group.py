@@ -40,8 +40,8 @@ def group_of(cluster, facts, **options):
 class Alone:
     """The group of a process that trains by itself."""
 
-    def formed(self):
-        return contextlib.nullcontext()
+    def formed(self, finished=None):
+        return contextlib.nullcontext(self)
 
     def begin(self, **plan):
         return plan
@@ -78,20 +78,18 @@ class Group:
         self._ending = threading.Lock()
 
     @contextlib.contextmanager
-    def formed(self):
+    def formed(self, finished=lambda: False):
         """Within it all are there; what ends the body, ends it for all of them.
 
+        finished: () -> whether the chief's run is. Then it waits a moment only for the others, who
+        may have ended already. Yields the group that there is: this one, or ALONE.
         TemporaryError where they do not come together in time, UserError where this one does not
         belong to them.
         """
         threading.Thread(target=self._beat, daemon=True).start()
-        with _listening(self.cluster) as listener:
-            if self.cluster.is_chief:
-                self._gather(listener)
-            else:
-                self._join()
+        there = self._come_together(finished())
         try:
-            yield
+            yield there
         except BaseException as error:
             self._leave(error)
             raise
@@ -147,9 +145,23 @@ class Group:
 
     # Coming together.
 
-    def _gather(self, listener):
+    def _come_together(self, finished):
+        """-> this group once all are there, or ALONE where that is not needed."""
+        try:
+            with _listening(self.cluster) as listener:
+                if self.cluster.is_chief:
+                    self._gather(listener, _SECONDS_TO_LEAVE if finished else self.timeout)
+                else:
+                    self._join()
+        except TemporaryError:
+            if not finished:
+                raise
+            return ALONE
+        return self
+
+    def _gather(self, listener, seconds):
         """Of the chief: takes workers until all are there."""
-        waiting = _Waiting(self.timeout, self._log)
+        waiting = _Waiting(seconds, self._log)
         while missing := self._missing():
             if waiting.goes_on(missing, "did not come"):
                 self._tell(missing=missing)

@@ -111,8 +111,11 @@ class _Way(NamedTuple):
         from training.events import Events
 
         callbacks = [*([Events] if events else []), *extra]
-        with self._explained(), group.formed():
-            return trainer.train(recipe, images, folder, self._settings(), callbacks, log, group)
+        with (
+            self._explained(),
+            group.formed(lambda: folder.is_finished(recipe.num_steps)) as there,
+        ):
+            return trainer.train(recipe, images, folder, self._settings(), callbacks, log, there)
 
     def follow(self, recipe, images, group, log):
         """Trains as one of the chief's workers."""

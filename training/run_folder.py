@@ -236,6 +236,11 @@ class RunFolder:
             )
         return None
 
+    def is_finished(self, steps):
+        """Whether the newest whole checkpoint is of so many steps."""
+        found = self.load_checkpoint(lambda damaged: None)
+        return found is not None and found[0] >= steps
+
     def load_named_checkpoint(self, name):
         """-> (step, state) of `checkpoints/<name>.npz`; RunError if it is missing or damaged."""
         folder = self.file("checkpoints")
