@@ -238,8 +238,9 @@ class RunFolder:
 
     def is_finished(self, steps):
         """Whether the newest whole checkpoint is of so many steps."""
-        found = self.load_checkpoint(lambda damaged: None)
-        return found is not None and found[0] >= steps
+        if not any(number >= steps for number, _ in self._checkpoints()):
+            return False
+        return self.load_checkpoint(lambda damaged: None)[0] >= steps
 
     def load_named_checkpoint(self, name):
         """-> (step, state) of `checkpoints/<name>.npz`; RunError if it is missing or damaged."""
