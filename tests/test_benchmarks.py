@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import measuring, quality, report, roofline
+from benchmarks import measuring, outcomes, quality, report, roofline
 from benchmarks.__main__ import main
 from benchmarks.contestants import CONTESTANTS, Absent, Contestant, Worker
 from evaluation import metrics
@@ -94,10 +94,9 @@ def test_tables_are_markdown_with_numbers_to_the_right():
 def test_quality_tables_show_mean_and_range_over_the_seeds():
     scores = dict.fromkeys(metrics.LABELS, 1.0) | {"histogram": [0.1] * 10}
     scores["reference_scores"] = {"real": scores | {"frechet_distance": 2.0}}
-    runs = [
-        quality.Outcome(scores | {"frechet_distance": value}, 10, 2.0, 3.0) for value in (8.0, 10.0)
-    ]
-    text = quality.table({"ours": runs, "theirs": runs[:1], "not yet": []})
+    eight, ten = (scores | {"frechet_distance": value} for value in (8.0, 10.0))
+    runs = [outcomes.Outcome(each, 10, 2.0, 3.0) for each in (eight, ten)]
+    text = outcomes.table({"ours": runs, "theirs": runs[:1], "not yet": []})
     header, _, *rows = (line.strip("| ").split(" | ") for line in text.splitlines())
     assert header == ["ours", "theirs", "real"]
     cells = {label: values for label, *values in rows}
@@ -120,10 +119,10 @@ def test_quality_tables_show_labels_where_a_run_has_them():
         "trained_on_samples_accuracy": 0.97,
     }
     runs = {
-        "plain": [quality.Outcome(plain, 10, 2.0, 3.0)],
-        "with labels": [quality.Outcome(labelled, 10, 2.0, 3.0)],
+        "plain": [outcomes.Outcome(plain, 10, 2.0, 3.0)],
+        "with labels": [outcomes.Outcome(labelled, 10, 2.0, 3.0)],
     }
-    rows = quality.table(runs).splitlines()
+    rows = outcomes.table(runs).splitlines()
     cells = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:] for row in rows}
     assert cells["taken for the label asked for"] == ["", "99 %", "99.5 % |"]
     assert cells["the worst label"] == ["", "98 %", " |"]
@@ -176,18 +175,20 @@ def test_runs_that_would_escape_or_do_something_else_are_refused(text, words):
 
 def test_kept_runs_made_by_other_flags_are_refused(tmp_path):
     columns = tmp_path / "columns.json"
-    made = quality._command(quality.Column("a", ("--r1_gamma=1",), None), 20)
+    made = quality._command(outcomes.Column("a", ("--r1_gamma=1",), None), 20)
     quality.check_kept(columns, {"a": made})
     quality.check_kept(columns, {"b": made})
     quality.check_kept(columns, {"a": made, "b": made})
     for other in ({"flags": ("--r1_gamma=2",)}, {"steps": 2000}, {"seconds": 5}, {"beta1": 0.5}):
         with pytest.raises(UserError, match=f"runs of a with other {next(iter(other))}"):
             quality.check_kept(columns, {"a": {**made, **other}})
+    assert "num_steps" not in made  # which `steps` overrides
+    assert "num_steps" in quality._command(outcomes.Column("a", (), None), None)
 
 
 def test_seconds_of_runs_that_went_on_are_left_out():
-    assert quality._spread([None, 2.0, 4.0]) == "3 [2, 4]"
-    assert quality._spread([None]) == ""
+    assert outcomes._spread([None, 2.0, 4.0]) == "3 [2, 4]"
+    assert outcomes._spread([None]) == ""
 
 
 def test_every_recipe_has_its_distance_against_seconds():
@@ -196,7 +197,7 @@ def test_every_recipe_has_its_distance_against_seconds():
     named = {quality._recipe(flags) for flags in quality.TABLES["seconds"].values()}
     assert named == {recipes.get(name) for name in recipes.RECIPES}
     columns = quality._columns({"a": ("--r1_gamma=1",)}, (5, 120))
-    assert columns["a 120 s"] == quality.Column("a", ("--r1_gamma=1",), 120)
+    assert columns["a 120 s"] == outcomes.Column("a", ("--r1_gamma=1",), 120)
     assert list(columns) == ["a 5 s", "a 120 s"]
 
 
@@ -204,12 +205,12 @@ def test_distances_by_seconds_beside_the_reference_scores():
     scores = {"reference_scores": {"real": {"frechet_distance": 2.0}}}
     runs = {
         f"a {seconds} s": [
-            quality.Outcome(scores | {"frechet_distance": value}, 1, 1.0, 1.0) for value in values
+            outcomes.Outcome(scores | {"frechet_distance": value}, 1, 1.0, 1.0) for value in values
         ]
         for seconds, values in {30: (4.0, 6.0), 5: (9.0,), 60: ()}.items()
     }
     columns = quality._columns({"a": ()}, (30, 5, 60))
-    rows = quality.seconds_table(columns, runs).splitlines()
+    rows = outcomes.seconds_table(columns, runs).splitlines()
     assert rows[0] == "|  | 5 s | 30 s | 60 s |"
     assert rows[2:] == ["| a | 9 | 5 [4, 6] |  |", "| real | 2 | 2 | 2 |"]
 
