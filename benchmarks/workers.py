@@ -184,7 +184,10 @@ def _options(arguments):
     parser.add_argument(
         "--out", type=Path, default=Path("speed"), help="folder for the tables; default: speed"
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        raise UserError(f"--rounds={options.rounds}: wanted at least 1")
+    return options
 
 
 if __name__ == "__main__":

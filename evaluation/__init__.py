@@ -26,10 +26,10 @@ def evaluate(
     images, info = read(dataset, data_dir)
     learnt = data.of_recipe(configuration.full_recipe(), images)
     configuration.check_data(learnt.train, data.folder_of(dataset, data_dir))
-    real = _standard(images, info)
+    terminal.import_tensorflow()
     from evaluation import report
 
-    report.evaluate(folder, real, info, num_samples, seed, log=log, **loading)
+    report.evaluate(folder, images, info, num_samples, seed, log=log, **loading)
     return json.loads(folder.file("metrics.json").read_text())
 
 
@@ -44,11 +44,7 @@ def scores_every(steps, dataset=None, data_dir=None):
 def standard(dataset=None, data_dir=None):
     """-> what samples are compared with, a `reference.Standard`, and the DataSetInfo."""
     images, info = data.read(dataset, data_dir)
-    return _standard(images, info), info
-
-
-def _standard(images, info):
     terminal.import_tensorflow()
     from evaluation import reference
 
-    return reference.of(images, info)
+    return reference.of(images, info), info

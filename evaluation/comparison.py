@@ -92,13 +92,12 @@ def _scores(folder, generator):
         classifier = int(content["classifier_sha256"], 16)
         scores = {name: float(content[name]) for name in _SCORES}
         count = int(content["num_samples"])
-        scored = content["checkpoint_sha256"], content["step"], content["raw"]
+        current = generator.is_scored_by(content)
     except FileNotFoundError:
         return None, "is not scored yet"
     except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return None, "has a metrics.json without all scores"
-    # The step alone would not tell: a new run of the same folder may have got as far.
-    if scored != (generator.digest, generator.step, False):
+    if not current:
         return None, "has scores of other weights"
     return {**scores, "classifier": f"{classifier:064x}"[:8], "num_samples": count}, None
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 import generation
-from evaluation import conditional, metrics
+from evaluation import conditional, metrics, reference
 from evaluation.classifier import NUM_FEATURES
 from support import pictures
 from support.errors import UserError
@@ -31,11 +31,11 @@ class Samples(NamedTuple):
     about: dict
 
 
-def evaluate(folder, standard, info, num_samples, seed=0, *, log=print, **loading):
+def evaluate(folder, images, info, num_samples, seed=0, *, log=print, **loading):
     """Scores a run on samples and logs the scores; writes metrics.json and report.png.
 
-    folder: RunFolder; standard: of the run's data; info: its DataSetInfo; seed: of the latents;
-    loading: options of `generation.load`.
+    folder: RunFolder; images: the Datasets that it learnt from, whole; info: their DataSetInfo;
+    seed: of the latents; loading: options of `generation.load`.
     """
     if not _FEWEST <= num_samples <= _MOST:
         raise UserError(f"--num_samples={num_samples}: a score wants {_FEWEST} to {_MOST:,}")
@@ -43,6 +43,7 @@ def evaluate(folder, standard, info, num_samples, seed=0, *, log=print, **loadin
         generator = generation.load(folder.path, **loading)
         samples = _draw(generator, folder, num_samples, seed, loading.get("raw", False))
         generator.close()
+        standard = reference.of(images, info, log)
         predictions = standard.classifier(samples.images)
         scores = metrics.score(*predictions, samples.images, standard.reference)
         histogram, found = np.array(scores.histogram), predictions.probabilities.argmax(axis=1)
@@ -116,7 +117,7 @@ def in_words(histogram, digit, info, real):
     if missing or dominant:
         top = sorted(range(10), key=lambda k: -histogram[k])[:3]
         shares = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
-        lost = f" Hardly there (under 1 %): {', '.join(missing)}." if missing else ""
+        lost = f" Hardly there: {', '.join(missing)}." if missing else ""
         return f"Mode collapse: the most frequent {_plural(noun)} are {shares}.{lost}"
     rarest = min(there, key=lambda k: histogram[k])
     return (

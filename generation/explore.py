@@ -163,7 +163,7 @@ def _facts(folder, generator, graph):
     """What the page says about a run."""
     configuration = RunFolder(folder).configuration()
     overrides = {name: v for name, v in configuration.overrides.items() if name != "num_steps"}
-    scores, note = _scores(folder / "metrics.json", generator.step)
+    scores, note = _scores(folder / "metrics.json", generator)
     notes = [note] if note else []
     if graph.fixed_statistics:
         notes.append(
@@ -186,12 +186,12 @@ def _facts(folder, generator, graph):
     }
 
 
-def _scores(path, step):
+def _scores(path, generator):
     """-> (rows of a table, a note on why there is none); the first row holds the headings."""
     try:
         content = json.loads(path.read_text())
-        if content["step"] != step:
-            return [], "There are scores of another step only."
+        if not generator.is_scored_by(content):
+            return [], "There are scores of other weights only."
         columns = {"this run": content, **content.get("reference_scores", {})}
         rows = [
             [text, *(f"{float(scores[name]):.4g}" for scores in columns.values())]

@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models import priors
 from support.errors import UserError
+from training.batches import one_hot
 
 _STATISTICS_BATCH = 256
 
@@ -67,7 +68,7 @@ def freeze(generator):
         if placeholder is not None and placeholder.op.name in there
     }
     _check_fed(definition, inputs)
-    fixed = _fix_statistics(definition, _draws(inputs, recipe))
+    fixed = _fix_statistics(definition, _draws(inputs, generator))
     classes = generator.classes if "labels" in inputs else ()
     return Frozen(definition, output, inputs, recipe.nlatent, recipe.prior, fixed, classes)
 
@@ -82,12 +83,13 @@ def _check_fed(definition, inputs):
         )
 
 
-def _draws(inputs, recipe):
-    """-> {tensor's name: ndarray} of latents from the prior, each label as often as any other."""
+def _draws(inputs, generator):
+    """-> {tensor's name: ndarray} of latents from the prior, each learnt label equally often."""
+    recipe, labels = generator.recipe, np.resize(generator.classes, _STATISTICS_BATCH)
     shape = [_STATISTICS_BATCH, recipe.nlatent]
     values = {
         "z": priors.get(recipe.prior).sample(np.random.default_rng(0), shape),
-        "labels": np.eye(NUM_CLASSES, dtype=np.float32)[np.arange(shape[0]) % NUM_CLASSES],
+        "labels": one_hot(labels),
     }
     return {f"{op}:0": values[name] for name, op in inputs.items()}
 

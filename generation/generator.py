@@ -43,14 +43,15 @@ class Generator:
     """A generator of images.
 
     recipe: the run's Recipe; step: the steps it was trained for; digest: a SHA-256 of the
-    checkpoint; class_names: of the labels from 0 to 9; classes: the labels that a conditional one
-    learnt; gan: its `Gan`, in a graph of its own.
+    checkpoint; raw: as given; class_names: of the labels from 0 to 9; classes: the labels that a
+    conditional one learnt; gan: its `Gan`, in a graph of its own.
     """
 
     def __init__(self, recipe, step, state, *, raw=False, gan_class=None):
         self.recipe = recipe
         self.step = step
         self.digest = digest(state)
+        self.raw = raw
         self.classes = tuple(range(NUM_CLASSES))
         self.class_names = tuple("0123456789")
         self._prior = priors.get(recipe.prior)
@@ -60,6 +61,14 @@ class Generator:
             self.gan.session.close()
             self.gan.session = tf.Session(graph=graph)
         self._load(state if raw else with_averages(state))
+
+    def is_scored_by(self, content):
+        """What metrics.json holds -> whether the scores are of these weights.
+
+        The step alone would not tell: a new run of the same folder may have got as far.
+        """
+        scored = content["checkpoint_sha256"], content["step"], content["raw"]
+        return scored == (self.digest, self.step, self.raw)
 
     def _load(self, state):
         """Sets the variables of both networks from a checkpoint's."""
@@ -111,6 +120,8 @@ class Generator:
         """
         if not self.recipe.conditional:
             raise UserError("--labels: this run learnt no labels; train one with --conditional")
+        if chosen is not None and len(chosen) > n:
+            raise UserError(f"--labels: {len(chosen)} labels, but {n} draws; wanted one for each")
         chosen = self.classes if chosen is None else chosen
         for label in chosen:
             if label not in self.classes:

@@ -58,7 +58,7 @@ _OPERATIONS = {
     "Div": np.divide,
     "Elu": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
     "Exp": np.exp,
-    "LeakyRelu": lambda x, slope: np.maximum(x, slope * x),
+    "LeakyRelu": lambda x, slope: np.where(x < 0, slope * x, x),
     "MatMul": np.matmul,
     "Maximum": np.maximum,
     "Minimum": np.minimum,

@@ -19,7 +19,7 @@ class Conditional:
 
     The Gan has a method `_features`, images [batch, n] -> what its last layer sees [batch, m], in
     the current scope. labels_placeholder, x_labels_placeholder: one-hot float32 [None, 10], of what
-    to generate and of the real images; where only one kind is needed, it is the first.
+    to generate and of the real images.
     """
 
     def __init__(self, ndims=784, nlatent=2, *, conditioning="projection", **networks):
@@ -36,7 +36,7 @@ class Conditional:
 
     def _discriminator(self, x, reuse=False, labels=None):
         """[batch, ndims] in [0, 1], one-hot [batch, 10] -> logits [batch, 1]."""
-        labels = self.labels_placeholder if labels is None else labels
+        labels = self._labels_of(x) if labels is None else labels
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             if self._conditioning == "concat":
                 features = self._last_features(self._beside(x, labels), labels)
@@ -45,6 +45,10 @@ class Conditional:
             embedding = layers.dense(labels, features.shape[1], name="embedding")
             product = tf.reduce_sum(features * embedding, axis=1, keepdims=True)
             return layers.dense(features, 1, name="logit") + product
+
+    def _labels_of(self, x):
+        """-> the placeholder of the real images' labels, or of those that G was asked for."""
+        return self.x_labels_placeholder if x is self.x_placeholder else self.labels_placeholder
 
     def _last_features(self, x, labels):
         """-> what D's last layer sees [batch, m]."""

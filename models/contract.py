@@ -60,11 +60,18 @@ def check_generator(gan):
     _called_again(gan, "_generator", gan.z_placeholder)
 
 
-def check_own_train_ops(gan):
-    """UserError for layers of this project that do something else in training.
+def check_own_train_ops(gan, recipe):
+    """UserError for what a class's own train ops would get wrong without a word.
 
-    A class's own train ops run its networks as they are in inference.
+    That is labels of real images that its loss does not see, and layers of this project that do
+    something else in training: such train ops run the networks as they are in inference.
     """
+    if recipe.conditional and gan.x_labels_placeholder.op not in ops_behind([gan.d_loss]):
+        raise UserError(
+            f"{type(gan).__name__}.d_loss does not depend on x_labels_placeholder: call "
+            "self._discriminator(self.x_placeholder, reuse=True, labels=self.x_labels_placeholder) "
+            "in __init__, or train it with --engine=fused"
+        )
     if not tf.get_collection(layers.LAYERS):
         return
     with passes.training(tf.constant([0, 0])) as running:

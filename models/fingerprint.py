@@ -22,7 +22,13 @@ _SAME = {
     "StatefulPartitionedCall": "PartitionedCall",
 }
 _VARIABLES = {"VarHandleOp", "VariableV2", "Variable"}
-_INPUTS = ("z_placeholder", "x_placeholder", "labels_placeholder", "x_labels_placeholder")
+# A network sees one kind of labels, whichever placeholder they come by.
+_INPUTS = {
+    "z_placeholder": "z_placeholder",
+    "x_placeholder": "x_placeholder",
+    "labels_placeholder": "labels_placeholder",
+    "x_labels_placeholder": "labels_placeholder",
+}
 # Attributes that follow from how the graph came about, such as seeds, which count operations.
 _LEFT_OUT = {"seed", "seed2", "shared_name", "container", "config", "config_proto", "token", "U"}
 _SHOWN_VALUES = 8
@@ -35,7 +41,7 @@ def of_gan(gan):
         logits = gan._discriminator(gan.x_placeholder, reuse=True)
         exported = tf.train.export_meta_graph(collection_list=[], strip_default_attrs=True)
     definition = exported.graph_def
-    inputs = {getattr(gan, name).op.name: name for name in _INPUTS if hasattr(gan, name)}
+    inputs = {getattr(gan, a).op.name: name for a, name in _INPUTS.items() if hasattr(gan, a)}
     functions = {each.signature.name: each for each in definition.library.function}
     networks = {"generator": gan.x_hat, "discriminator": logits}
     return {

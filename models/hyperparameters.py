@@ -230,7 +230,8 @@ def _is_of(kind, value):
 
 def _type_text(kind):
     words = {int: "a whole number", float: "a number", bool: "True or False", str: "a word"}
-    return {**words, tuple[int, ...]: "whole numbers"}.get(kind, f"{kind}")
+    known = (text for each, text in words.items() if kind in (each, each | None))
+    return next(known, "whole numbers")
 
 
 def _within(bounds, value):

@@ -91,8 +91,7 @@ def load(spec):
 
 def build(gan_class, **arguments):
     """An instance of a class of one's own; UserError for all that its constructor raises."""
-    line = inspect.getsourcelines(gan_class)[1]
-    place = f"{_shown(inspect.getsourcefile(gan_class))}, line {line}, class {gan_class.__name__}"
+    place = f"{_place_of(gan_class)}, class {gan_class.__name__}"
     try:
         inspect.signature(gan_class).bind(**arguments)
     except TypeError as error:
@@ -104,12 +103,22 @@ def build(gan_class, **arguments):
         return gan_class(**arguments)
 
 
+def _place_of(gan_class):
+    """-> `file.py, line 7`; the file alone for a class that no class statement made."""
+    file = _shown(inspect.getsourcefile(gan_class))
+    try:
+        return f"{file}, line {inspect.getsourcelines(gan_class)[1]}"
+    except OSError:
+        return file
+
+
 def _let_import_from(folder):
     """Puts a folder on the path, before those of other classes, whose modules are forgotten."""
     others = [each for each in _folders if each != folder]
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and str(Path(file).resolve().parent) in others:
+        path = file and Path(file).resolve()
+        if path and str(path.parent) in others and path not in _PROGRAMS:
             del sys.modules[name]
     sys.path[:] = [*(each for each in sys.path if each not in _folders), folder, *others]
     _folders[:] = [folder, *others]

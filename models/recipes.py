@@ -155,7 +155,8 @@ def check_takes_labels(recipe):
 
 def _check_networks_take_labels(gan_class):
     for method in ("_generator", "_discriminator"):
-        if "labels" not in inspect.signature(getattr(gan_class, method)).parameters:
+        network = getattr(gan_class, method, None)
+        if network and "labels" not in inspect.signature(network).parameters:
             raise UserError(
                 f"--conditional: {gan_class.__name__}.{method} takes no labels; give it the "
                 "parameter labels=None, one-hot rows, or leave --conditional out"

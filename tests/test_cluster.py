@@ -78,6 +78,7 @@ def test_what_else_it_says_is_refused(environment, message):
         ("minimal", {"batch_size": 16}, "--batch_size=16: 3 workers .* a multiple of 3$"),
         ("upsampling_cnn", {"batch_size": 12}, None),
         ("upsampling_cnn", {"batch_size": 9}, "--batch_size=9: 3 workers .* a multiple of 6$"),
+        ("upsampling_cnn", {"batch_size": 13}, "--batch_size=13: 3 workers .* a multiple of 6$"),
         ("pretrained_cnn", {"batch_size": 9}, "--pretraining_batch=64: 3 workers"),
     ],
 )
@@ -180,6 +181,23 @@ def test_the_launcher_takes_flags_of_main_behind_two_dashes():
 
 
 PAGE = (ROOT / "docs" / "several_machines.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("--workers=0", "wanted at least 1"), ("--restarts=-1", "wanted a whole number, 0 or more")],
+)
+def test_the_launcher_refuses_numbers_that_cannot_be(option, words, capsys):
+    with pytest.raises(SystemExit):
+        launch._parsed(["--workers=2", option])
+    assert words in capsys.readouterr().err
+
+
+def test_a_worker_that_was_told_to_stop_is_not_started_again():
+    worker = launch.Worker(("a:1",), 0, ["--help"], environment={}, restarts=9, told=True)
+    assert worker._may_start_again(75)
+    worker.stop(None)
+    assert not worker._may_start_again(75)
 
 
 def test_the_job_for_kubernetes_is_one():

@@ -28,7 +28,7 @@ def graph():
 def logits(gan, labels=LABELS):
     """Of X with these labels."""
     y = gan._discriminator(gan.x_placeholder, reuse=True)
-    feed = {gan.x_placeholder: X, gan.labels_placeholder: one_hot(labels)}
+    feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(labels)}
     return gan.session.run(y, feed)[:, 0]
 
 
@@ -76,7 +76,7 @@ def test_r1_is_the_gradient_by_the_images_at_fixed_labels():
     gan = ConditionalGan(nlatent=4)
     y = gan._discriminator(gan.x_placeholder, reuse=True)
     penalty = losses.squared_gradient(y, gan.x_placeholder)
-    feed = {gan.x_placeholder: X, gan.labels_placeholder: one_hot(LABELS)}
+    feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(LABELS)}
     kernel, bias = weights(gan, "hidden")
     (embedding, shift), (logit, _) = weights(gan, "embedding"), weights(gan, "logit")
     slope = (X @ kernel + bias > 0) * (logit[:, 0] + embedding[LABELS] + shift)
@@ -93,6 +93,35 @@ def test_a_class_of_ones_own_needs_its_features_alone():
     with assembled(recipe, gan_class=Small, engine="fused without XLA") as (model, engine):
         (block,) = engine.blocks(model.session, 0, 2)
         assert all(np.isfinite([p.d_loss, p.g_loss]).all() for p in block)
+
+
+def test_the_plain_loss_sees_real_and_generated_images_with_their_own_labels():
+    gan = ConditionalGan(nlatent=4)
+    others = LABELS[::-1]
+    feed = {
+        gan.x_placeholder: X,
+        gan.z_placeholder: np.ones([3, 4]),
+        gan.x_labels_placeholder: one_hot(LABELS),
+        gan.labels_placeholder: one_hot(others),
+    }
+    y = gan._discriminator(tf.constant(X), reuse=True, labels=tf.constant(one_hot(LABELS)))
+    y_hat = gan._discriminator(gan.x_hat, reuse=True, labels=tf.constant(one_hot(others)))
+    wanted, seen = gan.session.run([gan._discriminator_loss(y, y_hat), gan.d_loss], feed)
+    assert seen == pytest.approx(wanted, rel=1e-6)
+
+
+class LabelsOfOthers(ConditionalGan):
+    """Real images are seen with the labels that G was asked for."""
+
+    def _labels_of(self, x):
+        return self.labels_placeholder
+
+
+def test_train_ops_that_never_see_the_real_images_labels_are_refused():
+    recipe = hyperparameters.override(recipes.get("minimal"), conditional=True, batch_size=4)
+    words = "LabelsOfOthers.d_loss does not depend on x_labels_placeholder"
+    with pytest.raises(UserError, match=words):
+        assembled(recipe, gan_class=LabelsOfOthers).__enter__()
 
 
 class NoLabels(Gan):

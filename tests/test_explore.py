@@ -401,8 +401,9 @@ def test_the_run_its_scores_and_its_film(browser, run, tmp_path):
     shutil.copytree(run, copy)
     reference = {"real": dict.fromkeys(explore._SCORES, 2.0)}
     scores = dict.fromkeys(explore._SCORES, 3.25)
-    text = json.dumps({"step": 2, **scores, "reference_scores": reference})
-    (copy / "metrics.json").write_text(text)
+    of_these = {"step": 2, "raw": False, "checkpoint_sha256": generation.load(copy).digest}
+    content = {**of_these, **scores, "reference_scores": reference}
+    (copy / "metrics.json").write_text(json.dumps(content))
     (copy / "progress").mkdir()
     for step in (1, 2):
         sheet = np.full([224, 224], 100 * step, np.uint8)
@@ -423,11 +424,19 @@ def test_the_run_its_scores_and_its_film(browser, run, tmp_path):
 @pytest.mark.parametrize(
     "text", ['{"step": 2}', "[]", "{", '{"step": "x"}', "[" * 100_000, '{"step": 2, "a": NaN}']
 )
-def test_scores_that_cannot_be_read_are_a_note(text, tmp_path):
+def test_scores_that_cannot_be_read_are_a_note(run, text, tmp_path):
     (tmp_path / "metrics.json").write_text(text)
-    rows, note = explore._scores(tmp_path / "metrics.json", 2)
-    assert rows == [] and note in (
-        "metrics.json could not be read.", "There are scores of another step only."
+    rows, note = explore._scores(tmp_path / "metrics.json", generation.load(run))
+    assert rows == [] and note == "metrics.json could not be read."
+
+
+@pytest.mark.parametrize("other", [{"step": 1}, {"raw": True}, {"checkpoint_sha256": "0"}])
+def test_scores_of_other_weights_are_a_note(run, other, tmp_path):
+    generator = generation.load(run)
+    these = {"step": 2, "raw": False, "checkpoint_sha256": generator.digest}
+    (tmp_path / "metrics.json").write_text(json.dumps({**these, **other}))
+    assert explore._scores(tmp_path / "metrics.json", generator) == (
+        [], "There are scores of other weights only."
     )  # fmt: skip
 
 

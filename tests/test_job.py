@@ -106,6 +106,10 @@ def test_a_thread_may_train(train):
         ({"dataset": "cifar"}, "--dataset=cifar: wanted one of mnist"),
         ({"seed": -1}, "--seed=-1: wanted a whole number from 0 to 2147483647"),
         ({"seed": 0.5}, "--seed=0.5: wanted a whole number"),
+        ({"checkpoint_every": -1}, "--checkpoint_every=-1: wanted at least 1"),
+        ({"image_every": -1}, "--image_every=-1: wanted at least 0"),
+        ({"digit": "3"}, "--digit='3': wanted a whole number$"),
+        ({"conditional": True, "held_out": 16}, "--conditional: not with --held_out"),
         ({"gan": "nowhere.py:Gan"}, "--gan=nowhere.py:Gan: cannot read"),
     ],
 )

@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf
 from assembly import assembled, frozen, progress, trained
 from test_resume import write_data
 
+import input_data
 from models import contract, hyperparameters, own_class, recipes
 from support.errors import UserError
 
@@ -274,6 +275,34 @@ def test_files_of_classes_import_each_other_and_no_other_class_s(tmp_path):
         )
         (folder / "helper.py").write_text(f"import mine\nNAME = {name!r}\n")
         assert own_class.load(f"{folder / 'mine.py'}:Mine").gan_class().name == name
+
+
+def test_the_programs_own_modules_are_not_forgotten(tmp_path):
+    for folder in (ROOT, tmp_path):
+        own_class._let_import_from(str(folder))
+    assert sys.modules["input_data"] is input_data
+
+
+def test_a_class_that_no_statement_made_trains(written):
+    start, _ = HEAD.split("class Mine(Gan):")
+    own = written(head=f"{start}Mine = type('Mine', (Gan,), {{}})\n")
+    (last,), _ = trained(small(), 1, gan_class=own.gan_class)
+    assert np.isfinite(last).all()
+
+
+def test_a_variable_that_no_checkpoint_can_name_is_told_before_training(written):
+    own = written(
+        """
+        def _prepare(self):
+            tf.Variable(0, name="step", trainable=False)
+
+        def _generator(self, z, reuse=False):
+            step = next(v for v in tf.global_variables() if v.op.name == "step")
+            return super()._generator(z, reuse) + 0 * tf.cast(step, tf.float32)
+        """
+    )
+    with pytest.raises(UserError, match="the variable step: no checkpoint can hold that name"):
+        trained(small(), 1, gan_class=own.gan_class)
 
 
 def test_layers_that_differ_in_training_are_not_for_a_class_s_own_train_ops(written):

@@ -83,6 +83,7 @@ GRAPHS = {
         z * tf.rsqrt(tf.reduce_mean(tf.square(z), axis=1, keepdims=True) + 1e-8)
     ),
     "functions": lambda z: tf.nn.elu(z) + tf.nn.softplus(z) + tf.exp(-tf.abs(z)) - tf.tanh(z),
+    "steep": lambda z: tf.nn.leaky_relu(z, 1.5),
     "leaky": lambda z: tf.nn.leaky_relu(z, 0.3) + tf.maximum(z, 0.1 * z) + tf.minimum(z, 1.0),
     "transposed axes": lambda z: tf.transpose(picture(z), [0, 3, 1, 2])[:, 0],
     "sums": lambda z: tf.add_n([z, 2 * z, z / 3, tf.sigmoid(z)]),
@@ -146,7 +147,7 @@ class Model:
 def freeze(build):
     recipe = recipes.override(recipes.get("minimal"), nlatent=NLATENT)
     with tf.Graph().as_default():
-        return frozen_module.freeze(SimpleNamespace(gan=Model(build), recipe=recipe))
+        return frozen_module.freeze(SimpleNamespace(gan=Model(build), recipe=recipe, classes=(0,)))
 
 
 def test_statistics_of_a_batch_are_fixed():

@@ -8,10 +8,12 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from assembly import PIXELS, assembled, feed, progress, trained
 
 from input_data import DataSet, Datasets
 from models import hyperparameters, recipes, summary
+from models.gan import Gan
 from support.errors import UserError
 from training import pretraining, trainer
 from training.batches import Batches
@@ -407,6 +409,20 @@ def test_losses_on_held_out_images_after_each_epoch(epochs):
     assert re.search(r"^generator .*^total +114,064$.*^total +100,609$", said[0], re.M | re.S)
     assert [row[0] for row in held_out(path)] == [EPOCH, 2 * EPOCH]
     assert (path / "held_out.png").stat().st_size > 1000
+
+
+def test_losses_on_held_out_images_are_the_classs_own():
+    class Mean(Gan):
+        def _discriminator_loss(self, y, y_hat):
+            return tf.reduce_mean(y_hat - y)
+
+        def _generator_loss(self, y_hat):
+            return -tf.reduce_mean(y_hat)
+
+    with assembled(small("minimal"), gan_class=Mean, engine="fused without XLA") as (model, _):
+        batch = PIXELS[:4] / np.float32(255), np.ones([4, model.gan._nlatent], np.float32)
+        (y, y_hat), seen = model.discriminate(*batch), model.losses(*batch)
+    assert seen == pytest.approx(((y_hat - y).mean(), -y_hat.mean()), abs=1e-6)
 
 
 def test_losses_on_held_out_images_by_hand_and_after_a_kill(epochs, tmp_path, capfd):

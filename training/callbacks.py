@@ -261,13 +261,11 @@ class HeldOut(Callback):
         )
 
     def _losses(self, epoch):
-        """-> the discriminator's and the generator's cross-entropy, in nats."""
+        """-> the discriminator's and the generator's loss."""
         run = self._run
         test = run.data.test.pixels
         pixels, latents = run.batches.held_out(test, run.recipe.held_out, epoch)
-        y, y_hat = run.model.discriminate(pixels / np.float32(255), latents)
-        d_loss = np.logaddexp(0, -y).mean() + np.logaddexp(0, y_hat).mean()
-        return d_loss, np.logaddexp(0, -y_hat).mean()
+        return run.model.losses(pixels / np.float32(255), latents)
 
 
 class Frames(Callback):

@@ -12,17 +12,24 @@ import zipfile
 
 import numpy as np
 
-from support.errors import RunError, reason
+from support.errors import RunError, UserError, reason
 from support.files import open_regular, replacing
 
 _MOST_BYTES = 2**32
 _LONGEST_HEADER = 1000  # of an array, in characters; ours have 118
+_RESERVED = {"step", "variables", "file", "allow_pickle"}  # np.savez's own and ours
 _NUMBERS = "biuf"  # kinds of dtypes: bool, int, unsigned, float
 # What the zip and array formats raise for bytes that are not theirs.
 _DAMAGE = (
     ValueError, TypeError, LookupError, ArithmeticError, EOFError, RuntimeError, struct.error,
     zipfile.BadZipFile,
 )  # fmt: skip
+
+
+def check_names(names):
+    """UserError for a variable's name that a checkpoint has another use for."""
+    for name in sorted(_RESERVED & set(names)):
+        raise UserError(f"the variable {name}: no checkpoint can hold that name, give it another")
 
 
 def write_checkpoint(path, step, state):

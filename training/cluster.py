@@ -75,15 +75,15 @@ def check(cluster, recipe, precision):
             f"--precision={precision}: TensorFlow's servers have no such convolutions; leave it at "
             "float32 with several workers"
         )
-    sizes = {"batch_size": recipe.d_batch_size}
+    shared = {"batch_size": cluster.size * (2 if recipe.half_batches else 1)}
     if recipe.pretraining:
-        sizes["pretraining_batch"] = recipe.pretraining_batch
-    for name, size in sizes.items():
-        if size % cluster.size:
-            given = getattr(recipe, name)
+        shared["pretraining_batch"] = cluster.size
+    for name, divisor in shared.items():
+        given = getattr(recipe, name)
+        if cluster.size > 1 and given % divisor:
             raise UserError(
                 f"--{name}={given}: {cluster.size} workers share every batch evenly, wanted a "
-                f"multiple of {given // size * cluster.size}"
+                f"multiple of {divisor}"
             )
 
 

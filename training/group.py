@@ -107,7 +107,7 @@ class Group:
     def finish(self, weights):
         """Waits until the chief has written all there is to write, and all know it.
 
-        weights: a checksum of this process's; RunError where they are not the chief's.
+        weights: a checksum of this process's; UserError where they are not the chief's.
         """
         if self.cluster.is_chief:
             self._over = True

@@ -65,6 +65,8 @@ def run(
     _check_choices(engine=(engine, ENGINES), precision=(precision, PRECISIONS),
                    dataset=(dataset or "mnist", tuple(input_data.DATASETS)))  # fmt: skip
     _check_seed(seed)
+    _check_at_least(checkpoint_every=(checkpoint_every, 1), image_every=(image_every, 0),
+                    group_timeout=(group_timeout, 1))  # fmt: skip
     recipe = recipe_for(name, gan, engine, log, **hyper)
     recipe, images, info = _with_images(recipe, dataset, data_dir, hyper, log)
     machines = cluster.from_environment(os.environ)
@@ -143,6 +145,8 @@ def recipe_for(name, gan=None, engine="auto", log=print, **hyper):
     recipe = hyperparameters.override(recipes.get(name), **hyper)
     if not gan:
         recipes.check_takes_labels(recipe)
+    if recipe.conditional and recipe.held_out:
+        raise UserError("--conditional: not with --held_out, which knows no labels; leave it at 0")
     if not gan or engine == "fused":
         return recipe
     for each in hyperparameters.UPDATE_FIELDS:
@@ -165,6 +169,13 @@ def _check_choices(**choices):
     for name, (value, known) in choices.items():
         if value not in known:
             raise UserError(f"--{name}={value}: wanted one of {', '.join(known)}")
+
+
+def _check_at_least(**options):
+    """UserError for an option {name: (value or None, the least)} that is below it."""
+    for name, (value, least) in options.items():
+        if value is not None and not value >= least:
+            raise UserError(f"--{name}={value}: wanted at least {least}")
 
 
 def _check_seed(seed):

@@ -41,7 +41,7 @@ class Worker(threading.Thread):
         self._restarts = restarts
         self._told = told
         self._process = None
-        self._stopping = False
+        self._stopping = threading.Event()
         self.code = None
 
     def run(self):
@@ -49,20 +49,19 @@ class Worker(threading.Thread):
         while self._may_start_again(code):
             self._restarts -= 1
             print(f"launch: worker {self._index} ended with {code}, starts again", flush=True)
-            time.sleep(_SECONDS_BETWEEN_STARTS)
             code = self._run_once()
         self.code = code if code >= 0 else 128 - code
 
     def stop(self, number):
         """Sends a signal to the process, if one is given; it is not started again."""
-        self._stopping = True
+        self._stopping.set()
         if number:
             with contextlib.suppress(AttributeError, ProcessLookupError):
                 self._process.send_signal(number)
 
     def _may_start_again(self, code):
         passing = code == TemporaryError.exit_code or code < 0
-        return passing and self._restarts and not self._stopping
+        return passing and self._restarts and not self._stopping.wait(_SECONDS_BETWEEN_STARTS)
 
     def _run_once(self):
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if self._told else {}
@@ -75,6 +74,8 @@ class Worker(threading.Thread):
             errors="replace",
             **streams,
         )
+        if self._stopping.is_set():  # before there was a process to send a signal to
+            self._process.terminate()
         for line in self._process.stdout or ():
             if not line.startswith(_PROGRESS):
                 print(f"worker {self._index}: {line}", end="", flush=True)
@@ -142,7 +143,7 @@ def _parsed(argv):
     )  # fmt: skip
     parser.add_argument("--index", type=int, help="start this one alone (default: all of them)")
     parser.add_argument(
-        "--restarts", type=int, default=10, help="of a worker, at most (default: 10)"
+        "--restarts", type=_count, default=10, help="of a worker, at most (default: 10)"
     )
     options = parser.parse_args(argv[:own])
     if options.index is not None and not 0 <= options.index < len(options.workers):
@@ -152,9 +153,17 @@ def _parsed(argv):
 
 def _addresses(text):
     """`2` -> so many free addresses of this machine; `a:2222,b:2222` -> those."""
-    if not text.isdigit():
+    if not text.isdecimal():
         return text.split(",")
+    if not int(text):
+        raise argparse.ArgumentTypeError("0: wanted at least 1")
     return free_addresses(int(text))
+
+
+def _count(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text}: wanted a whole number, 0 or more")
+    return int(text)
 
 
 def free_addresses(count):

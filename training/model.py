@@ -1,12 +1,14 @@
 """A Gan while it is trained: session, variables, samples from the average of G's weights."""
 
 import contextlib
+import functools
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import contract
 from support.errors import UserError
+from training import checkpoint_files
 from training.batches import one_hot
 
 # Images made in one call: enough to keep the cores busy, little enough for any memory.
@@ -29,6 +31,7 @@ class TrainingModel:
             self.variables = variables_behind([*train_ops, gan.x_hat], averages)
             self._logits = _discriminate(gan)
         self._by_name = {variable.op.name: variable for variable in self.variables}
+        checkpoint_files.check_names(self._by_name)
         session.run([variable.initializer for variable in self.variables])
 
     def state(self):
@@ -48,13 +51,28 @@ class TrainingModel:
         with self._averaged_weights():
             return generate(self.gan, self.session, z, labels)
 
-    def discriminate(self, x, z, labels=None):
+    def discriminate(self, x, z):
         """Images [n, ndims], latents [n, nlatent] -> D's logits [n, 1] of them and of G(z).
 
         Both networks in inference, G's weights themselves.
         """
-        feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
-        return self.session.run(self._logits, {**feed, **_label_feed(self.gan, labels)})
+        return self.session.run(self._logits, self._feed(x, z))
+
+    def losses(self, x, z):
+        """Images [n, ndims], latents [n, nlatent] -> D's and G's loss, the class's own, as floats.
+
+        Both networks in inference, G's weights themselves.
+        """
+        return self.session.run(self._losses, self._feed(x, z))
+
+    @functools.cached_property
+    def _losses(self):
+        y, y_hat = self._logits
+        with self.graph.as_default():
+            return self.gan._discriminator_loss(y, y_hat), self.gan._generator_loss(y_hat)
+
+    def _feed(self, x, z):
+        return {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
 
     @contextlib.contextmanager
     def _averaged_weights(self):

@@ -141,7 +141,7 @@ def assemble(recipe, batches, settings, workers=collectives.ALONE):
     choice = _engine_choice(slow, settings)
     if choice == "step" and settings.gan_class:
         _check_alone(workers)
-        contract.check_own_train_ops(gan)
+        contract.check_own_train_ops(gan, recipe)
         engine, train_ops, averages = StepEngine(gan, batches), [], {}
     else:
         contract.check_generator(gan)
