@@ -63,6 +63,15 @@ def test_scores_from_python_are_those_in_the_file(train, data_dir):
         evaluation.evaluate(run, num_samples=200, data_dir=data_dir)
 
 
+def test_too_few_samples_are_refused_before_a_classifier_is_made(
+    train, data_dir, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(UserError, match="--num_samples=50: a score wants 128 to"):
+        evaluation.evaluate(train(), num_samples=50, data_dir=data_dir)
+    assert not (tmp_path / "cache").exists()
+
+
 class Interrupts(Callback):
     """Stops the first run that it sees at its second step, as Ctrl-C does."""
 
