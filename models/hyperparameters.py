@@ -35,9 +35,9 @@ class Recipe:
     """One GAN and how it is trained; the defaults are those of `minimal`.
 
     gan: where the class is, `module:Class`; conditional_gan: its form with labels, if it has one;
-    source: the article or paper behind it; convolutional: whether the networks have convolutions.
-    Every other field is a hyper-parameter with a flag; its metadata holds its help, with the paper
-    behind it, its group there and its bounds.
+    source: the article or paper behind it; convolutional: whether TensorFlow's kernels compute
+    the networks' convolutions, not XLA. Every other field is a hyper-parameter with a flag; its
+    metadata holds its help, with the paper behind it, its group there and its bounds.
     """
 
     gan: str

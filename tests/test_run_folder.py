@@ -983,7 +983,7 @@ def test_a_table_saved_by_a_spreadsheet_is_read(tmp_path, table):
 
 
 def test_bfloat16_is_refused_where_it_would_do_nothing(monkeypatch, tmp_path):
-    with pytest.raises(UserError, match="goes with the recipes that have convolutions"):
+    with pytest.raises(UserError, match="goes with dcgan, upsampling_cnn, pretrained_cnn"):
         training.configuration.check_precision("bfloat16", recipes.get("minimal"))
     for content in (None, "flags : fpu avx512f avx512_vnni\n"):
         path = tmp_path / f"cpuinfo-{content is None}"

@@ -259,9 +259,10 @@ def check_precision(precision, recipe):
     if precision == "float32":
         return
     if not recipe.convolutional:
+        able = [name for name, each in recipes.RECIPES.items() if each.convolutional]
         raise UserError(
-            "--precision=bfloat16 goes with the recipes that have convolutions: XLA compiles the "
-            "dense ones in float32"
+            f"--precision=bfloat16 goes with {', '.join(able)}: XLA compiles the other recipes in "
+            "float32"
         )
     flags = set(_CPU_INFO.read_text().split()) if _CPU_INFO.exists() else set()
     if not flags & {"avx512_bf16", "amx_bf16"}:
