@@ -41,7 +41,7 @@ def evaluate(folder, images, info, num_samples, seed=0, *, log=print, **loading)
         raise UserError(f"--num_samples={num_samples}: a score wants {_FEWEST} to {_MOST:,}")
     with folder.held() as check_in_place:
         generator = generation.load(folder.path, **loading)
-        samples = _draw(generator, folder, num_samples, seed, loading.get("raw", False))
+        samples = _draw(generator, folder, num_samples, seed)
         generator.close()
         standard = reference.of(images, info, log)
         predictions = standard.classifier(samples.images)
@@ -61,7 +61,7 @@ def evaluate(folder, images, info, num_samples, seed=0, *, log=print, **loading)
         pictures.report(picture, samples.images, found, histogram, real, info.class_names)
 
 
-def _draw(generator, folder, count, seed, raw):
+def _draw(generator, folder, count, seed):
     """-> Samples of a Generator, all labels in turn where it learnt labels."""
     images, _ = generator.sample(count, seed)
     labels = generator.labels_in_turn(count) if generator.recipe.conditional else None
@@ -69,7 +69,7 @@ def _draw(generator, folder, count, seed, raw):
     about = {
         "step": generator.step,
         "seed": seed,
-        "raw": raw,
+        "raw": generator.raw,
         "recipe": configuration.recipe,
         "run_seed": configuration.seed,
         "hyperparameters": configuration.hyperparameters,
