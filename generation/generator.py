@@ -43,8 +43,8 @@ class Generator:
     """A generator of images.
 
     recipe: the run's Recipe; step: the steps it was trained for; digest: a SHA-256 of the
-    checkpoint; raw: as given; class_names: of the labels from 0 to 9; classes: the labels that a
-    conditional one learnt; gan: its `Gan`, in a graph of its own.
+    checkpoint; raw: whether the weights are G's own, no average; class_names: of the labels from 0
+    to 9; classes: the labels that a conditional one learnt; gan: its `Gan`, in a graph of its own.
     """
 
     def __init__(self, recipe, step, state, *, raw=False, gan_class=None):

@@ -118,7 +118,7 @@ def _let_import_from(folder):
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         path = file and Path(file).resolve()
-        if path and str(path.parent) in others and path not in _PROGRAMS:
+        if path and str(path.parent) in others and not _is_programs(path):
             del sys.modules[name]
     sys.path[:] = [*(each for each in sys.path if each not in _folders), folder, *others]
     _folders[:] = [folder, *others]
@@ -189,9 +189,12 @@ def _is_theirs(filename):
     path = Path(filename).resolve()
     if {"site-packages", "dist-packages"} & set(path.parts):
         return False
-    if path in _PROGRAMS or path.parent in _PACKAGES:
-        return False
-    return any(path.is_relative_to(folder) for folder in _folders)
+    return not _is_programs(path) and any(path.is_relative_to(folder) for folder in _folders)
+
+
+def _is_programs(path):
+    """Whether a file is one of this program."""
+    return path in _PROGRAMS or path.parent in _PACKAGES
 
 
 def _shown(filename):

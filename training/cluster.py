@@ -70,7 +70,9 @@ def from_environment(environment):
 
 def check(cluster, recipe, precision):
     """UserError for what several processes cannot train: batches that do not divide, bfloat16."""
-    if cluster.size > 1 and precision != "float32":
+    if cluster.size == 1:
+        return
+    if precision != "float32":
         raise UserError(
             f"--precision={precision}: TensorFlow's servers have no such convolutions; leave it at "
             "float32 with several workers"
@@ -80,7 +82,7 @@ def check(cluster, recipe, precision):
         shared["pretraining_batch"] = cluster.size
     for name, divisor in shared.items():
         given = getattr(recipe, name)
-        if cluster.size > 1 and given % divisor:
+        if given % divisor:
             raise UserError(
                 f"--{name}={given}: {cluster.size} workers share every batch evenly, wanted a "
                 f"multiple of {divisor}"

@@ -60,6 +60,7 @@ class Worker(threading.Thread):
                 self._process.send_signal(number)
 
     def _may_start_again(self, code):
+        """Whether it may, after a moment in which it may still be told to stop."""
         passing = code == TemporaryError.exit_code or code < 0
         return passing and self._restarts and not self._stopping.wait(_SECONDS_BETWEEN_STARTS)
 
