@@ -17,14 +17,14 @@ from support import data_sets, downloads, idx
 from support.data_sets import DATASETS, NUM_CLASSES, DataSetInfo, identify, is_mnist, known
 from support.downloads import DownloadError
 from support.errors import UserError
-from support.files import clear_leftovers, replacing
+from support.files import atomic_write, remove_stale_files
 from support.idx import IMAGE_SHAPE, NUM_PIXELS, SIDE, DataError, find_file, read_idx
 
 __all__ = [
     "DATASETS", "IMAGE_SHAPE", "NUM_CLASSES", "NUM_PIXELS", "SIDE", "DataError", "DataSet",
     "DataSetInfo", "Datasets", "dense_to_one_hot", "download", "extract_images", "extract_labels",
     "find_file", "identify", "is_mnist", "known", "maybe_download", "only_digit", "read_data_sets",
-    "read_idx", "set_aside",
+    "read_idx", "split_validation",
 ]  # fmt: skip
 FAKE_EXAMPLES = 10_000
 # TensorFlow takes seeds modulo this.
@@ -62,10 +62,10 @@ def read_data_sets(
     train = DataSet(*_read_pair(*paths[:2], one_hot), **options)
     none = DataSet(train.pixels[:0], train.given_labels[:0], **options)
     test = DataSet(*_read_pair(*paths[2:], one_hot), **options)
-    return set_aside(Datasets(train, none, test), validation_size)
+    return split_validation(Datasets(train, none, test), validation_size)
 
 
-def set_aside(data, validation_size):
+def split_validation(data, validation_size):
     """Datasets -> the same, with the first `validation_size` training images as validation set.
 
     UserError for another number than 0..(training images).
@@ -304,7 +304,7 @@ def maybe_download(filename, work_directory, source_url):
 def _read_pair(images_path, labels_path, one_hot):
     """Two paths -> images uint8 `[n, 28, 28]`, labels uint8 `[n]` in 0..9 or float64 `[n, 10]`."""
     images, labels = read_idx(images_path), read_idx(labels_path)
-    with idx.blame(labels_path):
+    with idx.prefix_errors(labels_path):
         wanted = f"{len(images)} as in {images_path.name}"
         idx.require(len(labels) == len(images), "labels", len(labels), wanted)
         idx.require(labels.max() < NUM_CLASSES, "label", labels.max(), f"0 to {NUM_CLASSES - 1}")
@@ -358,7 +358,7 @@ def _refuse_mixture(found, missing, wanted_set):
     for name, path in found.items():
         if path is None:
             continue
-        with idx.blame(path):
+        with idx.prefix_errors(path):
             if not {*_sha256_in(wanted_set, name)} & {*idx.checksums(path)}:
                 raise DataError(
                     f"not {title}'s own, so {missing}, missing beside it, is not downloaded "
@@ -384,8 +384,8 @@ def _download_first(path, urls, sha256, max_bytes, by_hand):
     sha256: those of which a good file has one; () for any. by_hand: names to say if none is good.
     """
     reasons = []
-    with idx.blame(path.parent), _folder(path.parent):
-        clear_leftovers(path.parent, deep=False)
+    with idx.prefix_errors(path.parent), _folder(path.parent):
+        remove_stale_files(path.parent, deep=False)
         for url in urls:
             try:
                 _download(path, url, sha256, max_bytes)
@@ -399,9 +399,9 @@ def _download_first(path, urls, sha256, max_bytes, by_hand):
 
 
 def _download(path, url, sha256, max_bytes):
-    with replacing(path) as part:
+    with atomic_write(path) as part:
         downloads.fetch(url, part, max_bytes, verified=bool(sha256))
-        with idx.blame(url):
+        with idx.prefix_errors(url):
             seen = idx.checksums(part)
             wanted = sha256[0] if len(sha256) == 1 else "that of a known set: http is not protected"
             idx.require(not sha256 or {*sha256} & {*seen}, "SHA-256", seen[0], wanted)

@@ -64,10 +64,10 @@ def _extra_callbacks():
 
 def _summary(recipe, gan):
     terminal.import_tensorflow()
-    from models import own_class, summary
+    from models import custom_class, summary
 
-    with own_class.explained(gan and own_class.parse(gan)[0]):
-        print(summary.of_recipe(recipe, gan and own_class.load(gan).gan_class))
+    with custom_class.user_errors(gan and custom_class.parse(gan)[0]):
+        print(summary.of_recipe(recipe, gan and custom_class.load(gan).gan_class))
 
 
 def evaluate():
@@ -102,7 +102,7 @@ def sample():
     import generation
 
     generator = generation.load(folder.path, **_loading())
-    take(generator, sampling.Wish(FLAGS.seed, FLAGS.truncation, _labels()))
+    take(generator, sampling.SampleOptions(FLAGS.seed, FLAGS.truncation, _labels()))
     print(f"Written: {out}.")
 
 
@@ -186,7 +186,7 @@ def main(_):
         terminal.check_output()
         return code
     except Exception as error:
-        told = errors.told(error)
+        told = errors.user_message(error)
         if told is None:
             raise
         fail(told, getattr(error, "exit_code", 1))

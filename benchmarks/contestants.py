@@ -43,7 +43,7 @@ CONTESTANTS = {
 }
 
 
-class Absent(Exception):
+class Unavailable(Exception):
     """A contestant that cannot take part; the message says why."""
 
 
@@ -51,10 +51,10 @@ class Worker:
     """A contestant's process, which ends with the `with` block."""
 
     def __init__(self, name, recipe, batch):
-        """Starts the process and does not wait for it; Absent where a package is missing."""
+        """Starts the process and does not wait for it; Unavailable where a package is missing."""
         needs = CONTESTANTS[name].needs
         if importlib.util.find_spec(needs) is None:
-            raise Absent(f"{needs} is not installed")
+            raise Unavailable(f"{needs} is not installed")
         self.name = name
         self._began = time.perf_counter()
         self._process = subprocess.Popen(
@@ -69,7 +69,7 @@ class Worker:
         return {**answer, "start": time.perf_counter() - self._began}
 
     def run(self, steps):
-        """-> the worker's answer to that many steps; Absent if it has died."""
+        """-> the worker's answer to that many steps; Unavailable if it has died."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.write(f"{steps}\n")
         return self._answer()
@@ -86,5 +86,5 @@ class Worker:
         line = self._process.stdout.readline()
         answer = json.loads(line) if line else {"absent": f"exit code {self._process.wait()}"}
         if "absent" in answer:
-            raise Absent(answer["absent"])
+            raise Unavailable(answer["absent"])
         return answer

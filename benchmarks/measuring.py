@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks import roofline
-from benchmarks.contestants import CONTESTANTS, Absent, Worker
+from benchmarks.contestants import CONTESTANTS, Unavailable, Worker
 from models import recipes
 
 _ROOT = Path(__file__).parent.parent
@@ -149,10 +149,10 @@ def race(case, settings, advance):
 
 @contextlib.contextmanager
 def _noting_absence(outcome, name):
-    """Whoever is Absent in the body is out of the race, with all that it has shown."""
+    """Whoever is Unavailable in the body is out of the race, with all that it has shown."""
     try:
         yield
-    except Absent as reason:
+    except Unavailable as reason:
         outcome.absent[name] = str(reason)
         outcome.first.pop(name, None)
         outcome.seconds.pop(name, None)

@@ -4,7 +4,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
 from benchmarks.contestants import CONTESTANTS
-from support.files import replacing
+from support.files import atomic_write
 from support.pictures import BLUE, GREY, ORANGE
 
 _COLOURS = {"fused": BLUE, "literal_tf1": ORANGE, "torch_tuned": "#009E73", "jax": "#CC79A7"}
@@ -20,7 +20,7 @@ def distances(path, values):
     axes.set_yticks(range(len(values)), list(values))
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
@@ -41,7 +41,7 @@ def distances_over_time(path, curves):
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
@@ -63,7 +63,7 @@ def save(path, races, batch_races):
         _curves(axes[len(races)], by_batch)
     for panel in axes[count:]:
         panel.set_axis_off()
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 

@@ -27,7 +27,7 @@ from evaluation import metrics
 from models import hyperparameters, recipes
 from support import terminal
 from support.errors import UserError
-from support.files import replacing, write_json, write_text
+from support.files import atomic_write, write_json, write_text
 from training import configuration
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -343,7 +343,7 @@ def _write(arguments, outcomes):
     out, name = arguments.out, arguments.name
     text = f"{_heading(arguments)}\n\n{_tables(arguments, outcomes)}\n"
     write_text(out / f"quality-{name}.md", text)
-    with replacing(out / f"quality-{name}.csv") as temporary, open(temporary, "w") as file:
+    with atomic_write(out / f"quality-{name}.csv") as temporary, open(temporary, "w") as file:
         _write_rows(csv.writer(file), outcomes)
     found = {name: distances(runs) for name, runs in outcomes.items() if runs}
     picture = out / f"quality-{name}-distances.png"

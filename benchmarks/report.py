@@ -10,7 +10,7 @@ from benchmarks import roofline
 from benchmarks.contestants import CONTESTANTS
 from benchmarks.jobs import first_steps
 from models import recipes
-from support.files import replacing
+from support.files import atomic_write
 from training import configuration
 
 PUBLISHED = Path(__file__).resolve().parent / "results"
@@ -50,7 +50,7 @@ def markdown(measured):
 def publish(paths):
     """Copies files to the results that the repository shows."""
     for path in paths:
-        with replacing(PUBLISHED / path.name) as temporary:
+        with atomic_write(PUBLISHED / path.name) as temporary:
             temporary.write_bytes(path.read_bytes())
 
 

@@ -88,9 +88,9 @@ def _ops_cost(fetch):
 
     NotImplementedError that names a kind of product which is not counted yet.
     """
-    from models.contract import ops_behind
+    from models.contract import upstream_ops
 
-    ops = [op for op in ops_behind([fetch]) if _IS_PRODUCT.search(op.type)]
+    ops = [op for op in upstream_ops([fetch]) if _IS_PRODUCT.search(op.type)]
     for op in ops:
         if op.type not in _PRODUCTS:
             raise NotImplementedError(f"{op.name}: operations of {op.type} are not counted yet")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import generation
 from evaluation import metrics
-from models import own_class
+from models import custom_class
 from support import pictures
 from support.errors import one_line
 from support.files import open_regular
@@ -48,7 +48,7 @@ def _gan_of(folder, gans):
     if not configuration.gan:
         return None
     wanted = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
-    same = [gan for gan in gans if own_class.parse(gan)[1:] == wanted]
+    same = [gan for gan in gans if custom_class.parse(gan)[1:] == wanted]
     named = [gan for gan in gans if gan == configuration.gan]
     return next(iter([*same, *named]), None)
 

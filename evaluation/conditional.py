@@ -40,7 +40,7 @@ def scores(samples, predictions, standard, info):
     }
 
 
-def in_words(found, info):
+def describe(found, info):
     """What `scores` gave -> sentences."""
     accuracies, distances = found["label_accuracies"], found["label_frechet_distances"]
     real_distances = found["real_label_frechet_distances"]

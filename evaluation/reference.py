@@ -18,7 +18,7 @@ import input_data
 from evaluation import classifier_training, metrics
 from evaluation.classifier import MNIST, WEIGHTS_SHA256, Classifier, read, unpack
 from support.errors import UserError
-from support.files import clear_leftovers, replacing, write_json
+from support.files import atomic_write, remove_stale_files, write_json
 
 # Of the training images: enough for neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
@@ -77,7 +77,7 @@ def _kept(key, data, info, log):
     with _locked(folder, log):
         if not (folder / _SCORES).exists():  # which is written last
             log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
-            clear_leftovers(folder, deep=False)
+            remove_stale_files(folder, deep=False)
             make(data, folder, _CACHED_STEPS)
         try:
             return load(folder, data)
@@ -108,7 +108,7 @@ def make(data, folder, num_steps, seed=0):
 
 def trained(data_set, path, num_steps, seed=0):
     """DataSet -> a Classifier trained on it, whose weights are written to `path`."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, **classifier_training.train(data_set, num_steps, seed))
     return Classifier(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
@@ -159,7 +159,7 @@ def _statistics(classifier, data):
 
 
 def _save_statistics(statistics, classifier, path):
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, classifier_sha256=np.array(classifier.sha256), **statistics)
 
 

@@ -50,10 +50,10 @@ def evaluate(folder, images, info, num_samples, seed=0, *, log=print, **loading)
         log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
         log(table({"samples": scores, **standard.scores}))
         real = np.array(standard.reference.histogram)
-        log(f"\n{in_words(histogram, generator.recipe.digit, info, real)}")
+        log(f"\n{describe(histogram, generator.recipe.digit, info, real)}")
         by_label = conditional.scores(samples, predictions, standard, info)
         if by_label:
-            log(conditional.in_words(by_label, info))
+            log(conditional.describe(by_label, info))
         check_in_place()
         about = {**samples.about, "classifier_sha256": standard.classifier.sha256}
         _write(folder.file("metrics.json"), {**about, **by_label}, scores, standard.scores)
@@ -94,7 +94,7 @@ def table(columns):
     return "\n".join(lines)
 
 
-def in_words(histogram, digit, info, real):
+def describe(histogram, digit, info, real):
     """[10] shares of the classes -> a sentence: collapsed or not, and by which classes.
 
     digit: the one that the run was trained on, if it was one alone; real: [10], shares among the

@@ -21,7 +21,7 @@ from generation import frozen, numpy_generator, program
 from input_data import SIDE
 from models import priors
 from support.errors import UserError
-from support.files import replacing
+from support.files import atomic_write
 from training.run_folder import RunFolder
 
 MOST_BYTES = 10 * 2**20
@@ -61,7 +61,7 @@ def explore(run_dir, out, **loading):
             f"--run_dir={run_dir}: the page would have {len(content) / 2**20:.1f} MB, wanted at "
             f"most {MOST_BYTES / 2**20:.0f}: this generator has too many weights for a page"
         )
-    with replacing(out) as temporary:
+    with atomic_write(out) as temporary:
         temporary.write_bytes(content)
 
 

@@ -38,7 +38,7 @@ def export(run_dir, target, *, log=print, **loading):
     nothing can be written.
     """
     target = Path(target).absolute()
-    with _explained(target):
+    with _user_errors(target):
         if os.path.lexists(target) and not _is_export(target):
             raise UserError(f"--out={target} exists and is no export: name another folder")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def export(run_dir, target, *, log=print, **loading):
 
 
 @contextmanager
-def _explained(target):
+def _user_errors(target):
     """What a disk or a name has against a folder ends in one line."""
     try:
         yield

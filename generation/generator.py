@@ -5,7 +5,7 @@ import tensorflow.compat.v1 as tf
 
 import input_data
 from input_data import NUM_CLASSES, SIDE
-from models import fingerprint, own_class, priors, recipes
+from models import custom_class, fingerprint, priors, recipes
 from support.errors import UserError
 from training.batches import one_hot
 from training.model import assign, check_shapes, generate, variables_behind
@@ -31,7 +31,7 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log=print):
     loaded = folder.load_named_checkpoint(checkpoint) if checkpoint else folder.load_checkpoint(log)
     if loaded is None:
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
-    with own_class.explained(own and own.path):
+    with custom_class.user_errors(own and own.path):
         generator = Generator(recipe, *loaded, raw=raw, gan_class=own and own.gan_class)
     folder.check_networks(fingerprint.of_gan(generator.gan))
     generator.classes = configuration.classes

@@ -8,14 +8,14 @@ import numpy as np
 
 from support import pictures
 from support.errors import UserError
-from support.files import replacing
+from support.files import atomic_write
 
 _STEPS_OF_A_WALK = 24
 _STRIP_STEPS = 8
 _MILLISECONDS = 60
 
 
-class Wish(NamedTuple):
+class SampleOptions(NamedTuple):
     """What to draw. seed: of the latents; truncation: as `Generator.sample` takes it.
 
     labels: whole numbers that a conditional GAN goes round, or None.
@@ -39,7 +39,7 @@ class Drawn(NamedTuple):
 
 
 def sample(out, n):
-    """-> a function of (generator, Wish) that writes n draws to `out`.
+    """-> a function of (generator, SampleOptions) that writes n draws to `out`.
 
     .npz with `images`, `latents` and, of a conditional GAN, `labels`; or .png with a sheet of
     tiles, a named row for each label. Raises UserError at once for another suffix, later for a
@@ -94,7 +94,7 @@ def _save_arrays(out, drawn):
     arrays = {"images": drawn.images, "latents": drawn.latents}
     if drawn.labels is not None:
         arrays["labels"] = drawn.labels
-    with replacing(out) as temporary, open(temporary, "wb") as file:
+    with atomic_write(out) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
 

@@ -1,7 +1,7 @@
 """Grades classes that claim to be the article's Gan: `python -m grading FILE_OR_FOLDER`.
 
 A student's code runs in a process of its own (worker.py), which measures and answers in numbers.
-This process asks (specimen.py), judges (checks.py and the four modules of checks) and writes the
+This process asks (model_proxy.py), judges (checks.py and the four modules of checks) and writes the
 marks (marks.py); it never imports what it grades.
 
 print(grading.mark("my_gan.py"))    # from Python: the page of feedback

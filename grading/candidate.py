@@ -87,7 +87,7 @@ def neighbourhood(path):
     return [str(folder) for folder in folders if in_package or folder != KIT.parent]
 
 
-def unwritten(path, class_name):
+def unimplemented(path, class_name):
     """Methods of the class that only raise NotImplementedError, or nothing at all.
 
     -> texts such as `"_generator, line 40 of gan.py"`; none where the file is no Python.

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from grading.candidate import short
 from grading.messages import printable
+from grading.model_proxy import Bench
 from grading.process import Raised, Stopped
-from grading.specimen import Bench
 from support.errors import UserError
 
 NOT_REACHED = "not reached"
@@ -45,7 +45,7 @@ class Check:
     def __call__(self, bench):
         """None if the property holds, else the sentence with what was seen, in one line."""
         always = self.bare == "always"
-        return self._asked(bench.bare() if always else bench.specimen(**self.sizes))
+        return self._asked(bench.bare() if always else bench.model_proxy(**self.sizes))
 
     def without_constructor(self, bench):
         """The same of an object that was never built; `NOT_REACHED` if it misses what that does."""
@@ -55,8 +55,8 @@ class Check:
 
     def _asked(self, opened):
         try:
-            with opened as specimen:
-                self.question(specimen)
+            with opened as model_proxy:
+                self.question(model_proxy)
         except (Wrong, Raised) as seen:
             return f"{self.sentence} ({printable(seen)})."
         except Stopped as seen:
@@ -108,8 +108,8 @@ class Gradebook:
     def num_parameters(self):
         """`{network: how many numbers it trains}`, or None if the class does not tell."""
         try:
-            with self._bench.specimen() as specimen:
-                return specimen.num_parameters()
+            with self._bench.model_proxy() as model_proxy:
+                return model_proxy.num_parameters()
         except (Raised, Stopped):
             return None
 

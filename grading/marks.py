@@ -5,7 +5,7 @@ import textwrap
 from dataclasses import dataclass
 
 from grading.checks import NOT_REACHED, failures, summary
-from support.files import replacing, write_json, write_text
+from support.files import atomic_write, write_json, write_text
 
 WIDTH = 88
 COLUMNS = ("student", "file", "passed", "checks", "not_reached", "seconds", "failed")
@@ -112,7 +112,10 @@ def write_student(folder, mark):
 
 def write_csv(path, marks):
     """Writes a row for each student."""
-    with replacing(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(path) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(map(_row, marks))

@@ -167,7 +167,7 @@ class Model:
             self.run([f"{net[0]}_optimizer"], images, latents, rate)
         return {each: _changes(before[each], self._weights(each)) for each in NETWORKS}
 
-    def shake(self, net, gain, seed):
+    def randomize_weights(self, net, gain, seed):
         """Normal draws in place of the network's weights, to multiply a layer's scale by `gain`.
 
         Unlike the weights a constructor chooses they leave nothing at 0, and no two layers alike.

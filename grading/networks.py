@@ -30,7 +30,7 @@ def pixels_reach_black_and_white(gan):
 
 def wild_samples(gan):
     """`[64, ndims]` from a generator with large random weights."""
-    gan.shake("generator", gain=30)
+    gan.randomize_weights("generator", gain=30)
     return gan.run("x_hat", latents=gan.latents(64))
 
 
@@ -46,7 +46,7 @@ def logits_are_not_squashed(gan):
 
 def wild_logits(gan):
     """`[64, 1]` of random inputs from a discriminator with large random weights."""
-    gan.shake("discriminator", gain=30)
+    gan.randomize_weights("discriminator", gain=30)
     return gan.run("image_logits", images=gan.images(64, low=-10, high=10))
 
 
@@ -57,7 +57,7 @@ def wild_logits(gan):
 )
 def one_discriminator_for_both_kinds(gan):
     latents = gan.latents(8)
-    gan.shake("discriminator")
+    gan.randomize_weights("discriminator")
     images = gan.run("x_hat", latents=latents)
     expect_own_losses(gan, images, latents)
 
@@ -68,7 +68,7 @@ def one_discriminator_for_both_kinds(gan):
     needs=D_NUMBER + G_NUMBER,
 )
 def losses_come_from_the_right_logits(gan):
-    gan.shake("discriminator")
+    gan.randomize_weights("discriminator")
     expect_own_losses(gan, gan.images(8), gan.latents(8))
 
 
@@ -100,7 +100,7 @@ def samples_are_x_hat(gan):
     "again, another vector another image, whatever else is in the batch"
 )
 def samples_follow_the_latents(gan):
-    gan.shake("generator")
+    gan.randomize_weights("generator")
     latents = gan.latents(6)
     first, again, turned = (gan.generate_samples(z)[1] for z in (latents, latents, latents[::-1]))
     expect(np.array_equal(first, again), "the same vectors gave other images the second time")

@@ -24,7 +24,7 @@ def imports(gan):
 
 @check("There are methods left to write", needs=("imports",), bare="always")
 def methods_are_written(gan):
-    empty = candidate.unwritten(gan.bench.path, gan.bench.class_name)
+    empty = candidate.unimplemented(gan.bench.path, gan.bench.class_name)
     expect(not empty, "; ".join(empty))
 
 

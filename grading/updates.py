@@ -16,7 +16,7 @@ def moves(gan, net, rate):
     Weights are shaken first: a layer that begins at 0 would hide those below it from the update.
     """
     for each in NETWORKS:
-        gan.shake(each)
+        gan.randomize_weights(each)
     return gan.update(net, rate, **gan.batch())[net]
 
 
@@ -139,7 +139,7 @@ def generator_trains_without_images(gan):
     needs=WEIGHTS_ARE_NUMBERS,
 )
 def generator_learns_to_fool(gan):
-    gan.shake("discriminator")
+    gan.randomize_weights("discriminator")
     batch = gan.batch()
     before = gan.run("sample_logits", **batch).mean()
     gan.update("generator", 0.01, **batch, steps=20)

@@ -66,7 +66,7 @@ def check_own_train_ops(gan, recipe):
     That is labels of real images that its loss does not see, and layers of this project that do
     something else in training: such train ops run the networks as they are in inference.
     """
-    if recipe.conditional and gan.x_labels_placeholder.op not in ops_behind([gan.d_loss]):
+    if recipe.conditional and gan.x_labels_placeholder.op not in upstream_ops([gan.d_loss]):
         raise UserError(
             f"{type(gan).__name__}.d_loss does not depend on x_labels_placeholder: call "
             "self._discriminator(self.x_placeholder, reuse=True, labels=self.x_labels_placeholder) "
@@ -93,7 +93,7 @@ def random_ops(gan):
     """
     library = gan.x_hat.graph.as_graph_def().library.function
     bodies = {function.signature.name: list(function.node_def) for function in library}
-    nodes = [op.node_def for op in ops_behind([gan.d_optimizer, gan.g_optimizer])]
+    nodes = [op.node_def for op in upstream_ops([gan.d_optimizer, gan.g_optimizer])]
     names = set()
     while nodes:
         node = nodes.pop()
@@ -104,7 +104,7 @@ def random_ops(gan):
     return sorted(names)
 
 
-def ops_behind(fetches):
+def upstream_ops(fetches):
     """-> the set of the operations that run where these tensors and operations are fetched."""
     seen, waiting = set(), [getattr(each, "op", each) for each in fetches]
     while waiting:
@@ -215,7 +215,7 @@ def _check_feeds(gan, name, attributes, logits):
     """UserError for a placeholder that nobody feeds."""
     outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
     fed = {getattr(gan, attribute).op for attribute in attributes if "placeholder" in attribute}
-    for op in sorted(ops_behind(outputs) - fed, key=lambda op: op.name):
+    for op in sorted(upstream_ops(outputs) - fed, key=lambda op: op.name):
         if op.type == "Placeholder":
             raise UserError(
                 f"{name} wants a value for the placeholder {op.name}, which no step feeds: give it "

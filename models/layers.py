@@ -27,7 +27,7 @@ def dense(x, units, *, name, initializer=None):
     """[batch, n] -> [batch, units], x * kernel + bias."""
     with tf.variable_scope(name):
         kernel, bias = _weights([x.shape[-1], units], initializer)
-        return _noted(tf.matmul(x, kernel) + bias)
+        return _record_shape(tf.matmul(x, kernel) + bias)
 
 
 def conv2d(x, filters, size, *, name, strides=1, initializer=None):
@@ -37,7 +37,7 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
     """
     with tf.variable_scope(name):
         kernel, bias = _weights([size, size, x.shape[-1], filters], initializer)
-        return _noted(tf.nn.bias_add(convolutions.same(x, kernel, strides), bias))
+        return _record_shape(tf.nn.bias_add(convolutions.same(x, kernel, strides), bias))
 
 
 def conv2d_valid(x, filters, size, *, name):
@@ -47,7 +47,7 @@ def conv2d_valid(x, filters, size, *, name):
     with tf.variable_scope(name):
         kernel, bias = _weights([size * size * n, filters])
         y = tf.matmul(rows, kernel) + bias
-        return _noted(tf.reshape(y, [-1, height + 1 - size, width + 1 - size, filters]))
+        return _record_shape(tf.reshape(y, [-1, height + 1 - size, width + 1 - size, filters]))
 
 
 def conv2d_8x8_stride_4(x, filters, *, name):
@@ -64,7 +64,7 @@ def conv2d_transpose_8x8_stride_4(x, *, name):
     with tf.variable_scope(name):
         kernel, bias = _weights([n, 64])
         pixels = tf.matmul(tf.reshape(x, [-1, n]), kernel) + bias
-        return _noted(convolutions.overlapped(tf.reshape(pixels, [-1, 7, 7, 64])))
+        return _record_shape(convolutions.overlapped(tf.reshape(pixels, [-1, 7, 7, 64])))
 
 
 def upsample_conv2d(x, filters, size, *, name, initializer=None):
@@ -83,7 +83,7 @@ def upsample_conv2d(x, filters, size, *, name, initializer=None):
         y = convolutions.same(padded, convolutions.phase_kernels(kernel))
         y = tf.nn.depth_to_space(tf.nn.bias_add(y, tf.tile(bias, [4])), 2)
         # tf.slice, because the gradient of y[...] takes ten times as long.
-        return _noted(tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1]))
+        return _record_shape(tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1]))
 
 
 def batch_norm(x, *, name, momentum=0.9):
@@ -99,11 +99,11 @@ def batch_norm(x, *, name, momentum=0.9):
         beta = variable("beta", shape, initializer=tf.zeros_initializer())
         averages = [] if momentum is None else _moving_averages(shape)
         if averages and passes.current() is None:
-            return _noted(_normalised(x, gamma, beta, *averages)[0])
+            return _record_shape(_normalised(x, gamma, beta, *averages)[0])
         y, *statistics = _normalised(x, gamma, beta)
         if averages:
             passes.current().updates.append(lambda: _moved(averages, statistics, momentum))
-        return _noted(y)
+        return _record_shape(y)
 
 
 def _moving_averages(shape):
@@ -199,7 +199,7 @@ def _weights(shape, initializer=None):
     return kernel, variable("bias", shape[-1:], initializer=tf.zeros_initializer())
 
 
-def _noted(y):
+def _record_shape(y):
     """A layer's output -> the same, its shape noted where the layer's variables are created."""
     scope = tf.get_variable_scope()
     if not scope.reuse:

@@ -8,7 +8,7 @@ import importlib
 import inspect
 
 from input_data import NUM_PIXELS
-from models import own_class
+from models import custom_class
 from models.hyperparameters import NETWORK_FIELDS, Recipe, override, values_of
 from support.errors import UserError
 
@@ -130,7 +130,7 @@ def build_gan(recipe, gan_class=None):
             f"--{name}={given[name]}: {gan_class.__name__} takes no {name}; leave it out"
         )
     arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent, **given}
-    gan = own_class.build(gan_class, **arguments) if own else gan_class(**arguments)
+    gan = custom_class.build(gan_class, **arguments) if own else gan_class(**arguments)
     if recipe.conditional:
         _check_placeholders_of_labels(gan)
     return gan

@@ -37,7 +37,7 @@ def reason(error):
     return f"{kind}{error}".rstrip(": ").splitlines()[0]
 
 
-def told(error):
+def user_message(error):
     """-> what to say to a user whose value, file or machine caused an exception, or None."""
     if isinstance(error, UserError):
         return str(error)

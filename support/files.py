@@ -20,7 +20,7 @@ _LONGEST_STEM = 200
 
 
 @contextlib.contextmanager
-def replacing(path):
+def atomic_write(path):
     """path -> a temporary path beside it with the same suffix; its file takes the place of `path`.
 
     The body writes the temporary file. When it ends well, the file is flushed to the disk and
@@ -47,8 +47,8 @@ def replacing(path):
 
 
 def write_text(path, text):
-    """Puts text, in UTF-8, in the place of a file's content, all of it or nothing: `replacing`."""
-    with replacing(path) as temporary:
+    """Replaces the content of `path` by UTF-8 text, atomically."""
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -67,7 +67,7 @@ def check_is_for_a_file(path):
         raise UserError(f"cannot write {path}: it is no ordinary file, wanted a file's name")
 
 
-def clear_leftovers(folder, deep=True):
+def remove_stale_files(folder, deep=True):
     """Removes the unfinished files of processes that are no more, at any depth if `deep`."""
     for path in Path(folder).glob(f"**/{LEFTOVERS}" if deep else LEFTOVERS):
         with contextlib.suppress(OSError, UserError), open_regular(path) as file:

@@ -38,7 +38,7 @@ def find_file(folder, name):
     Raises DataError if the folder cannot be listed.
     """
     folder = Path(folder)
-    with blame(folder):
+    with prefix_errors(folder):
         if not folder.exists():
             return None
         files = {entry.name for entry in os.scandir(folder) if entry.is_file()}
@@ -54,13 +54,13 @@ def read_idx(path):
     what the payload takes, whatever the header claims.
     """
     path = Path(path)
-    with blame(path):
+    with prefix_errors(path):
         return _items(_read_payload(path), _item_shape(path))
 
 
 def extract(file, item_shape):
     """An open gzip file -> uint8 `[n, *item_shape]`; DataError for another content."""
-    with blame(getattr(file, "name", "file")), gzip.GzipFile(fileobj=file) as stream:
+    with prefix_errors(getattr(file, "name", "file")), gzip.GzipFile(fileobj=file) as stream:
         return _items(_read_stream(stream, item_shape), item_shape)
 
 
@@ -79,7 +79,7 @@ def image_header(count):
 
 
 @contextmanager
-def blame(culprit):
+def prefix_errors(culprit):
     """Turns what goes wrong with a file or folder into a DataError that names it first."""
     try:
         yield

@@ -12,7 +12,7 @@ from PIL import Image
 
 from support.data_sets import NUM_CLASSES
 from support.errors import one_line
-from support.files import replacing
+from support.files import atomic_write
 from support.idx import NUM_PIXELS, SIDE
 
 NETWORKS = ("discriminator", "generator")
@@ -45,7 +45,7 @@ def grey(picture):
 
 def save_png(path, picture):
     """`[height, width]` in [0, 1] -> a PNG of `grey`, one pixel a value."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         grey(picture).save(temporary, format="PNG")
 
 
@@ -155,7 +155,7 @@ def animation(path, frames, milliseconds):
     frames = _checked("frames", frames, ["n", "height", "width"])
     enlarged = max(1, SMALLEST_FRAME // max(frames.shape[1:]))
     first, *others = map(grey, frames.repeat(enlarged, 1).repeat(enlarged, 2))
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         first.save(
             temporary,
             save_all=True,
@@ -197,7 +197,7 @@ def _figure(width, height):
 
 
 def _save_figure(path, figure):
-    with replacing(path) as temporary, warnings.catch_warnings():
+    with atomic_write(path) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it draws a box there
         figure.savefig(temporary, format="png", metadata={"Software": None})
 

@@ -12,7 +12,7 @@ import time
 
 from tqdm import tqdm
 
-from support.errors import UserError, told
+from support.errors import UserError, user_message
 
 _SECONDS_BETWEEN_LINES = 5
 _SECONDS_TO_TIDY_UP = 3
@@ -110,16 +110,16 @@ def _ignored(number):
 
 @contextlib.contextmanager
 def stoppable():
-    """A signal raises KeyboardInterrupt in the body, and what it ends in is `leave`.
+    """A signal raises KeyboardInterrupt in the body, and what it ends in is `exit_for_signal`.
 
     On its way out through an import, the exception may have become another one; called back from
-    C++ it may be lost, therefore `leave` comes in any case, a few seconds later.
+    C++ it may be lost, therefore `exit_for_signal` comes in any case, a few seconds later.
     """
     received = []
 
     def interrupt(number):
         received.append(number)
-        late = threading.Timer(_SECONDS_TO_TIDY_UP, leave, [number])
+        late = threading.Timer(_SECONDS_TO_TIDY_UP, exit_for_signal, [number])
         late.daemon = True
         late.start()
         raise KeyboardInterrupt(number)
@@ -129,11 +129,11 @@ def stoppable():
             yield
     except BaseException:
         if received:
-            leave(received[0])
+            exit_for_signal(received[0])
         raise
 
 
-def leave(number):
+def exit_for_signal(number):
     """Says which signal it was and ends the process at once, with the exit code of that signal.
 
     A handler for where an exception could be lost on its way out, as in TensorFlow's import.
@@ -144,7 +144,7 @@ def leave(number):
 
 
 @contextlib.contextmanager
-def stderr_held_back():
+def capture_stderr():
     """Holds back what libraries write to stderr, and writes it after all before a traceback.
 
     TensorFlow logs a few lines while it is imported, before it looks at its own log level.
@@ -156,7 +156,7 @@ def stderr_held_back():
         try:
             yield
         except BaseException as error:
-            if told(error) is None:
+            if user_message(error) is None:
                 held.seek(0)
                 os.write(stderr, held.read())
             raise
@@ -179,8 +179,8 @@ def import_tensorflow():
             f"least {_ADDRESS_SPACE / 1e6:,.0f} MB to itself"
         )
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    signals = contextlib.nullcontext() if in_notebook() else on_stop(leave)
-    with signals, stderr_held_back(), _keras_on_demand():
+    signals = contextlib.nullcontext() if in_notebook() else on_stop(exit_for_signal)
+    with signals, capture_stderr(), _keras_on_demand():
         import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")

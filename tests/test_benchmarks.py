@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import measuring, outcomes, quality, report, roofline
 from benchmarks.__main__ import main
-from benchmarks.contestants import CONTESTANTS, Absent, Contestant, Worker
+from benchmarks.contestants import CONTESTANTS, Contestant, Unavailable, Worker
 from evaluation import metrics
 from models import recipes
 from support.errors import UserError
@@ -268,7 +268,7 @@ def test_a_race_of_processes_that_train_the_same_networks(monkeypatch):
 
 
 def test_a_worker_that_fails_says_why():
-    with Worker("step", "minimal", 0) as worker, pytest.raises(Absent) as failure:
+    with Worker("step", "minimal", 0) as worker, pytest.raises(Unavailable) as failure:
         worker.ready()
     assert "--batch_size=0: wanted 1 to" in str(failure.value)
 

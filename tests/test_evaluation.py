@@ -30,19 +30,19 @@ METRICS = {
     ids=["five classes", "unbalanced", "one rare class"],
 )
 def test_samples_spread_as_their_data_are_no_collapse(real):
-    words = report.in_words(real, None, INFO, real)
+    words = report.describe(real, None, INFO, real)
     rarest = int(np.flatnonzero(real == real[real > 0].min())[0])
     assert words.startswith(f"No class is lost: the rarest, class {rarest}, has {real[rarest]:.1%}")
 
 
 def test_scores_of_one_class_alone_are_said_to_mean_little():
-    words = report.in_words(np.eye(10)[3], None, INFO, np.eye(10)[3])
+    words = report.describe(np.eye(10)[3], None, INFO, np.eye(10)[3])
     assert words.startswith("All images have one label, class 3:") and "say little" in words
 
 
 def test_a_class_that_is_there_and_never_drawn_is_lost():
     real, drawn = np.repeat([0.2, 0], 5), np.array([0, 0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0, 0])
-    words = report.in_words(drawn, None, INFO, real)
+    words = report.describe(drawn, None, INFO, real)
     assert words.startswith("Mode collapse") and words.endswith("Hardly there: class 0.")
 
 
@@ -84,7 +84,7 @@ def test_labels_asked_for_by_hand(monkeypatch):
     assert found["real_label_frechet_distances"] == pytest.approx({"class 0": 0, "class 1": 0})
     found["trained_on_samples_accuracy"] = 0.5
     found["real_label_frechet_distances"] = {"class 1": 0.0}
-    assert conditional.in_words(found, INFO) == (
+    assert conditional.describe(found, INFO) == (
         "97.5% of the samples (of real test images 90.0%) are taken for the class asked for; the "
         "worst is class 1 with 95.0%.\n"
         "Fréchet distance within one class: at most 9 (of real test images 0), of class 1.\n"
@@ -120,11 +120,11 @@ def test_no_labels_no_scores_of_labels():
 
 def test_one_digit_alone_is_no_collapse():
     histogram, info, real = np.eye(10)[5] * 0.9 + 0.01, input_data.known("mnist"), np.full(10, 0.1)
-    assert report.in_words(histogram, 5, info, real) == (
+    assert report.describe(histogram, 5, info, real) == (
         "Trained on the digit 5 alone: 91.0% of the samples are it. "
         "All other figures compare them with all ten digits."
     )
-    assert report.in_words(histogram, None, info, real).startswith("Mode collapse")
+    assert report.describe(histogram, None, info, real).startswith("Mode collapse")
 
 
 def test_a_table_says_no_digit_where_there_is_none():

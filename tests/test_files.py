@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from support.errors import UserError, told
-from support.files import clear_leftovers, open_regular, replacing
+from support.errors import UserError, user_message
+from support.files import atomic_write, open_regular, remove_stale_files
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -23,7 +23,7 @@ def test_replaces_the_file_and_leaves_nothing_else(tmp_path):
 
 
 def test_temporary_is_a_neighbour_with_the_same_suffix(tmp_path):
-    with replacing(str(tmp_path / "a.b.npz")) as temporary:
+    with atomic_write(str(tmp_path / "a.b.npz")) as temporary:
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".npz"
         temporary.touch()
@@ -33,7 +33,7 @@ def test_temporary_is_a_neighbour_with_the_same_suffix(tmp_path):
 def test_exception_keeps_the_old_file_and_removes_the_new_one(tmp_path, error):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(error), replacing(path) as temporary:
+    with pytest.raises(error), atomic_write(path) as temporary:
         temporary.write_text("half of the n")
         raise error
     assert path.read_text() == "old"
@@ -41,14 +41,14 @@ def test_exception_keeps_the_old_file_and_removes_the_new_one(tmp_path, error):
 
 
 def test_exception_before_anything_was_written(tmp_path):
-    with pytest.raises(RuntimeError), replacing(tmp_path / "a.txt"):
+    with pytest.raises(RuntimeError), atomic_write(tmp_path / "a.txt"):
         raise RuntimeError
     assert os.listdir(tmp_path) == []
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):
     path = tmp_path / "a.txt"
-    with replacing(path) as one, replacing(path) as other:
+    with atomic_write(path) as one, atomic_write(path) as other:
         one.write_text("one")
         other.write_text("other")
     assert path.read_text() == "one"  # the outer one ends last
@@ -57,7 +57,7 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
 
 def test_permissions_are_those_of_any_new_file(tmp_path):
     (tmp_path / "plain").touch()
-    with replacing(tmp_path / "a") as temporary:
+    with atomic_write(tmp_path / "a") as temporary:
         temporary.touch()
     modes = {stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("plain", "a")}
     assert len(modes) == 1
@@ -65,23 +65,23 @@ def test_permissions_are_those_of_any_new_file(tmp_path):
 
 def test_places_that_cannot_hold_a_file(tmp_path):
     with pytest.raises(ValueError, match=r"no folder .*missing"):
-        replacing(tmp_path / "missing" / "a.txt").__enter__()
+        atomic_write(tmp_path / "missing" / "a.txt").__enter__()
     with pytest.raises(ValueError, match="it is a folder"):
-        replacing(tmp_path).__enter__()
+        atomic_write(tmp_path).__enter__()
 
 
 def test_devices_and_fifos_are_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "fifo")
     for path in (tmp_path / "fifo", "/dev/full"):
         with pytest.raises(UserError, match=r"cannot write \S+: it is no ordinary file"):
-            replacing(path).__enter__()
+            atomic_write(path).__enter__()
 
 
 def test_a_link_stays_one(tmp_path):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "b.txt").write_text("old")
     os.symlink("there/b.txt", tmp_path / "a.txt")
-    with replacing(tmp_path / "a.txt") as temporary:
+    with atomic_write(tmp_path / "a.txt") as temporary:
         temporary.write_text("new")
     assert (tmp_path / "a.txt").is_symlink()
     assert (tmp_path / "there" / "b.txt").read_text() == "new"
@@ -91,7 +91,7 @@ def test_a_link_stays_one(tmp_path):
 @pytest.mark.parametrize("stem", ["n" * 246, "é" * 123, "n" + "漢" * 81])
 def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, stem):
     path = tmp_path / f"{stem}.png"
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         assert temporary.match(".*.unfinished-*.png")
         temporary.write_text("new")
     assert os.listdir(tmp_path) == [path.name]
@@ -100,7 +100,7 @@ def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, stem):
 
 def test_a_name_too_long_leaves_nothing(tmp_path):
     with pytest.raises(OSError, match="too long"):
-        replacing(tmp_path / f"{'n' * 260}.png").__enter__()
+        atomic_write(tmp_path / f"{'n' * 260}.png").__enter__()
     assert os.listdir(tmp_path) == []
 
 
@@ -116,8 +116,8 @@ def test_leftovers_of_the_dead_are_cleared_and_nothing_else(tmp_path):
         path.write_text("x")
     kept[2].mkdir()
     os.mkfifo(tmp_path / ".b.unfinished-0123abcd")
-    with replacing(tmp_path / "b.txt") as living:
-        clear_leftovers(tmp_path)
+    with atomic_write(tmp_path / "b.txt") as living:
+        remove_stale_files(tmp_path)
         assert living.exists()
         living.write_text("x")
     assert not dead.exists()
@@ -135,7 +135,7 @@ def test_a_temporary_file_cleared_before_it_was_locked_is_made_again(tmp_path, m
         flock(handle, kind)
 
     monkeypatch.setattr(fcntl, "flock", late)
-    with replacing(tmp_path / "a.txt") as temporary:
+    with atomic_write(tmp_path / "a.txt") as temporary:
         assert temporary.exists()
         temporary.write_text("new")
     assert os.listdir(tmp_path) == ["a.txt"]
@@ -148,9 +148,9 @@ def test_a_full_disk_keeps_the_old_file_and_removes_the_new_one(tmp_path):
         pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
     try:
         (tmp_path / "a.txt").write_text("old")
-        with pytest.raises(OSError) as error, replacing(tmp_path / "a.txt") as new:
+        with pytest.raises(OSError) as error, atomic_write(tmp_path / "a.txt") as new:
             new.write_bytes(bytes(200_000))
-        assert told(error.value) == f"{tmp_path / 'a.txt'}: No space left on device"
+        assert user_message(error.value) == f"{tmp_path / 'a.txt'}: No space left on device"
         assert (tmp_path / "a.txt").read_text() == "old"
         assert os.listdir(tmp_path) == ["a.txt"]
     finally:

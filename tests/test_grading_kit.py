@@ -18,8 +18,8 @@ from grading import candidate, marks, messages, submissions
 from grading.checks import NOT_REACHED, failures, grade, summary
 from grading.contract import CHECKS
 from grading.marking import mark
+from grading.model_proxy import Bench
 from grading.process import Limits, Process, Raised, isolation
-from grading.specimen import Bench
 from support.errors import UserError
 
 pytest_plugins = ["pytester"]
@@ -264,13 +264,13 @@ def test_a_wrong_class_is_told_in_one_line(spec, told):
 
 def test_each_check_finds_the_model_as_its_constructor_left_it(process):
     bench = Bench(process, EXAMPLES / "correct.py", "Gan")
-    with bench.specimen() as gan:
+    with bench.model_proxy() as gan:
         batch = gan.batch()
         before = gan.run("x_hat", "d_loss", "image_logits", **batch)
-        gan.shake("generator")
+        gan.randomize_weights("generator")
         gan.update("discriminator", 0.1, **batch)
         changed = gan.run("x_hat", "d_loss", "image_logits", **batch)
-    with bench.specimen() as gan:
+    with bench.model_proxy() as gan:
         np.testing.assert_array_equal(gan.batch()["images"], batch["images"])
         after = gan.run("x_hat", "d_loss", "image_logits", **batch)
     for one, other, between in zip(before, after, changed, strict=True):
@@ -279,7 +279,7 @@ def test_each_check_finds_the_model_as_its_constructor_left_it(process):
 
 
 def test_updates_report_the_largest_change_of_each_variable(process):
-    with Bench(process, EXAMPLES / "correct.py", "Gan").specimen() as gan:
+    with Bench(process, EXAMPLES / "correct.py", "Gan").model_proxy() as gan:
         assert gan.num_parameters() == {"generator": 2 * 784 + 784, "discriminator": 784 + 1}
         changes = gan.update("generator", 0.25, **gan.batch())
     assert changes["discriminator"] == [0, 0]
@@ -288,7 +288,7 @@ def test_updates_report_the_largest_change_of_each_variable(process):
 
 def test_what_the_class_raises_arrives_as_one_line(tmp_path, process):
     path = written(tmp_path, "rude", in_constructor(r"raise ValueError('\x1b[31m red\nand more')"))
-    with pytest.raises(Raised) as error, Bench(process, path, "Gan").specimen():
+    with pytest.raises(Raised) as error, Bench(process, path, "Gan").model_proxy():
         pass
     assert str(error.value).startswith("ValueError: ?[31m red, line ")
 
@@ -327,9 +327,9 @@ def test_an_attack_does_not_pass(tmp_path, process, name):
 
 def test_patching_the_kit_changes_nothing(tmp_path, process):
     patches = (
-        "import grading.checks, grading.specimen, numpy\n"
+        "import grading.checks, grading.model_proxy, numpy\n"
         "grading.checks.Check.__call__ = lambda *a: None\n"
-        "grading.specimen.Specimen.d_loss_at = None\n"
+        "grading.model_proxy.Specimen.d_loss_at = None\n"
         "numpy.allclose = lambda *a, **k: True\n"
         "import atexit, os\natexit.register(os._exit, 0)\n"
     )

@@ -414,8 +414,8 @@ def test_reading_a_run_waits_for_nobody_and_wants_something_to_read(folder, tmp_
 
 WRITER = """
     import sys, time
-    from support.files import replacing
-    with replacing(sys.argv[1]) as temporary:
+    from support.files import atomic_write
+    with atomic_write(sys.argv[1]) as temporary:
         temporary.write_text("half")
         print(temporary, flush=True)
         time.sleep(60)

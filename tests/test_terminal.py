@@ -182,7 +182,7 @@ def test_lines_hold_nothing_that_commands_a_terminal():
     ],
 )
 def test_what_a_user_can_mend_is_told_in_a_line(error, line):
-    told = errors.told(error)
+    told = errors.user_message(error)
     assert told is None if line is None else told.startswith(line)
 
 

@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from support.errors import RunError, UserError, reason
-from support.files import open_regular, replacing
+from support.files import atomic_write, open_regular
 
 _MOST_BYTES = 2**32
 _LONGEST_HEADER = 1000  # of an array, in characters; ours have 118
@@ -34,7 +34,7 @@ def check_names(names):
 
 def write_checkpoint(path, step, state):
     """Writes {variable's name: ndarray} as of a step."""
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         np.savez(temporary, step=np.int64(step), variables=np.int64(len(state)), **state)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from models import hyperparameters, own_class, recipes
+from models import custom_class, hyperparameters, recipes
 from support.errors import UserError
 
 # A run may be continued further than it was first meant to go.
@@ -73,7 +73,7 @@ class Configuration:
         checksum = _checksum(data, recipe)
         classes = tuple(np.unique(data.file_labels).tolist()) if recipe.conditional else _ALL
         overrides = recipes.difference(name, recipe)
-        sha256 = own_class.parse(gan)[2] if gan else None
+        sha256 = custom_class.parse(gan)[2] if gan else None
         return cls(
             name,
             overrides,
@@ -169,7 +169,7 @@ class Configuration:
                 )
 
     def check_class(self, gan):
-        """-> the OwnClass that made the run, or None where it is a recipe's own.
+        """-> the CustomClass that made the run, or None where it is a recipe's own.
 
         gan: `FILE.py:CLASS` or None. UserError where it is not the run's.
         """
@@ -184,12 +184,12 @@ class Configuration:
             raise UserError(
                 f"--gan={gan} is another class than the run's: wanted {_class_name(self.gan)}"
             )
-        if gan and own_class.parse(gan)[2] != self.gan_sha256:
+        if gan and custom_class.parse(gan)[2] != self.gan_sha256:
             raise UserError(
                 f"--gan={gan} is not what the run was trained with: the file's SHA-256 differs; "
                 "bring that version back, or train the new one in another --run_dir"
             )
-        return own_class.load(gan) if gan else None
+        return custom_class.load(gan) if gan else None
 
     def check_data(self, data, path):
         """UserError unless a DataSet holds the images that the run was trained on."""

@@ -39,7 +39,7 @@ def read_named(dataset, data_dir=None):
 
 def of_recipe(recipe, images):
     """Datasets -> those that a recipe trains on: some set aside, one label alone if it says so."""
-    images = input_data.set_aside(images, recipe.validation_size)
+    images = input_data.split_validation(images, recipe.validation_size)
     if recipe.digit is None:
         return images
     parts = (input_data.only_digit(part, recipe.digit) for part in (images.train, images.test))

@@ -85,7 +85,9 @@ class FusedEngine:
         starts = range(start, stop, self._length)
         spans = [(first, min(first + self._length, stop)) for first in starts]
         with ThreadPoolExecutor(1) as pool:
-            for (first, last), block in zip(spans, _ahead(pool, self._padded, spans), strict=True):
+            for (first, last), block in zip(
+                spans, _prefetch(pool, self._padded, spans), strict=True
+            ):
                 feed = dict(zip(_present(self._inputs), _present(block), strict=True))
                 losses = self._run(session, {**feed, self._count: last - first})
                 rows = losses[: last - first].tolist()
@@ -155,7 +157,7 @@ def _present(inputs):
     return [array for array in inputs if array is not None]
 
 
-def _ahead(pool, function, arguments):
+def _prefetch(pool, function, arguments):
     """Yields function(a) for each argument, the next one already under way."""
     waiting = None
     for argument in arguments:

@@ -27,7 +27,7 @@ class Events(Callback):
     def on_train_begin(self, step):
         folder = self._folder.file("events")
         folder.mkdir(exist_ok=True)
-        with self._explained():
+        with self._user_errors():
             name = f"events.out.tfevents.{time.time():.6f}"
             self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
         self._write(file_version="brain.Event:2")
@@ -56,7 +56,7 @@ class Events(Callback):
         )
 
     def flush(self):
-        with self._explained():
+        with self._user_errors():
             self._writer.flush()
 
     def on_train_end(self):
@@ -68,11 +68,11 @@ class Events(Callback):
         self._write(step=step, summary=tf.Summary(value=values))
 
     def _write(self, **content):
-        with self._explained():
+        with self._user_errors():
             self._writer.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
 
     @contextlib.contextmanager
-    def _explained(self):
+    def _user_errors(self):
         try:
             yield
         except tf.errors.OpError as error:

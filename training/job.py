@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import input_data
-from models import hyperparameters, own_class, recipes
+from models import custom_class, hyperparameters, recipes
 from support import terminal
 from support.errors import UserError
 from training import cluster, data
@@ -114,7 +114,7 @@ class _Way(NamedTuple):
 
         callbacks = [*([Events] if events else []), *extra]
         with (
-            self._explained(),
+            self._user_errors(),
             group.formed(lambda: folder.is_finished(recipe.num_steps)) as there,
         ):
             return trainer.train(recipe, images, folder, self._settings(), callbacks, log, there)
@@ -124,16 +124,16 @@ class _Way(NamedTuple):
         terminal.import_tensorflow()
         from training import trainer
 
-        with self._explained(), group.formed():
+        with self._user_errors(), group.formed():
             trainer.follow(recipe, images, self._settings(), group, log)
 
-    def _explained(self):
-        return own_class.explained(self.gan and own_class.parse(self.gan)[0])
+    def _user_errors(self):
+        return custom_class.user_errors(self.gan and custom_class.parse(self.gan)[0])
 
     def _settings(self):
         from training import trainer
 
-        gan_class = self.gan and own_class.load(self.gan).gan_class
+        gan_class = self.gan and custom_class.load(self.gan).gan_class
         return trainer.Settings(*self[:-1], gan_class)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from support.errors import RunError, reason
-from support.files import FULL, LEFTOVERS, clear_leftovers, open_regular, write_text
+from support.files import FULL, LEFTOVERS, open_regular, remove_stale_files, write_text
 from training.checkpoint_files import read_checkpoint, write_checkpoint
 from training.configuration import Configuration
 from training.tables import LOSSES, Table
@@ -56,14 +56,14 @@ class RunFolder:
         for a disk that fills up in the body.
         """
         with ExitStack() as held:
-            with self._explained():
+            with self._user_errors():
                 if new and self.path.exists():
                     self._set_aside(log)
                 if not self.path.exists():
                     self.path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(self.lock())
                 self._begin(configuration, log)
-            with self._explained(FULL):
+            with self._user_errors(FULL):
                 yield
 
     def configuration(self):
@@ -131,7 +131,7 @@ class RunFolder:
                 there.check_continued_by(configuration, self.path, log)
                 configuration = there.extended_to(configuration)
         self._check_kinds()
-        clear_leftovers(self.path)
+        remove_stale_files(self.path)
         write_text(self.file("config.json"), configuration.to_json())
         self.file("checkpoints").mkdir(exist_ok=True)
 
@@ -163,7 +163,7 @@ class RunFolder:
                 raise RunError(f"{path} is no ordinary file: move it elsewhere")
 
     @contextmanager
-    def _explained(self, numbers=None):
+    def _user_errors(self, numbers=None):
         """Turns OSErrors, or those of the given numbers alone, into RunErrors."""
         try:
             yield

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from support.errors import RunError
-from support.files import FULL, open_regular, replacing
+from support.files import FULL, atomic_write, open_regular
 
 LOSSES = ("step", "d_loss", "g_loss")
 _SHOWN = 60  # characters of a damaged line
@@ -34,7 +34,7 @@ class Table:
                 f"{self._path} ends at step {kept[-1][0]:,}, but the run is at step {last:,}: "
                 f"{self._ways_out()}"
             )
-        with replacing(self._path) as temporary, open(temporary, "w") as file:
+        with atomic_write(self._path) as temporary, open(temporary, "w") as file:
             file.writelines([f"{self._header}\n", *map(_line, kept)])
         self._file = open(self._path, "a")  # noqa: SIM115 - stays open for the run
         return kept

@@ -22,7 +22,7 @@ class Bench:
         """Whether the time for a file is used up."""
         return self._process.out_of_time
 
-    def specimen(self, **sizes):
+    def model_proxy(self, **sizes):
         """A `Specimen` whose constructor was called with these arguments."""
         return self._opened("begin", sizes=sizes)
 
@@ -97,10 +97,10 @@ class Specimen:
             "update", net=net, steps=steps, rate=rate, images=images, latents=latents
         )
 
-    def shake(self, net, gain=1.0):
+    def randomize_weights(self, net, gain=1.0):
         """Normal draws in place of the net's weights, to multiply a layer's scale by `gain`."""
         seed = int(self._rng.integers(2**31))
-        self._measure("shake", net=net, gain=gain, seed=seed)
+        self._measure("randomize_weights", net=net, gain=gain, seed=seed)
 
     def restore(self):
         """Puts all variables, the optimizers' included, and the inputs back as they were."""

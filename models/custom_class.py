@@ -49,7 +49,7 @@ _PACKAGES = [_ROOT / name for name in ("models", "training", "generation", "eval
 _folders = []
 
 
-class OwnClass(NamedTuple):
+class CustomClass(NamedTuple):
     """A class and where it is from. path: as given; sha256: of the file's bytes."""
 
     path: str
@@ -74,11 +74,11 @@ def parse(spec):
 
 
 def load(spec):
-    """`FILE.py:CLASS` -> its OwnClass. Runs the file, whose neighbours it may import."""
+    """`FILE.py:CLASS` -> its CustomClass. Runs the file, whose neighbours it may import."""
     path, name, sha256 = parse(spec)
     _let_import_from(str(Path(path).resolve().parent))
     module = _module(path, sha256)
-    with explained(path):
+    with user_errors(path):
         module.__spec__.loader.exec_module(module)
     _want_resource_variables()
     gan_class = getattr(module, name, None)
@@ -86,7 +86,7 @@ def load(spec):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         there = ", ".join(classes) or "no class"
         raise UserError(f"--gan={spec}: {path} has no class {name}, but {there}")
-    return OwnClass(path, name, sha256, gan_class)
+    return CustomClass(path, name, sha256, gan_class)
 
 
 def build(gan_class, **arguments):
@@ -99,7 +99,7 @@ def build(gan_class, **arguments):
             f"{place}: __init__ is called with ndims and nlatent, {error}; write it as "
             "`def __init__(self, ndims=784, nlatent=2)`"
         ) from error
-    with explained(place, otherwise=place):
+    with user_errors(place, otherwise=place):
         return gan_class(**arguments)
 
 
@@ -149,7 +149,7 @@ def _want_resource_variables():
 
 
 @contextlib.contextmanager
-def explained(path, otherwise=None):
+def user_errors(path, otherwise=None):
     """What a class of one's own raises becomes a UserError: one line with the file's line number.
 
     path: None where there is no class of one's own. otherwise: the place to name for an error that

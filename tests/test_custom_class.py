@@ -14,7 +14,7 @@ from assembly import assembled, frozen, progress, trained
 from test_resume import write_data
 
 import input_data
-from models import contract, hyperparameters, own_class, recipes
+from models import contract, custom_class, hyperparameters, recipes
 from support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -132,13 +132,13 @@ def small(**values):
 
 @pytest.fixture
 def written(tmp_path):
-    """A function: body of the class `Mine` and text before all -> its OwnClass."""
+    """A function: body of the class `Mine` and text before all -> its CustomClass."""
 
     def write(body="", before="", head=HEAD):
         path = tmp_path / "mine.py"
         indented = textwrap.indent(textwrap.dedent(body), "    ")
         path.write_text(before + head + indented)
-        return own_class.load(f"{path}:Mine")
+        return custom_class.load(f"{path}:Mine")
 
     return write
 
@@ -274,12 +274,12 @@ def test_files_of_classes_import_each_other_and_no_other_class_s(tmp_path):
             "@dataclasses.dataclass\nclass Mine:\n    name: str = NAME\n"
         )
         (folder / "helper.py").write_text(f"import mine\nNAME = {name!r}\n")
-        assert own_class.load(f"{folder / 'mine.py'}:Mine").gan_class().name == name
+        assert custom_class.load(f"{folder / 'mine.py'}:Mine").gan_class().name == name
 
 
 def test_the_programs_own_modules_are_not_forgotten(tmp_path):
     for folder in (ROOT, tmp_path):
-        own_class._let_import_from(str(folder))
+        custom_class._let_import_from(str(folder))
     assert sys.modules["input_data"] is input_data
 
 
@@ -404,7 +404,7 @@ MISSING = [
 @pytest.mark.parametrize("body, words", MISSING, ids=range(len(MISSING)))
 def test_what_a_class_lacks_is_told_in_one_line(written, body, words):
     own = written(body)
-    with pytest.raises(UserError, match=words) as error, own_class.explained(own.path):
+    with pytest.raises(UserError, match=words) as error, custom_class.user_errors(own.path):
         trained(small(), 1, gan_class=own.gan_class)
     assert "\n" not in str(error.value)
 
@@ -444,20 +444,20 @@ def test_a_file_that_cannot_be_imported_is_told_in_one_line(written, before, wor
 )
 def test_a_wrong_name_is_told(spec, words):
     with pytest.raises(UserError, match=words):
-        own_class.load(spec)
+        custom_class.load(spec)
 
 
 @pytest.mark.timeout(20)
 def test_a_fifo_is_no_class(tmp_path):
     os.mkfifo(tmp_path / "mine.py")
     with pytest.raises(UserError, match="is no ordinary file"):
-        own_class.parse(f"{tmp_path / 'mine.py'}:Gan")
+        custom_class.parse(f"{tmp_path / 'mine.py'}:Gan")
 
 
 def test_a_class_that_is_not_there_is_told_with_those_that_are(written, tmp_path):
     written()
     with pytest.raises(UserError, match="has no class Other, but Gan, Mine"):
-        own_class.load(f"{tmp_path / 'mine.py'}:Other")
+        custom_class.load(f"{tmp_path / 'mine.py'}:Other")
 
 
 def run(*flags, cwd):
