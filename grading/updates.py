@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from grading.candidate import NETWORKS
+from grading import NETWORKS
 from grading.checks import check, expect
 from grading.losses import D_NUMBER, G_NUMBER
 
@@ -11,9 +11,9 @@ WEIGHTS_ARE_NUMBERS = (*NUMBERS, "weights_stay_numbers")
 
 
 def moves(gan, net, rate):
-    """Largest change of each of the net's variables after one update, in order.
+    """Returns the largest change of each of the net's variables by one update, in order.
 
-    Weights are shaken first: a layer that begins at 0 would hide those below it from the update.
+    Weights are drawn first: a layer that begins at 0 would hide those below it from the update.
     """
     for each in NETWORKS:
         gan.randomize_weights(each)
@@ -21,8 +21,8 @@ def moves(gan, net, rate):
 
 
 @check(
-    "An update turns weights into something that is no number: think about what its loss divides "
-    "by, and whether a slope can be without end where the loss itself is not",
+    "An update turns weights into NaN or infinity: think about what its loss divides "
+    "by, and whether a slope can be infinite where the loss itself is not",
     needs=NUMBERS,
 )
 def weights_stay_numbers(gan):
@@ -35,7 +35,7 @@ def weights_stay_numbers(gan):
 
 @check(
     "Training the discriminator changes the generator, although the players must not touch each "
-    "other's weights: think about which variables an optimizer takes when it is told none"
+    "other's weights: think about which variables an optimizer takes when it is given none"
 )
 def d_optimizer_leaves_the_generator_alone(gan):
     expect_untouched(gan, "generator", by="discriminator")
@@ -43,7 +43,7 @@ def d_optimizer_leaves_the_generator_alone(gan):
 
 @check(
     "Training the generator changes the discriminator, although the players must not touch each "
-    "other's weights: think about which variables an optimizer takes when it is told none"
+    "other's weights: think about which variables an optimizer takes when it is given none"
 )
 def g_optimizer_leaves_the_discriminator_alone(gan):
     expect_untouched(gan, "discriminator", by="generator")
@@ -57,8 +57,8 @@ def expect_untouched(gan, net, by):
 
 
 @check(
-    "An optimizer leaves a part of its own network as it was: think about which variables it is "
-    "told, and whether the loss can feel each of them",
+    "An optimizer leaves a part of its own network unchanged: think about which variables it is "
+    "given, and whether the loss can feel each of them",
     needs=WEIGHTS_ARE_NUMBERS,
 )
 def optimizers_move_all_of_their_own(gan):
@@ -68,7 +68,7 @@ def optimizers_move_all_of_their_own(gan):
 
 
 @check(
-    "The learning rate that is fed does not decide the size of the step: follow the placeholder "
+    "The learning rate that is fed does not set the size of the step: follow the placeholder "
     "to the place where it is used",
     needs=WEIGHTS_ARE_NUMBERS,
 )
@@ -80,8 +80,8 @@ def learning_rate_is_obeyed(gan):
             largest[rate] = max(moves(gan, net, rate))
         expect(largest[0.0] == 0, f"the {net} moves at a rate of 0")
         once, twice = largest[0.002], largest[0.004]
-        seen = f"the {net} moves by {once:.2g} at a rate of 0.002, by {twice:.2g} at 0.004"
-        expect(np.isclose(twice, 2 * once, rtol=0.05), seen)
+        found = f"the {net} moves by {once:.2g} at a rate of 0.002, by {twice:.2g} at 0.004"
+        expect(np.isclose(twice, 2 * once, rtol=0.05), found)
 
 
 @check(
@@ -106,12 +106,12 @@ def each_network_has_its_own_adam(gan):
     rate = 0.001
     gan.update("discriminator", rate, **gan.batch(), steps=5)
     step = float(np.median(moves(gan, "generator", rate)))
-    seen = f"it moves by {step:.2g} instead of {rate} after 5 updates of the discriminator"
-    expect(0.95 < step / rate < 1.05, seen)
+    found = f"it moves by {step:.2g} instead of {rate} after 5 updates of the discriminator"
+    expect(0.95 < step / rate < 1.05, found)
 
 
 @check(
-    "A loss that is fetched beside an update is not the one the update started from, or reading "
+    "A loss that is fetched with an update is not the one the update started from, or reading "
     "it changes the model: a loss should only look at the weights",
     needs=WEIGHTS_ARE_NUMBERS,
 )
@@ -119,14 +119,14 @@ def losses_are_values_before_the_update(gan):
     batch = gan.batch()
     for name, optimizer in {"d_loss": "d_optimizer", "g_loss": "g_optimizer"}.items():
         before, again = (np.mean(gan.run(name, rate=0.1, **batch)) for _ in range(2))
-        beside = np.mean(gan.run(name, optimizer, rate=0.1, **batch)[0])
+        together = np.mean(gan.run(name, optimizer, rate=0.1, **batch)[0])
         expect(np.isclose(before, again, rtol=1e-5), f"reading {name} twice gives two values")
-        seen = f"{name} is {before:.4f} before the update and {beside:.4f} beside it"
-        expect(np.isclose(before, beside, rtol=1e-5), seen)
+        found = f"{name} is {before:.4f} before the update and {together:.4f} with it"
+        expect(np.isclose(before, together, rtol=1e-5), found)
 
 
 @check(
-    "An update of the generator asks for more than latent vectors and a rate: think about which "
+    "An update of the generator needs more than latent vectors and a learning rate: think about which "
     "images its loss is about"
 )
 def generator_trains_without_images(gan):
@@ -134,7 +134,7 @@ def generator_trains_without_images(gan):
 
 
 @check(
-    "Training the generator against a discriminator that stands still makes its samples look less "
+    "Training the generator against a discriminator that is frozen makes its samples look less "
     "real to it: think about the direction in which its loss pulls",
     needs=WEIGHTS_ARE_NUMBERS,
 )
@@ -148,8 +148,8 @@ def generator_learns_to_fool(gan):
 
 
 @check(
-    "The discriminator does not learn to tell easy images from samples: think about what it is "
-    "told of each kind",
+    "The discriminator does not learn to tell easy images from samples: think about what its "
+    "loss asks of each kind",
     needs=WEIGHTS_ARE_NUMBERS,
 )
 def discriminator_learns_to_tell_apart(gan):
@@ -158,5 +158,5 @@ def discriminator_learns_to_tell_apart(gan):
     batch = {"images": images, "latents": gan.latents(16)}
     gan.update("discriminator", 0.01, **batch, steps=40)
     real, generated = (x.mean() for x in gan.run("image_logits", "sample_logits", **batch))
-    seen = f"mean logits after 40 updates: {real:.2f} for easy images, {generated:.2f} for samples"
-    expect(real > 0 > generated, seen)
+    found = f"mean logits after 40 updates: {real:.2f} for easy images, {generated:.2f} for samples"
+    expect(real > 0 > generated, found)

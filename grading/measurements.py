@@ -1,0 +1,278 @@
+"""What can be measured on a student's class from outside; runs in the child process.
+
+`net` is "generator" or "discriminator", the scope of the network's variables. Arrays of `images`
+are `[n, ndims]`, of `latents` `[n, nlatent]`.
+"""
+
+import contextlib
+import functools
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from grading import NETWORKS
+from support import user_code
+
+tf1 = tf.compat.v1
+# A file in graph style need not do so itself.
+tf1.disable_eager_execution()
+
+ROOT = Path(__file__).resolve().parents[1]
+HINTS = {
+    "is not available with Keras 3": "the layers of tf.layers were removed: create weights with "
+    "tf.get_variable and multiply with tf.matmul, as docs/starter/gan.py shows",
+    "no attribute '(placeholder|Session|InteractiveSession|variable_scope|get_variable|layers|"
+    "global_variables_initializer|trainable_variables|set_random_seed)'": "this is TensorFlow 2, "
+    "where graphs need `import tensorflow.compat.v1 as tf`",
+    "no attribute 'contrib'": "tf.contrib was removed: write the layer with tf.get_variable",
+    "MemoryError|bad_alloc|OOM when allocating": "more memory than a class may use here",
+    "RecursionError": "which call has no end?",
+}
+
+
+def describe_error(error, folder):
+    """Returns an exception in one line: type, message, the student's line, and a hint if any."""
+    text = user_code.describe(error, HINTS)
+    line = user_code.find_line(error, [folder])
+    return f"{text}, line {line.number} of {line.path.name}" if line else text
+
+
+class Bench:
+    """Models of one class, each in a new graph; the public methods are the parent's questions.
+
+    Building takes longer than most checks, so a model is used again, with the values that its
+    constructor gave it, unless a check failed on it or another model was built since.
+    """
+
+    def __init__(self):
+        self.folder = None
+        self._load = None
+        self._models = []
+        self._sizes = None
+
+    def choose(self, path, folder, class_name):
+        """Chooses the class; its file is run when a model is first needed."""
+        self._close_models()
+        self.folder = folder
+        self._load = functools.partial(load_class, Path(path), class_name)
+
+    def begin(self, sizes, reuse):
+        """Provides a model from a constructor called with `sizes`, as the constructor left it."""
+        same = len(self._models) == 1 and self._sizes == sizes
+        if reuse and same and self._models[0].can_be_restored():
+            self._models[0].restore()
+            return
+        self._close_models()
+        self._build(lambda: self._load()(**sizes))
+        self._sizes = sizes
+
+    def begin_without_constructor(self):
+        """Provides an object of the class whose constructor was not called, with a session."""
+
+        def make():
+            gan_class = self._load()
+            gan = gan_class.__new__(gan_class)
+            gan.session = tf1.InteractiveSession()
+            return gan
+
+        self._close_models()
+        self._build(make)
+
+    def begin_another(self, arguments, sizes):
+        """Provides a second model besides the first."""
+        self._build(lambda: self._load()(*arguments, **sizes))
+
+    def measure(self, name, arguments):
+        """Calls a public method of the newest `Model`."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._models[-1], name)(**arguments)
+
+    def _build(self, make):
+        self._sizes = None
+        outer = tf1.get_default_session()
+        tf1.reset_default_graph()
+        tf1.set_random_seed(1)
+        try:
+            self._models.append(Model(make(), outer))
+        except BaseException:
+            close_sessions_since(outer)
+            raise
+
+    def _close_models(self):
+        while self._models:
+            with contextlib.suppress(Exception):  # what a class has made of its session
+                self._models.pop().close()
+
+
+@functools.cache
+def load_class(path, class_name):
+    """Runs a file, which may import its neighbours by any of their usual names.
+
+    Raises what the file raises, and ImportError for SystemExit (from an unguarded `app.run`).
+    """
+    # Only the project's own files may import the project, which has the solution.
+    in_package = (path.parent / "__init__.py").is_file()
+    folders = [each for each in path.parents[:2] if in_package or each != ROOT]
+    sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
+    try:
+        # A dotted name lets `from . import layers` work.
+        module = user_code.import_file(path, f"{path.parent.name}.graded_{path.stem}")
+    except SystemExit as error:
+        raise ImportError("the file ends the program when it is imported") from error
+    if not hasattr(module, class_name):
+        raise ImportError(f"{path.name} has no class {class_name}")
+    return getattr(module, class_name)
+
+
+def close_sessions_since(outer):
+    """Closes the interactive sessions opened after `outer`, innermost first as they require."""
+    while (session := tf1.get_default_session()) not in (None, outer):
+        session.close()
+        if tf1.get_default_session() is session:
+            return
+
+
+class Model:
+    """A Gan as its constructor left it; the public methods are the measurements."""
+
+    def __init__(self, gan, outer_session):
+        self._gan = gan
+        self._outer_session = outer_session
+        self._all_variables = tf1.global_variables()
+        self._made = {}  # tensors that a measurement added to the graph
+        try:
+            self._new_values = gan.session.run(self._all_variables)
+        # A model without a session that is ready fails the check of that.
+        except Exception:
+            self._new_values = None
+
+    def can_be_restored(self):
+        """Returns whether this is still the default graph, without new variables, and ever ran."""
+        same = tf1.global_variables() == self._all_variables
+        return same and self._new_values is not None
+
+    def restore(self):
+        """Sets all variables, the optimizers' included, to what the constructor gave them."""
+        self._set(self._all_variables, self._new_values)
+
+    def close(self):
+        """Closes the model's session, and any other that its constructor opened."""
+        close_sessions_since(self._outer_session)
+        if hasattr(self._gan, "session"):
+            self._gan.session.close()
+
+    def missing(self, attributes, methods):
+        """Returns those of the names that the model lacks."""
+        lacking = [name for name in attributes if getattr(self._gan, name, None) is None]
+        return lacking + [name for name in methods if not callable(getattr(self._gan, name, None))]
+
+    def placeholder(self, name):
+        """Returns `[dtype, shape]`; a shape is a list of lengths, None where open, or None."""
+        placeholder = getattr(self._gan, name)
+        shape = placeholder.shape
+        return [placeholder.dtype.name, None if shape.rank is None else shape.as_list()]
+
+    def num_uninitialized(self):
+        """Counts the variables without a value."""
+        names = tf1.report_uninitialized_variables(tf1.global_variables())
+        return len(self._gan.session.run(names))
+
+    def new_variables_on_reuse(self):
+        """Returns the names of the variables made by building both networks with reuse=True."""
+        before = [v.name for v in tf1.global_variables()]
+        self._gan._generator(self._gan.z_placeholder, reuse=True)
+        self._gan._discriminator(self._gan.x_placeholder, reuse=True)
+        return [v.name for v in tf1.global_variables() if v.name not in before]
+
+    def owners(self):
+        """Returns `{name of a trainable variable: the networks it belongs to}`."""
+        return {v.name: owners(v) for v in tf1.trainable_variables()}
+
+    def run(self, fetches, images=None, latents=None, rate=None):
+        """Returns the values of attributes, of `image_logits` and of `sample_logits`.
+
+        Only what is given is fed. The value of an update is None.
+        """
+        gan = self._gan
+        feeds = {
+            gan.x_placeholder: images,
+            gan.z_placeholder: latents,
+            gan.learning_rate_placeholder: rate,
+        }
+        given = {placeholder: value for placeholder, value in feeds.items() if value is not None}
+        tensors = []
+        for name in fetches:
+            inputs = {"image_logits": "x_placeholder", "sample_logits": "x_hat"}.get(name)
+            if inputs is None:
+                tensors.append(getattr(gan, name))
+                continue
+            if inputs not in self._made:
+                self._made[inputs] = gan._discriminator(getattr(gan, inputs), reuse=True)
+            tensors.append(self._made[inputs])
+        return gan.session.run(tensors, given)
+
+    def loss(self, name, logits, constant=False):
+        """Returns what a loss function gives for columns of logits, as constants or fed."""
+        columns = [np.reshape(column, [-1, 1]).astype(np.float32) for column in logits]
+        loss = getattr(self._gan, name)
+        if constant:
+            return self._gan.session.run(loss(*[tf.constant(column) for column in columns]))
+        if name not in self._made:
+            inputs = [tf1.placeholder(tf.float32, [None, 1]) for _ in columns]
+            self._made[name] = inputs, loss(*inputs)
+        inputs, value = self._made[name]
+        return self._gan.session.run(value, dict(zip(inputs, columns, strict=True)))
+
+    def generate_samples(self, latents):
+        """Returns `[name of the type, values]`."""
+        samples = self._gan.generate_samples(np.array(latents))
+        return [type(samples).__name__, np.asarray(samples)]
+
+    def update(self, net, steps, rate, images, latents):
+        """Updates one network by its optimizer.
+
+        Returns:
+          `{network: [largest absolute change of each of its trainable variables]}` of both.
+        """
+        before = {each: self._weights(each) for each in NETWORKS}
+        for _ in range(steps):
+            self.run([f"{net[0]}_optimizer"], images, latents, rate)
+        changes = {}
+        for each, old in before.items():
+            pairs = zip(old, self._weights(each), strict=True)
+            changes[each] = [float(np.abs(b - a).max()) for a, b in pairs]
+        return changes
+
+    def randomize_weights(self, net, gain, seed):
+        """Sets a network's weights to normal draws that multiply a layer's scale by `gain`.
+
+        Unlike the weights a constructor chooses, none is 0 and no two layers are equal.
+        """
+        rng = np.random.default_rng(seed)
+        variables = self._variables(net)
+        shapes = [variable.shape.as_list() for variable in variables]
+        draws = [gain * rng.standard_normal(s) / np.sqrt(np.prod(s[:-1])) for s in shapes]
+        self._set(variables, draws)
+
+    def _variables(self, net):
+        return [v for v in tf1.trainable_variables() if net in owners(v)]
+
+    def _weights(self, net):
+        return self._gan.session.run(self._variables(net))
+
+    def _set(self, variables, values):
+        # An initializer's second input is the value it writes: feeding it writes another one,
+        # for reference variables as well as resources, and adds nothing to the graph.
+        initializers = [variable.initializer for variable in variables]
+        slots = [initializer.inputs[1] for initializer in initializers]
+        self._gan.session.run(initializers, dict(zip(slots, values, strict=True)))
+
+
+def owners(variable):
+    """Returns the networks whose scope a variable is in, also a numbered one: `generator_1/w:0`."""
+    scopes = [re.sub(r"_*\d*$", "", part) for part in variable.name.split("/")[:-1]]
+    return [net for net in NETWORKS if net in scopes]
