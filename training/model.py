@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import contract
+from models import custom_class
 from support.errors import UserError
 from training import checkpoint_files
 from training.batches import one_hot
@@ -159,6 +159,6 @@ def _label_feed(gan, labels):
 def variables_behind(fetches, averages=()):
     """-> the variables that some of these tensors or operations read or write, and averages."""
     graph = tf.get_default_graph()
-    seen = contract.upstream_ops([graph.as_graph_element(fetch) for fetch in fetches])
+    seen = custom_class.upstream_ops([graph.as_graph_element(fetch) for fetch in fetches])
     kept = {average.op for average in dict(averages).values()}
     return [v for v in tf.global_variables() if v.op in seen | kept]

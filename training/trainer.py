@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import contract, fingerprint, recipes, summary
+from models import custom_class, fingerprint, recipes, summary
 from support.errors import TemporaryError, UserError
 from support.files import write_json
 from support.terminal import on_stop
@@ -120,7 +120,7 @@ def _prepare(run, start, log):
 
 
 def _note_random_ops(gan, settings, log):
-    names = contract.random_ops(gan) if settings.gan_class else []
+    names = custom_class.random_ops(gan) if settings.gan_class else []
     if names:
         log(
             f"Note: {names[0]} draws random numbers that no checkpoint holds: a run that was "
@@ -136,15 +136,15 @@ def assemble(recipe, batches, settings, workers=collectives.ALONE):
     """
     tf.set_random_seed(settings.seed)
     gan = recipes.build_gan(recipe, settings.gan_class)
-    contract.check(gan, recipe)
+    custom_class.check(gan, recipe)
     slow = _slow_under_xla(gan)
     choice = _engine_choice(slow, settings)
     if choice == "step" and settings.gan_class:
         _check_alone(workers)
-        contract.check_own_train_ops(gan, recipe)
+        custom_class.check_own_train_ops(gan, recipe)
         engine, train_ops, averages = StepEngine(gan, batches), [], {}
     else:
-        contract.check_generator(gan)
+        custom_class.check_generator(gan)
         updates = Updates(gan, recipe, settings.seed, workers.share)
         if choice == "step" or recipe.pretraining:
             updates.install()

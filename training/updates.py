@@ -13,7 +13,7 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models import losses, passes
 from models.gan import Gan
-from models.share import WHOLE
+from models.passes import WHOLE
 from support.errors import UserError
 from training import shares
 
@@ -120,7 +120,7 @@ class Updates:
 
     def _through(self, network, inputs, labels):
         """A network's result of this process's share of a batch."""
-        with passes.sharing(self._share):
+        with passes.sharding(self._share):
             return _call(network, inputs, labels)
 
     def _logits_of_both(self, real, generated):
