@@ -31,32 +31,34 @@ class Check:
     """A property of a class, asked of a model as its constructor left it.
 
     Attributes:
-      name: the name that marks contain.
-      question: a function of a `ModelProxy`; raises `Wrong` if the property does not hold.
-      sentence: what is wrong and where to think, without the answer.
+      question: a function of a `ModelProxy` that raises `Wrong` if the property does not hold. Its
+        docstring is what the student reads: what is wrong and where to think, without the answer.
       gate: whether the checks after it would only repeat its failure.
       needs: names of checks without which this one would say something wrong.
       without_constructor: NEVER, ALWAYS or BEHIND_A_GATE.
       sizes: arguments of the constructor.
     """
 
-    name: str
     question: Callable
-    sentence: str
     gate: bool
     needs: tuple
     without_constructor: str
     sizes: dict
 
+    @property
+    def name(self) -> str:
+        """The check's name in the marks."""
+        return self.question.__name__
 
-def check(sentence, gate=False, needs=(), without_constructor=NEVER, **sizes):
-    """Decorator that turns a function of a `ModelProxy` into a `Check` of its name."""
+    @property
+    def sentence(self) -> str:
+        """What the student reads, in one line without the last full stop."""
+        return " ".join(self.question.__doc__.split()).removesuffix(".")
 
-    def wrap(question):
-        name = question.__name__
-        return Check(name, question, sentence, gate, needs, without_constructor, sizes)
 
-    return wrap
+def check(gate=False, needs=(), without_constructor=NEVER, **sizes):
+    """Decorator that makes a `Check` of a function; for the arguments see there."""
+    return lambda question: Check(question, gate, needs, without_constructor, sizes)
 
 
 def all_checks():

@@ -24,29 +24,33 @@ def softplus(x):
     return np.logaddexp(0.0, x)
 
 
-@loss_check(
-    "A loss is not one number: an update needs one for the whole batch"
-)
+@loss_check()
 def losses_are_scalars(gan):
+    """A loss is not one number.
+
+    An update needs one for the whole batch.
+    """
     logits = [0.0, 1.0, -1.0, 2.0]
     for name, inputs in (("_discriminator_loss", 2 * [logits]), ("_generator_loss", [logits])):
         shape = np.shape(gan.measure("loss", name=name, logits=inputs, constant=True))
         expect(shape == (), f"{name} on 4 logits has shape {shape}")
 
 
-@loss_check(
-    "The discriminator's loss is not a number for logits that any discriminator may return: think "
-    "about which numbers a logit can be, and which ones a logarithm can take"
-)
+@loss_check()
 def d_loss_is_a_number(gan):
+    """The discriminator's loss is not a number for quite ordinary logits.
+
+    Think about which numbers a logit can be, and which ones a logarithm can take.
+    """
     expect_numbers(gan.d_loss_at, 2)
 
 
-@loss_check(
-    "The generator's loss is not a number for logits that any discriminator may return: think "
-    "about which numbers a logit can be, and which ones a logarithm can take"
-)
+@loss_check()
 def g_loss_is_a_number(gan):
+    """The generator's loss is not a number for quite ordinary logits.
+
+    Think about which numbers a logit can be, and which ones a logarithm can take.
+    """
     expect_numbers(gan.g_loss_at, 1)
 
 
@@ -57,21 +61,23 @@ def expect_numbers(loss_at, arity):
         expect(np.isfinite(value), f"{value} for {' and '.join(map(str, logits))}")
 
 
-@d_check(
-    "The discriminator's loss has another value than the article's: go through its parts by hand "
-    "for a logit of 0, and ask of each what it is compared with"
-)
+@d_check()
 def d_loss_has_the_articles_value(gan):
-    pairs = [(0.0, 0.0), *itertools.pairwise(LOGITS)]
-    for y, y_hat in pairs:
+    """The discriminator's loss does not have the article's value.
+
+    Go through its parts by hand for a logit of 0, and ask of each what it is compared with.
+    """
+    for y, y_hat in [(0.0, 0.0), *itertools.pairwise(LOGITS)]:
         expect_close(gan.d_loss_at(y, y_hat), softplus(-y) + softplus(y_hat), (y, y_hat))
 
 
-@g_check(
-    "The generator's loss has another value than the article's: work it out by hand for a logit "
-    "of 0, and ask what the generator wants the discriminator to say"
-)
+@g_check()
 def g_loss_has_the_articles_value(gan):
+    """The generator's loss does not have the article's value.
+
+    Work it out by hand for a logit of 0, and ask what the generator wants the discriminator
+    to say.
+    """
     for y_hat in [0.0, *LOGITS]:
         expect_close(gan.g_loss_at(y_hat), softplus(-y_hat), (y_hat,))
 
@@ -83,19 +89,21 @@ def expect_close(actual, expected, logits):
     expect(close, f"{actual:.4f} instead of {expected:.4f} for logits {at}")
 
 
-@d_check(
-    "The discriminator's loss depends on how many images come at once: a batch of twice the size "
-    "should not push twice as hard"
-)
+@d_check()
 def d_loss_is_a_mean(gan):
+    """The discriminator's loss depends on how many images come at once.
+
+    A batch of twice the size should not push twice as hard.
+    """
     expect_mean(gan.d_loss_at, LOGITS, LOGITS[::-1])
 
 
-@g_check(
-    "The generator's loss depends on how many samples come at once: a batch of twice the size "
-    "should not push twice as hard"
-)
+@g_check()
 def g_loss_is_a_mean(gan):
+    """The generator's loss depends on how many samples come at once.
+
+    A batch of twice the size should not push twice as hard.
+    """
     expect_mean(gan.g_loss_at, LOGITS)
 
 
@@ -108,58 +116,64 @@ def expect_mean(loss_at, *logits):
         expect(np.allclose(batch, mean, rtol=1e-4), found)
 
 
-@d_check(
-    "The discriminator's loss ignores one of its two inputs, but the discriminator has to learn "
-    "from both kinds of images"
-)
+@d_check()
 def d_loss_listens_to_both_kinds(gan):
-    real = gan.d_loss_at(2, 0) != gan.d_loss_at(-2, 0)
-    generated = gan.d_loss_at(0, 2) != gan.d_loss_at(0, -2)
-    expect(real, "it stays the same whatever D says of real images")
-    expect(generated, "it stays the same whatever D says of generated images")
+    """The discriminator's loss ignores one of its two inputs.
+
+    The discriminator has to learn from both kinds of images.
+    """
+    for images, one, other in ("real", (2, 0), (-2, 0)), ("generated", (0, 2), (0, -2)):
+        found = f"it stays the same whatever D says of {images} images"
+        expect(gan.d_loss_at(*one) != gan.d_loss_at(*other), found)
 
 
-@d_check(
-    "The discriminator's loss rises when the discriminator gets better: ask for each kind of "
-    "image what a good discriminator says of it"
-)
+@d_check()
 def d_loss_rewards_the_truth(gan):
+    """The discriminator's loss rises when the discriminator gets better.
+
+    Ask for each kind of image what a good discriminator says of it.
+    """
     expect(gan.d_loss_at(2, 0) <= gan.d_loss_at(-2, 0), "real images taken for real cost more")
     found = "generated images taken for generated cost more"
     expect(gan.d_loss_at(0, -2) <= gan.d_loss_at(0, 2), found)
 
 
-@g_check(
-    "The generator's loss rises when its samples are taken for real, so training makes them "
-    "worse: think about whom the generator wants to fool"
-)
+@g_check()
 def g_loss_rewards_fooling(gan):
+    """The generator's loss rises when its samples are taken for real.
+
+    So training makes them worse: think about whom the generator wants to fool.
+    """
     fooled, caught = gan.g_loss_at(2), gan.g_loss_at(-2)
     expect(fooled < caught, f"{fooled:.3f} when taken for real, {caught:.3f} when found out")
 
 
-@g_check(
-    "The generator's loss is almost flat where the discriminator sees through every sample, so a "
-    "generator that loses has nothing to learn from: think about where its slope is needed most"
-)
+@g_check()
 def g_loss_is_steep_for_a_loser(gan):
+    """The generator's loss is almost flat if the discriminator detects every sample.
+
+    So a generator that loses has nothing to learn from: think about where its slope is
+    needed most.
+    """
     slope = abs(gan.g_loss_at(-8) - gan.g_loss_at(-9))
     expect(slope > 0.5, f"it changes by {slope:.4f} from logit -9 to -8")
 
 
-@d_check(
-    "The discriminator's loss falls below 0, which no cross-entropy does: ask which of its inputs "
-    "is the truth and which is the network's opinion"
-)
+@d_check()
 def d_loss_is_never_negative(gan):
+    """The discriminator's loss falls below 0, which no cross-entropy does.
+
+    Ask which of its inputs is the truth and which is the network's opinion.
+    """
     expect_not_negative(gan.d_loss_at, 2)
 
 
-@g_check(
-    "The generator's loss falls below 0, which no cross-entropy does: ask which of its inputs is "
-    "the truth and which is the network's opinion"
-)
+@g_check()
 def g_loss_is_never_negative(gan):
+    """The generator's loss falls below 0, which no cross-entropy does.
+
+    Ask which of its inputs is the truth and which is the network's opinion.
+    """
     expect_not_negative(gan.g_loss_at, 1)
 
 
@@ -170,19 +184,21 @@ def expect_not_negative(loss_at, arity):
     expect(lowest > -1e-6, f"{lowest:.3f} for {' and '.join(map(str, logits))}")
 
 
-@d_check(
-    "The discriminator's loss breaks down for a discriminator that is very sure and wrong: think "
-    "about what float32 makes of a probability so near 0 or 1, and of its logarithm"
-)
+@d_check()
 def d_loss_survives_sure_mistakes(gan):
+    """The discriminator's loss fails for a discriminator that is sure and wrong.
+
+    Think about what float32 makes of a probability so near 0 or 1, and of its logarithm.
+    """
     expect_large(gan.d_loss_at, 2)
 
 
-@g_check(
-    "The generator's loss breaks down for a discriminator that is very sure: think about what "
-    "float32 makes of a probability so near 0 or 1, and of its logarithm"
-)
+@g_check()
 def g_loss_survives_sure_mistakes(gan):
+    """The generator's loss fails for a discriminator that is very sure.
+
+    Think about what float32 makes of a probability so near 0 or 1, and of its logarithm.
+    """
     expect_large(gan.g_loss_at, 1)
 
 

@@ -22,12 +22,7 @@ tf1.disable_eager_execution()
 
 ROOT = Path(__file__).resolve().parents[1]
 HINTS = {
-    "is not available with Keras 3": "the layers of tf.layers were removed: create weights with "
-    "tf.get_variable and multiply with tf.matmul, as docs/starter/gan.py shows",
-    "no attribute '(placeholder|Session|InteractiveSession|variable_scope|get_variable|layers|"
-    "global_variables_initializer|trainable_variables|set_random_seed)'": "this is TensorFlow 2, "
-    "where graphs need `import tensorflow.compat.v1 as tf`",
-    "no attribute 'contrib'": "tf.contrib was removed: write the layer with tf.get_variable",
+    **user_code.PORTING_HINTS,
     "MemoryError|bad_alloc|OOM when allocating": "more memory than a class may use here",
     "RecursionError": "which call has no end?",
 }

@@ -7,21 +7,25 @@ from grading.losses import D_NUMBER, G_NUMBER
 from grading.process import Raised
 
 
-@check(
-    "Samples leave the range of pixels, 0 for black to 1 for white, when the weights are large: "
-    "think about what keeps the generator's last layer within it"
-)
+@check()
 def pixels_stay_in_range(gan):
+    """Samples leave the range of pixels when the weights are large.
+
+    Pixels are 0 for black to 1 for white: think about what keeps the generator's last layer
+    within it.
+    """
     samples = wild_samples(gan)
     found = f"from {samples.min():.2f} to {samples.max():.2f}"
     expect(samples.min() >= 0 and samples.max() <= 1, found)
 
 
-@check(
-    "Samples use only a part of the range of pixels whatever the weights are, but a digit has "
-    "many black pixels and many white ones: think about the shape of the last layer's function"
-)
+@check()
 def pixels_reach_black_and_white(gan):
+    """Samples use only a part of the range of pixels, whatever the weights are.
+
+    A digit has many black pixels and many white ones: think about the shape of the last
+    layer's function.
+    """
     samples = wild_samples(gan)
     black, white = np.mean(samples < 0.1), np.mean(samples > 0.9)
     found = f"{black:.1%} of the pixels are below 0.1 and {white:.1%} above 0.9"
@@ -34,11 +38,12 @@ def wild_samples(gan):
     return gan.run("x_hat", latents=gan.latents(64))
 
 
-@check(
-    "The discriminator's output stays within bounds however large its weights are, but both "
-    "losses need any number, of either sign: think about where it becomes a probability"
-)
+@check()
 def logits_are_not_squashed(gan):
+    """The discriminator's output stays within bounds however large its weights are.
+
+    Both losses need any number, of either sign: think about where it becomes a probability.
+    """
     draws = []
     for _ in range(3):
         gan.randomize_weights("discriminator", gain=30)
@@ -48,24 +53,25 @@ def logits_are_not_squashed(gan):
     expect(logits.min() < -10 and logits.max() > 10, found)
 
 
-@check(
-    "The discriminator judges the very same images in two ways, as real images and as samples: "
-    "think about how many discriminators there are, and which of them the generator plays against",
-    needs=D_NUMBER + G_NUMBER,
-)
+@check(needs=D_NUMBER + G_NUMBER)
 def one_discriminator_for_both_kinds(gan):
+    """The discriminator judges the same images in two ways, as real and as samples.
+
+    Think about how many discriminators there are, and which of them the generator plays
+    against.
+    """
     latents = gan.latents(8)
     gan.randomize_weights("discriminator")
     images = gan.run("x_hat", latents=latents)
     expect_own_losses(gan, images, latents)
 
 
-@check(
-    "The constructor's losses are not what the class's own loss functions return for its own "
-    "discriminator: follow what is passed into each of them, and in which order",
-    needs=D_NUMBER + G_NUMBER,
-)
+@check(needs=D_NUMBER + G_NUMBER)
 def losses_come_from_the_right_logits(gan):
+    """d_loss or g_loss is not its loss function's value for the discriminator.
+
+    Follow what the constructor passes to each of the two functions, and in which order.
+    """
     gan.randomize_weights("discriminator")
     expect_own_losses(gan, gan.images(8), gan.latents(8))
 
@@ -82,8 +88,9 @@ def expect_own_losses(gan, images, latents):
     expect(np.allclose(g_loss, own_g_loss, rtol=1e-4), found)
 
 
-@check("generate_samples does not return x_hat for the latent vectors passed to it")
+@check()
 def samples_are_x_hat(gan):
+    """generate_samples does not return x_hat for the latent vectors passed to it."""
     latents = gan.latents(5)
     type_name, samples = gan.generate_samples(latents)
     expect(type_name == "ndarray", f"a {type_name} instead of an ndarray")
@@ -93,11 +100,13 @@ def samples_are_x_hat(gan):
     expect(gap < 1e-6, f"pixels differ by up to {gap:.3f}")
 
 
-@check(
-    "The samples do not follow the latent vectors: the same vector should give the same image "
-    "again, another vector another image, whatever else is in the batch"
-)
+@check()
 def samples_follow_the_latents(gan):
+    """The samples do not follow the latent vectors.
+
+    The same vector should give the same image again, another vector another image, whatever
+    else is in the batch.
+    """
     gan.randomize_weights("generator")
     latents = gan.latents(6)
     first, again, turned = (gan.generate_samples(z)[1] for z in (latents, latents, latents[::-1]))
@@ -106,8 +115,9 @@ def samples_follow_the_latents(gan):
     expect(np.allclose(first[::-1], turned, atol=1e-5), "images did not change places with them")
 
 
-@check("generate_samples accepts latent vectors of the wrong length without an error")
+@check()
 def wrong_latents_are_refused(gan):
+    """generate_samples accepts latent vectors of the wrong length without an error."""
     columns = gan.width("z_placeholder") + 1
     try:
         gan.generate_samples(np.zeros([4, columns]))

@@ -136,7 +136,7 @@ class Process:
         self._working_folder = tempfile.TemporaryDirectory(
             prefix="grading-", ignore_cleanup_errors=True
         )
-        self._stack = tempfile.TemporaryFile()
+        self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self._child = subprocess.Popen(
             [sys.executable, WORKER, str(self._limits.memory_gb)],
@@ -149,16 +149,15 @@ class Process:
             start_new_session=True,
         )
         try:
-            self._exchange("", START_SECONDS)
+            self._choose()
         except Stopped as error:
             raise UserError(
                 f"the process for a class cannot start: {error}; does it need more than "
                 f"--memory_gb={self._limits.memory_gb:g}?"
             ) from None
-        self._choose()
 
     def _choose(self):
-        self._check_ends = time.monotonic() + self._limits.check_seconds
+        self._check_ends = time.monotonic() + START_SECONDS
         path, folder = str(self.path), str(self._folder)
         self.ask("choose", path=path, folder=folder, class_name=self.class_name)
 
@@ -218,7 +217,7 @@ class Process:
 
 def _talk(child, question, answers):
     """Sends a line to the child; puts its answer, or nothing if it has closed its pipes."""
-    line, answer = f"{question}\n".encode() if question else b"", bytearray()
+    line, answer = f"{question}\n".encode(), bytearray()
     try:
         while line:
             line = line[child.stdin.write(line) :]

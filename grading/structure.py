@@ -21,13 +21,17 @@ METHODS = (
 UNREADABLE = (SyntaxError, ValueError, OSError, RecursionError, MemoryError)
 
 
-@check("The file cannot be imported: begin with the error in brackets", gate=True, without_constructor=ALWAYS)
+@check(gate=True, without_constructor=ALWAYS)
 def imports(gan):
-    """Asks nothing: the file has been imported for the model."""
+    """The file cannot be imported.
+
+    Begin with the error in brackets.
+    """
 
 
-@check("There are methods left to write", needs=("imports",), without_constructor=ALWAYS)
+@check(needs=("imports",), without_constructor=ALWAYS)
 def methods_are_written(gan):
+    """There are methods left to write."""
     path = gan.process.path
     empty = unimplemented(path, gan.process.class_name)
     expect(not empty, "; ".join(f"{name}, line {line} of {path.name}" for name, line in empty))
@@ -64,41 +68,43 @@ def surely_lacks(path, class_name):
     return class_name not in defined and "import *" not in source
 
 
-@check(
-    "The class cannot be built by Gan(): begin with the error in brackets",
-    gate=True,
-    needs=("imports", "methods_are_written"),
-)
+@check(gate=True, needs=("imports", "methods_are_written"))
 def builds(gan):
-    """Asks nothing: the class has been built for the model."""
+    """The class cannot be built by Gan().
+
+    Begin with the error in brackets.
+    """
 
 
-@check(
-    "Names of the article are missing, and programs that use this class look for exactly those",
-    gate=True,
-)
+@check(gate=True)
 def has_the_articles_names(gan):
+    """Names of the article are missing.
+
+    Programs that use this class look for exactly those.
+    """
     missing = gan.measure("missing", attributes=PLACEHOLDERS + OUTPUTS, methods=METHODS)
     expect(not missing, f"missing: {', '.join(missing)}")
 
 
-@check(
-    "The session is not ready when the constructor returns: think about what a variable "
-    "contains before it gets a value, and which variables exist by then",
-    gate=True,
-)
+@check(gate=True)
 def session_is_ready(gan):
+    """The session is not ready when the constructor returns.
+
+    Think about what a variable contains before it gets a value, and which variables exist
+    by then.
+    """
     empty = gan.measure("num_uninitialized")
     expect(not empty, f"{empty} variables have no value")
     gan.run("x_hat", latents=gan.latents(2))
 
 
-@check(
-    "A placeholder has the wrong type or shape: think about which numbers go in, which side of "
-    "the array is known beforehand, and which depends on how many are fed at once",
-    gate=True,
-)
+@check(gate=True)
 def placeholders_take_float32_batches(gan):
+    """A placeholder has the wrong type or shape.
+
+    Think about which numbers go in, which side of the array is known beforehand, and which
+    depends on how many are fed at once.
+    """
     for name in PLACEHOLDERS[:2]:
         dtype, shape = gan.measure("placeholder", name=name)
         found = f"{name} is {dtype} of shape {shape}"
@@ -109,30 +115,33 @@ def placeholders_take_float32_batches(gan):
     expect(dtype == "float32" and not shape, found)
 
 
-@check(
-    "Gan() works once but not again in a fresh graph: something outlives the graph it belongs to",
-    gate=True,
-)
+@check(gate=True)
 def builds_again_in_a_fresh_graph(gan):
+    """Gan() works once but not again in a fresh graph.
+
+    Something outlives the graph it belongs to.
+    """
     second = gan.another()
     second.run("x_hat", latents=second.latents(2))
 
 
-@check(
-    "Building a network once more with reuse=True makes new variables, so that the copy does not "
-    "know what the original has learned",
-    gate=True,
-)
+@check(gate=True)
 def reuse_makes_no_variables(gan):
+    """Building a network once more with reuse=True makes new variables.
+
+    So the copy does not know what the original has learned.
+    """
     new = gan.measure("new_variables_on_reuse")
     expect(not new, f"new: {', '.join(new)}")
 
 
-@check(
-    "A trainable variable belongs to neither network or to both, so no optimizer can tell whether "
-    "it is its own: think about the scope in which each is made"
-)
+@check()
 def every_weight_belongs_to_one_net(gan):
+    """A trainable variable belongs to neither network or to both.
+
+    So no optimizer can tell whether it is its own: think about the scope in which each is
+    made.
+    """
     owners = gan.measure("owners")
     stray = [name for name, networks in owners.items() if len(networks) != 1]
     expect(not stray, ", ".join(stray))
@@ -141,45 +150,49 @@ def every_weight_belongs_to_one_net(gan):
         expect([net] in owners.values(), found)
 
 
-@check(
-    "The model does not work for every batch size: look for a batch size that is written "
-    "somewhere as a number, or an axis that got lost"
-)
+@check()
 def takes_any_batch_size(gan):
+    """The model does not work for every batch size.
+
+    Look for a batch size that is written somewhere as a number, or an axis that got lost.
+    """
     for n in (1, 5, 64):
         samples, logits, *_ = gan.run("x_hat", "image_logits", "d_loss", "g_loss", **gan.batch(n))
         found = f"x_hat has shape {samples.shape}, D's output {logits.shape} for a batch of {n}"
         expect(samples.shape[0] == n and logits.shape == (n, 1), found)
 
 
-@check("Gan() without arguments does not have the sizes of the article's constructor")
+@check()
 def default_sizes(gan):
+    """Gan() without arguments does not have the sizes of the article's constructor."""
     sizes = (gan.width("x_placeholder"), gan.width("z_placeholder"))
     expect(sizes == (784, 2), f"images of {sizes[0]} and latents of {sizes[1]} numbers")
 
 
-@check("The constructor's two arguments do not come in the article's order")
+@check()
 def arguments_come_in_order(gan):
+    """The constructor's two arguments do not come in the article's order."""
     other = gan.another(784, 3)
     sizes = (other.width("x_placeholder"), other.width("z_placeholder"))
     expect(sizes != (3, 784), "Gan(784, 3) takes images of 3 and latents of 784 numbers")
 
 
-@check(
-    "Images of a size other than 28 x 28 do not work: look for a size that is written somewhere "
-    "as a number although the constructor gets it",
-    ndims=36,
-)
+@check(ndims=36)
 def image_size_is_an_argument(gan):
+    """Images of a size other than 28 x 28 do not work.
+
+    Look for a size that is written somewhere as a number although the constructor gets it.
+    """
     expect_sizes(gan, 36, gan.width("z_placeholder"))
 
 
-@check(
-    "Latent vectors of another length do not work: look for a length that is written somewhere "
-    "as a number although the constructor gets it",
-    nlatent=3,
-)
+@check(nlatent=3)
 def latent_size_is_an_argument(gan):
+    """Latent vectors of another length do not work.
+
+    Look for a length that is written somewhere as a number although the constructor gets
+    it.
+    """
     expect_sizes(gan, gan.width("x_placeholder"), 3)
     ten = gan.another(nlatent=10)
     expect_sizes(ten, ten.width("x_placeholder"), 10)

@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import json
-import os
 import re
 import shutil
 import tempfile
@@ -79,8 +78,8 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
       UserError: there is nothing to mark, or two students have one name.
     """
     place, class_name = text, "Gan"
-    if not Path(text).exists():
-        place, colon, class_name = text.rpartition(":") if ":" in text else (text, "", "Gan")
+    if ":" in text and not Path(text).exists():
+        place, _, class_name = text.rpartition(":")
     path = Path(place).absolute()
     if not (place and class_name.isidentifier()):
         raise UserError(f"expected FILE.py:CLASS or FOLDER:CLASS, such as gan.py:Gan, got {text!r}")
@@ -117,7 +116,7 @@ def hidden(path):
 def copy_files(source, folder):
     """Copies what may be run from a file, folder or archive; raises Unmarkable or OSError."""
     if source.is_dir():
-        copy_folder(source, folder)
+        shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
     elif source.suffix not in LARGEST:
         raise Unmarkable("it is not a .py file, notebook, .zip or folder")
     elif source.stat().st_size > LARGEST[source.suffix]:
@@ -130,20 +129,12 @@ def copy_files(source, folder):
         unpack(archive, archive.with_suffix(""))
 
 
-def copy_folder(source, folder):
-    count = 0
-    for directory, folders, names in os.walk(source):
-        folders[:] = sorted(name for name in folders if not hidden(Path(name)))
-        for path in (Path(directory) / name for name in sorted(names)):
-            largest = LARGEST.get(path.suffix, -1)
-            if hidden(path) or path.is_symlink() or path.stat().st_size > largest:
-                continue
-            count += 1
-            if count > MOST_FILES:
-                raise Unmarkable(f"it has more than {MOST_FILES} files")
-            copy = folder / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+def ignored(folder, names):
+    """Returns the names in a folder that are not copied."""
+    paths = [Path(folder, name) for name in names]
+    own = [path for path in paths if not (path.is_symlink() or hidden(path))]
+    kept = [p for p in own if p.is_dir() or p.stat().st_size <= LARGEST.get(p.suffix, -1)]
+    return {path.name for path in paths if path not in kept}
 
 
 def unpack(archive, folder):

@@ -19,6 +19,7 @@ LARGEST_FILE = 2**28  # bytes
 def main(memory_gb):
     """Answers questions `[token, operation, arguments, seconds]` until the parent ends."""
     questions, answers, stack = take_streams()
+    answers = os.fdopen(answers, "w")
     sys.path[0] = str(ROOT)
     from grading.measurements import Bench, describe_error
 
@@ -27,7 +28,6 @@ def main(memory_gb):
     lines = queue.SimpleQueue()
     threading.Thread(target=read_lines, args=[questions, lines], daemon=True).start()
     bench = Bench()
-    write_line(answers, json.dumps({"ready": True}))
     while True:
         token, operation, arguments, seconds = json.loads(lines.get())
         # The parent reads the stack if this process has to be ended.
@@ -38,7 +38,7 @@ def main(memory_gb):
         # A class may raise anything, and may try to end the program: that is a finding.
         except BaseException as error:
             answer = json.dumps({"token": token, "error": describe_error(error, bench.folder)})
-        write_line(answers, answer)
+        print(answer, file=answers, flush=True)
         faulthandler.cancel_dump_traceback_later()
 
 
@@ -88,13 +88,6 @@ def read_lines(descriptor, lines):
                 lines.put(line)
     finally:
         os._exit(0)
-
-
-def write_line(descriptor, text):
-    """Writes a line to a pipe."""
-    data = text.encode() + b"\n"
-    while data:
-        data = data[os.write(descriptor, data) :]
 
 
 def plain(value):
