@@ -44,7 +44,6 @@ class Bench:
 
     def __init__(self):
         self.folder = None
-        self._load = None
         self._models = []
         self._sizes = None
 
@@ -52,7 +51,7 @@ class Bench:
         """Chooses the class; its file is run when a model is first needed."""
         self._close_models()
         self.folder = folder
-        self._load = functools.partial(load_class, Path(path), class_name)
+        self._load = functools.cache(lambda: load_class(Path(path), class_name))
 
     def begin(self, sizes, reuse):
         """Provides a model from a constructor called with `sizes`, as the constructor left it."""
@@ -103,7 +102,6 @@ class Bench:
                 self._models.pop().close()
 
 
-@functools.cache
 def load_class(path, class_name):
     """Runs a file, which may import its neighbours by any of their usual names.
 

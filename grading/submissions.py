@@ -19,8 +19,8 @@ from support.errors import UserError
 # Bytes of the largest file of each type that is read.
 LARGEST = {".py": 2**20, ".ipynb": 2**24, ".zip": 2**26}
 MOST_FILES = 1000
-# Lines of a notebook that are not Python: `%matplotlib inline`, `!pip install x`, `Gan?`.
-MAGIC = re.compile(r"^(\s*)(?:[%!?].*|[\w, ]+=\s*[%!].*|.*\w\?{1,2}\s*)$")
+# Lines of a notebook that are not Python: `%matplotlib inline`, `files = !ls`, `Gan?`.
+MAGIC = re.compile(r"^(\s*(?:[\w, ]+=)?\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)$")
 CELL_MAGICS_OF_PYTHON = ("%%time", "%%timeit", "%%capture")
 
 
@@ -200,7 +200,7 @@ def notebook_source(path, class_name):
 
 
 def without_magics(source):
-    """Returns a cell with `pass` instead of each line that is not Python."""
+    """Returns a cell with `None` instead of what is not Python."""
     try:
         ast.parse(source)
         return source
@@ -208,7 +208,7 @@ def without_magics(source):
         lines = source.splitlines()
     if lines[0].startswith("%%") and not lines[0].startswith(CELL_MAGICS_OF_PYTHON):
         return "\n" * (len(lines) - 1)
-    return "\n".join(MAGIC.sub(r"\1pass", line) for line in lines)
+    return "\n".join(MAGIC.sub(r"\1None", line) for line in lines)
 
 
 def definitions(source):

@@ -313,7 +313,9 @@ def test_layers_that_differ_in_training_are_not_for_a_class_s_own_train_ops(writ
         """,
         before="from models import layers\n",
     )
-    with pytest.raises(UserError, match=r"Mine has layers that differ in training.* --engine=fused"):
+    with pytest.raises(
+        UserError, match=r"Mine has layers that differ in training.* --engine=fused"
+    ):
         trained(small(), 1, gan_class=own.gan_class)
     (*_, last), _ = trained(small(), 2, "fused", gan_class=own.gan_class)
     assert np.isfinite(last).all()
@@ -411,7 +413,10 @@ def test_what_a_class_lacks_is_told_in_one_line(written, body, words):
 @pytest.mark.parametrize(
     "before, words",
     [
-        ("import tensorflow.contrib\n", "line 1: .*tf.contrib and tensorflow.examples were removed"),
+        (
+            "import tensorflow.contrib\n",
+            "line 1: .*tf.contrib and tensorflow.examples were removed",
+        ),
         (
             "import tensorflow as tf\ntf.placeholder\n",
             "line 2: .*import tensorflow.compat.v1 as tf",
