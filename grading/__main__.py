@@ -30,16 +30,6 @@ class Parser(argparse.ArgumentParser):
 
 def parse(argv):
     """Returns the options; raises UserError for a wrong one."""
-
-    def at_least(least, kind=float):
-        def number(text):
-            value = kind(text)
-            if not least <= value < 2**31:
-                raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
-            return value
-
-        return number
-
     parser = Parser(
         prog="python -m grading",
         description=__doc__,
@@ -48,14 +38,16 @@ def parse(argv):
     add = parser.add_argument
     add("what", help="FILE.py[:CLASS] or FOLDER[:CLASS]; the class is Gan if none is given")
     add("--out", type=Path, help="folder of the marks and feedback (default: none is written)")
-    jobs = "students marked at the same time (default: one per core)"
-    add("--jobs", type=at_least(1, int), default=os.cpu_count(), metavar="N", help=jobs)
-    seconds = {"type": at_least(1), "metavar": "S"}
-    add("--check_seconds", default=Limits.check_seconds, help="limit of a check (30)", **seconds)
-    add("--file_seconds", default=Limits.file_seconds, help="limit of a student (300)", **seconds)
-    memory = {"type": at_least(2), "metavar": "GB", "help": "limit of a student (4)"}
-    add("--memory_gb", default=Limits.memory_gb, **memory)
-    return parser.parse_args(argv)
+    add("--jobs", type=int, default=os.cpu_count(), help="students at a time (one per core)")
+    add("--check_seconds", type=float, default=30, help="limit of time of a check (30)")
+    add("--file_seconds", type=float, default=300, help="limit of time of a student (300)")
+    add("--memory_gb", type=float, default=4, help="limit of memory of a student (4)")
+    options = parser.parse_args(argv)
+    for name, least in {"jobs": 1, "check_seconds": 1, "file_seconds": 1, "memory_gb": 2}.items():
+        value = getattr(options, name)
+        if not least <= value < 2**31:
+            raise UserError(f"--{name} must be at least {least}, got {value}")
+    return options
 
 
 def main(argv):
@@ -65,7 +57,6 @@ def main(argv):
     if sys.platform != "linux":
         print("Warning: memory is not limited on this system.", file=sys.stderr)
     limits = Limits(options.check_seconds, options.file_seconds, options.memory_gb)
-    one = not Path(options.what).is_dir() and len(students) == 1
     found = []
     pool = ThreadPoolExecutor(options.jobs)
     try:
@@ -76,7 +67,9 @@ def main(argv):
             found.append(mark)
             if options.out:
                 # An autograder looks for the results of its one file in the folder itself.
-                marks.write_student(options.out if one else options.out / mark.name, mark)
+                marks.write_student(
+                    options.out if students[0].single else options.out / mark.name, mark
+                )
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         end_all()

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from grading.model_proxy import ModelProxy
-from grading.process import Raised, Stopped, printable
-from support.errors import UserError
+from grading.process import Raised, Stopped
+from support.errors import UserError, one_line
 
 MODULES = ("structure", "losses", "networks", "updates")  # in the order of their checks
 NOT_REACHED = "not reached"
@@ -70,10 +70,10 @@ def all_checks():
 class Gradebook:
     """Verdicts on one class: `{name of a check: None (passed), a sentence, or NOT_REACHED}`."""
 
-    def __init__(self, process, path, class_name, folder=None):
-        process.choose(path, class_name, folder)
+    def __init__(self, process, source):
         self.verdicts = {}
         self._process = process
+        self._source = source
         self._gate_failed = False
         self._reuse = False  # whether the next check may use the model of the last
 
@@ -81,7 +81,7 @@ class Gradebook:
         """Runs a check, unless one that it depends on failed, and returns its verdict."""
         behind = self._gate_failed
         if (
-            self._process.out_of_time
+            self._process.seconds_left <= 0
             or any(self.verdicts.get(name) for name in check.needs)
             or (behind and check.without_constructor != BEHIND_A_GATE)
         ):
@@ -100,12 +100,11 @@ class Gradebook:
         sentence, reuse = check.sentence, self._reuse
         self._reuse = False
         try:
-            with self._process.check():
-                if without_constructor:
-                    self._process.ask("begin_without_constructor")
-                else:
-                    self._process.ask("begin", sizes=check.sizes, reuse=reuse)
-                check.question(ModelProxy(self._process))
+            with self._process.check(self._source.folder):
+                source = {name: str(value) for name, value in vars(self._source).items()}
+                sizes = None if without_constructor else check.sizes
+                self._process.ask("begin", source=source, sizes=sizes, reuse=reuse)
+                check.question(ModelProxy(self._process, self._source))
         except (Wrong, Raised) as error:
             found = error
         except Stopped as error:
@@ -119,12 +118,12 @@ class Gradebook:
         else:
             self._reuse = True
             return None
-        return f"{sentence} ({printable(found)})."
+        return f"{sentence} ({one_line(found)})."
 
 
-def grade(process, path, class_name, checks, folder=None):
-    """Runs checks in order; returns their verdicts by name."""
-    book = Gradebook(process, path, class_name, folder)
+def grade(process, source, checks):
+    """Runs checks in order on a `Source`; returns their verdicts by name."""
+    book = Gradebook(process, source)
     for each in checks:
         book.mark(each)
     return book.verdicts

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grading.checks import NOT_REACHED, all_checks, failures, grade, summary
-from grading.process import Limits, Process, printable
+from grading.process import Limits, Process
 from grading.submissions import Submission, Unmarkable
+from support.errors import one_line
 from support.files import atomic_write, write_json, write_text
 
 WIDTH = 88
@@ -40,11 +41,6 @@ class Mark:
     def unreached(self) -> int:
         return list(self.verdicts.values()).count(NOT_REACHED)
 
-    @property
-    def failures(self) -> dict:
-        """The sentences of the checks that failed, by name."""
-        return failures(self.verdicts)
-
     def __str__(self):
         return page(self)
 
@@ -52,21 +48,21 @@ class Mark:
 def mark(submission: Submission, limits: Limits) -> Mark:
     """Asks one hand-in all checks of the kit, whatever it does."""
     began = time.monotonic()
-    checks, reason, file = all_checks(), "", submission.source.name
+    checks, reason, file = all_checks(), "", submission.path.name
     process = Process(limits)
     try:
-        with submission.opened() as (path, folder):
-            if submission.source.is_dir():
-                file = path.relative_to(folder).as_posix()
-            verdicts = grade(process, path, submission.class_name, checks, folder)
+        with submission.opened() as source:
+            if submission.path.is_dir():
+                file = source.path.relative_to(source.folder).as_posix()
+            verdicts = grade(process, source, checks)
     except Unmarkable as error:
-        reason = printable(error)
+        reason = one_line(error)
         verdicts = {check.name: NOT_REACHED for check in checks}
         verdicts[checks[0].name] = f"What was handed in cannot be marked ({reason})."
     finally:
         process.end()
     seconds = time.monotonic() - began
-    return Mark(submission.name, printable(file), verdicts, seconds, reason)
+    return Mark(submission.name, one_line(file), verdicts, seconds, reason)
 
 
 def table(marks: list[Mark]) -> str:
@@ -74,7 +70,11 @@ def table(marks: list[Mark]) -> str:
     width = max(len(mark.name) for mark in marks)
     lines = []
     for mark in marks:
-        first = f"cannot be marked: {mark.reason}" if mark.reason else ", ".join(mark.failures)
+        first = (
+            f"cannot be marked: {mark.reason}"
+            if mark.reason
+            else ", ".join(failures(mark.verdicts))
+        )
         first = textwrap.shorten(first, WIDTH, placeholder=" ...")
         lines.append(f"{mark.name:<{width}}  {mark.passed:>3} of {len(mark.verdicts)}  {first}")
     return "\n".join(lines)
@@ -89,9 +89,10 @@ def page(mark: Mark) -> str:
         )
 
     parts = [f"{mark.name}: {summary(mark.verdicts)}"]
-    if mark.failures:
+    failed = failures(mark.verdicts)
+    if failed:
         parts.append("What to look at, from the top: the first things may explain the rest.")
-    for number, (name, sentence) in enumerate(mark.failures.items(), 1):
+    for number, (name, sentence) in enumerate(failed.items(), 1):
         parts.append(f"{number}. {name}\n{wrap(sentence, indent='   ')}")
     if mark.unreached:
         parts.append(f"Checks not reached, since something above comes first: {mark.unreached}.")
@@ -137,21 +138,13 @@ def write_csv(path: Path, marks: list[Mark]):
         """Returns text that a spreadsheet does not run as a formula."""
         return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
-    rows = [
-        [
-            cell(mark.name),
-            cell(mark.file),
-            mark.passed,
-            len(mark.verdicts),
-            mark.unreached,
-            round(mark.seconds, 1),
-            " ".join(mark.failures),
-            cell(mark.reason),
-        ]
-        for mark in marks
-    ]
+    rows = [COLUMNS]
+    for mark in marks:
+        counts = [mark.passed, len(mark.verdicts), mark.unreached, round(mark.seconds, 1)]
+        failed = " ".join(failures(mark.verdicts))
+        rows.append([cell(mark.name), cell(mark.file), *counts, failed, cell(mark.reason)])
     with (
         atomic_write(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        csv.writer(file).writerows([COLUMNS, *rows])
+        csv.writer(file).writerows(rows)

@@ -43,74 +43,64 @@ class Bench:
     """
 
     def __init__(self):
-        self.folder = None
+        self.source = {"folder": "."}
         self._models = []
         self._sizes = None
 
-    def choose(self, path, folder, class_name):
-        """Chooses the class; its file is run when a model is first needed."""
-        self._close_models()
-        self.folder = folder
-        self._load = functools.cache(lambda: load_class(Path(path), class_name))
+    def get_ready(self):
+        """Does nothing: the answer shows that this process has started."""
 
-    def begin(self, sizes, reuse):
-        """Provides a model from a constructor called with `sizes`, as the constructor left it."""
-        same = len(self._models) == 1 and self._sizes == sizes
+    def begin(self, source, sizes, reuse):
+        """Provides a model as its constructor left it.
+
+        Args:
+          source: the fields of a `Source` as strings.
+          sizes: arguments of the constructor; None for an object whose constructor was not called.
+          reuse: whether the last model may be used again.
+        """
+        same = source == self.source and len(self._models) == 1 and sizes == self._sizes
         if reuse and same and self._models[0].can_be_restored():
             self._models[0].restore()
             return
-        self._close_models()
-        self._build(lambda: self._load()(**sizes))
+        while self._models:
+            with contextlib.suppress(Exception):  # a class may have made anything of its session
+                self._models.pop().gan.session.close()
+        if source != self.source:
+            self.source = source
+            self._load = functools.cache(lambda: load_class(**source))
         self._sizes = sizes
-
-    def begin_without_constructor(self):
-        """Provides an object of the class whose constructor was not called, with a session."""
-
-        def make():
-            gan_class = self._load()
-            gan = gan_class.__new__(gan_class)
-            gan.session = tf1.InteractiveSession()
-            return gan
-
-        self._close_models()
-        self._build(make)
+        self._build((), sizes)
 
     def begin_another(self, arguments, sizes):
         """Provides a second model besides the first."""
-        self._build(lambda: self._load()(*arguments, **sizes))
+        self._build(arguments, sizes)
 
     def measure(self, name, arguments):
-        """Calls a public method of the newest `Model`."""
-        if name.startswith("_"):
-            raise AttributeError(name)
+        """Calls a method of the newest `Model`."""
         return getattr(self._models[-1], name)(**arguments)
 
-    def _build(self, make):
-        self._sizes = None
-        outer = tf1.get_default_session()
+    def _build(self, arguments, sizes):
         tf1.reset_default_graph()
         tf1.set_random_seed(1)
-        try:
-            self._models.append(Model(make(), outer))
-        except BaseException:
-            close_sessions_since(outer)
-            raise
-
-    def _close_models(self):
-        while self._models:
-            with contextlib.suppress(Exception):  # what a class has made of its session
-                self._models.pop().close()
+        gan_class = self._load()
+        if sizes is None:
+            gan = gan_class.__new__(gan_class)
+            gan.session = tf1.InteractiveSession()
+        else:
+            gan = gan_class(*arguments, **sizes)
+        self._models.append(Model(gan))
 
 
-def load_class(path, class_name):
+def load_class(path, class_name, folder):
     """Runs a file, which may import its neighbours by any of their usual names.
 
     Raises what the file raises, and ImportError for SystemExit (from an unguarded `app.run`).
     """
+    path = Path(path)
     # Only the project's own files may import the project, which has the solution.
     in_package = (path.parent / "__init__.py").is_file()
-    folders = [each for each in path.parents[:2] if in_package or each != ROOT]
-    sys.path[:0] = [str(folder) for folder in folders if str(folder) not in sys.path]
+    folders = [each for each in (*path.parents[:2], Path(folder)) if in_package or each != ROOT]
+    sys.path[:0] = [str(each) for each in folders if str(each) not in sys.path]
     try:
         # A dotted name lets `from . import layers` work.
         module = user_code.import_file(path, f"{path.parent.name}.graded_{path.stem}")
@@ -121,20 +111,11 @@ def load_class(path, class_name):
     return getattr(module, class_name)
 
 
-def close_sessions_since(outer):
-    """Closes the interactive sessions opened after `outer`, innermost first as they require."""
-    while (session := tf1.get_default_session()) not in (None, outer):
-        session.close()
-        if tf1.get_default_session() is session:
-            return
-
-
 class Model:
     """A Gan as its constructor left it; the public methods are the measurements."""
 
-    def __init__(self, gan, outer_session):
-        self._gan = gan
-        self._outer_session = outer_session
+    def __init__(self, gan):
+        self.gan = gan
         self._all_variables = tf1.global_variables()
         self._made = {}  # tensors that a measurement added to the graph
         try:
@@ -152,33 +133,27 @@ class Model:
         """Sets all variables, the optimizers' included, to what the constructor gave them."""
         self._set(self._all_variables, self._new_values)
 
-    def close(self):
-        """Closes the model's session, and any other that its constructor opened."""
-        close_sessions_since(self._outer_session)
-        if hasattr(self._gan, "session"):
-            self._gan.session.close()
-
     def missing(self, attributes, methods):
         """Returns those of the names that the model lacks."""
-        lacking = [name for name in attributes if getattr(self._gan, name, None) is None]
-        return lacking + [name for name in methods if not callable(getattr(self._gan, name, None))]
+        lacking = [name for name in attributes if getattr(self.gan, name, None) is None]
+        return lacking + [name for name in methods if not callable(getattr(self.gan, name, None))]
 
     def placeholder(self, name):
         """Returns `[dtype, shape]`; a shape is a list of lengths, None where open, or None."""
-        placeholder = getattr(self._gan, name)
+        placeholder = getattr(self.gan, name)
         shape = placeholder.shape
         return [placeholder.dtype.name, None if shape.rank is None else shape.as_list()]
 
     def num_uninitialized(self):
         """Counts the variables without a value."""
         names = tf1.report_uninitialized_variables(tf1.global_variables())
-        return len(self._gan.session.run(names))
+        return len(self.gan.session.run(names))
 
     def new_variables_on_reuse(self):
         """Returns the names of the variables made by building both networks with reuse=True."""
         before = [v.name for v in tf1.global_variables()]
-        self._gan._generator(self._gan.z_placeholder, reuse=True)
-        self._gan._discriminator(self._gan.x_placeholder, reuse=True)
+        self.gan._generator(self.gan.z_placeholder, reuse=True)
+        self.gan._discriminator(self.gan.x_placeholder, reuse=True)
         return [v.name for v in tf1.global_variables() if v.name not in before]
 
     def owners(self):
@@ -190,7 +165,7 @@ class Model:
 
         Only what is given is fed. The value of an update is None.
         """
-        gan = self._gan
+        gan = self.gan
         feeds = {
             gan.x_placeholder: images,
             gan.z_placeholder: latents,
@@ -211,18 +186,18 @@ class Model:
     def loss(self, name, logits, constant=False):
         """Returns what a loss function gives for columns of logits, as constants or fed."""
         columns = [np.reshape(column, [-1, 1]).astype(np.float32) for column in logits]
-        loss = getattr(self._gan, name)
+        loss = getattr(self.gan, name)
         if constant:
-            return self._gan.session.run(loss(*[tf.constant(column) for column in columns]))
+            return self.gan.session.run(loss(*[tf.constant(column) for column in columns]))
         if name not in self._made:
             inputs = [tf1.placeholder(tf.float32, [None, 1]) for _ in columns]
             self._made[name] = inputs, loss(*inputs)
         inputs, value = self._made[name]
-        return self._gan.session.run(value, dict(zip(inputs, columns, strict=True)))
+        return self.gan.session.run(value, dict(zip(inputs, columns, strict=True)))
 
     def generate_samples(self, latents):
         """Returns `[name of the type, values]`."""
-        samples = self._gan.generate_samples(np.array(latents))
+        samples = self.gan.generate_samples(np.array(latents))
         return [type(samples).__name__, np.asarray(samples)]
 
     def update(self, net, steps, rate, images, latents):
@@ -255,14 +230,14 @@ class Model:
         return [v for v in tf1.trainable_variables() if net in owners(v)]
 
     def _weights(self, net):
-        return self._gan.session.run(self._variables(net))
+        return self.gan.session.run(self._variables(net))
 
     def _set(self, variables, values):
         # An initializer's second input is the value it writes: feeding it writes another one,
         # for reference variables as well as resources, and adds nothing to the graph.
         initializers = [variable.initializer for variable in variables]
         slots = [initializer.inputs[1] for initializer in initializers]
-        self._gan.session.run(initializers, dict(zip(slots, values, strict=True)))
+        self.gan.session.run(initializers, dict(zip(slots, values, strict=True)))
 
 
 def owners(variable):

@@ -1,8 +1,20 @@
 """A model as the checks see it: each method asks the student's process for a measurement."""
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 
 RNG_SEED = 0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a class is: its file, its name, and the folder of all files of the student."""
+
+    path: Path
+    class_name: str
+    folder: Path
 
 
 class ModelProxy:
@@ -10,22 +22,23 @@ class ModelProxy:
 
     Inputs take their width from the placeholders, so that a wrong size fails only the checks of
     sizes. `net` is one of `grading.NETWORKS`. Every method raises `process.Raised` if the class
-    raises an exception.
+    raises an exception. `source` is the `Source` of the class.
     """
 
-    def __init__(self, process):
-        self.process = process
+    def __init__(self, process, source):
+        self.source = source
+        self._process = process
         self._rng = np.random.default_rng(RNG_SEED)
         self._widths = {}
 
     def another(self, *arguments, **sizes):
         """Builds a second model with these arguments; this one cannot be asked any more."""
-        self.process.ask("begin_another", arguments=arguments, sizes=sizes)
-        return ModelProxy(self.process)
+        self._process.ask("begin_another", arguments=arguments, sizes=sizes)
+        return ModelProxy(self._process, self.source)
 
     def measure(self, name, /, **arguments):
         """Returns what a method of `measurements.Model` returns, arrays as nested lists."""
-        return self.process.ask("measure", name=name, arguments=arguments)
+        return self._process.ask("measure", name=name, arguments=arguments)
 
     def width(self, placeholder):
         """Returns the length of one image or one latent vector; None if it is open."""
@@ -57,11 +70,9 @@ class ModelProxy:
         values = [None if value is None else np.asarray(value) for value in values]
         return values if len(fetches) > 1 else values[0]
 
-    def update(self, net, rate, images, latents, steps=1):
+    def update(self, net, rate, steps=1, **batch):
         """Updates one network; returns `{network: [largest change of each variable]}` of both."""
-        return self.measure(
-            "update", net=net, steps=steps, rate=rate, images=images, latents=latents
-        )
+        return self.measure("update", net=net, rate=rate, steps=steps, **batch)
 
     def randomize_weights(self, net, gain=1.0):
         """Sets a network's weights to normal draws that multiply a layer's scale by `gain`."""

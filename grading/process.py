@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from support import user_code
-from support.errors import UserError
+from support.errors import UserError, one_line
 
 WORKER = Path(__file__).with_name("worker.py")
 START_SECONDS = 180  # for Python and TensorFlow, before any of the student's code
@@ -62,47 +62,33 @@ class Limits:
 
 
 class Process:
-    """A child process for one class after another; it is started again after it was ended."""
+    """A child process for one student; it is started again after it was ended.
+
+    `seconds_left` is what remains of the time for a student.
+    """
 
     def __init__(self, limits: Limits):
-        self.path = self.class_name = None
+        self.seconds_left = limits.file_seconds
         self._limits = limits
         self._child = None
         self._ended = False
-        self._seconds_left = 0
-        self._check_ends = 0
         _running.add(self)
 
-    def choose(self, path: Path, class_name: str, folder: Path | None = None):
-        """Chooses the class of the next questions, with the full time for a file.
-
-        Args:
-          path: the file.
-          class_name: the class in it.
-          folder: the folder of all files of the student, by default that of the file.
-        """
-        self.path, self.class_name = path, class_name
-        self._folder = folder or path.parent
-        self._seconds_left = self._limits.file_seconds
-        if self._child:
-            self._choose()
-
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the class has used up the time for a file."""
-        return self._seconds_left <= 0
-
     @contextlib.contextmanager
-    def check(self) -> Iterator[None]:
-        """Context manager that limits its questions to the time for one check."""
+    def check(self, folder: Path) -> Iterator[None]:
+        """Context manager that limits its questions to the time for one check.
+
+        `folder` is where the student's files are.
+        """
+        self._folder = folder
         if not self._child:
             self._start()
         began = time.monotonic()
-        self._check_ends = began + min(self._limits.check_seconds, self._seconds_left)
+        self._check_ends = began + min(self._limits.check_seconds, self.seconds_left)
         try:
             yield
         finally:
-            self._seconds_left -= time.monotonic() - began
+            self.seconds_left -= time.monotonic() - began
 
     def ask(self, operation: str, **arguments):
         """Returns the answer of `measurements.Bench`.
@@ -122,7 +108,7 @@ class Process:
             self._close()
             raise Stopped("it answered what was not asked")
         if "error" in answer:
-            raise Raised(printable(answer["error"])[:400])
+            raise Raised(one_line(answer["error"])[:400])
         return answer.get("value")
 
     def end(self):
@@ -148,18 +134,14 @@ class Process:
             stderr=self._stack,
             start_new_session=True,
         )
+        self._check_ends = time.monotonic() + START_SECONDS
         try:
-            self._choose()
+            self.ask("get_ready")
         except Stopped as error:
             raise UserError(
                 f"the process for a class cannot start: {error}; does it need more than "
                 f"--memory_gb={self._limits.memory_gb:g}?"
             ) from None
-
-    def _choose(self):
-        self._check_ends = time.monotonic() + START_SECONDS
-        path, folder = str(self.path), str(self._folder)
-        self.ask("choose", path=path, folder=folder, class_name=self.class_name)
 
     def _exchange(self, question, seconds):
         """Sends a line and returns the answer's JSON; else ends the process, raises Stopped."""
@@ -189,13 +171,13 @@ class Process:
     def _describe_time_out(self):
         """Returns the time that was exceeded, and the student's line at nine tenths of it."""
         seconds = f"{self._limits.check_seconds:g} s"
-        if self._seconds_left < self._limits.check_seconds:
+        if self.seconds_left < self._limits.check_seconds:
             seconds = f"the {self._limits.file_seconds:g} s that a file has"
         size = self._stack.seek(0, os.SEEK_END)
         self._stack.seek(max(0, size - 100_000))
         *_, stack = self._stack.read().decode(errors="replace").split("Timeout (")
         line = user_code.find_line(stack, [self._folder])
-        where = f", line {line.number} of {printable(line.path.name)}" if line else ""
+        where = f", line {line.number} of {one_line(line.path.name)}" if line else ""
         return f"still running after {seconds}{where}: an endless loop?"
 
     def _close(self):
@@ -235,8 +217,3 @@ def end_all():
     """Ends every child process of this program."""
     for process in list(_running):
         process.end()
-
-
-def printable(text) -> str:
-    """Returns text from a student's process in characters that are safe on a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in str(text))

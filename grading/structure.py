@@ -1,7 +1,6 @@
 """Checks of what the constructor promises: names, placeholders, sizes, a session ready to run."""
 
 import ast
-import symtable
 
 import numpy as np
 
@@ -32,8 +31,8 @@ def imports(gan):
 @check(needs=("imports",), without_constructor=ALWAYS)
 def methods_are_written(gan):
     """There are methods left to write."""
-    path = gan.process.path
-    empty = unimplemented(path, gan.process.class_name)
+    path = gan.source.path
+    empty = unimplemented(path, gan.source.class_name)
     expect(not empty, "; ".join(f"{name}, line {line} of {path.name}" for name, line in empty))
 
 
@@ -55,17 +54,6 @@ def does_nothing(statement):
         case ast.Raise(ast.Name(name) | ast.Call(ast.Name(name))):
             return name == "NotImplementedError"
     return False
-
-
-def surely_lacks(path, class_name):
-    """Returns whether nothing at the top level of a file defines that name; does not run it."""
-    try:
-        source = path.read_text(encoding="utf-8", errors="replace")
-        symbols = symtable.symtable(source, str(path), "exec").get_symbols()
-    except UNREADABLE:
-        return False
-    defined = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
-    return class_name not in defined and "import *" not in source
 
 
 @check(gate=True, needs=("imports", "methods_are_written"))

@@ -4,21 +4,20 @@ import ast
 import contextlib
 import json
 import re
-import shutil
+import symtable
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading.process import printable
-from grading.structure import UNREADABLE, surely_lacks
+from grading.model_proxy import Source
+from grading.structure import UNREADABLE
 from grading.worker import ROOT
-from support.errors import UserError
+from support.errors import UserError, one_line
 
 # Bytes of the largest file of each type that is read.
 LARGEST = {".py": 2**20, ".ipynb": 2**24, ".zip": 2**26}
-MOST_FILES = 1000
 # Lines of a notebook that are not Python: `%matplotlib inline`, `files = !ls`, `Gan?`.
 MAGIC = re.compile(r"^(\s*(?:[\w, ]+=)?\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)$")
 CELL_MAGICS_OF_PYTHON = ("%%time", "%%timeit", "%%capture")
@@ -34,34 +33,38 @@ class Submission:
 
     Attributes:
       name: the student's name, that of the file or folder.
-      source: the file or folder.
+      path: the file or folder.
       class_name: the class to mark.
-      in_place: whether the file is run where it is, and may import its neighbours.
+      single: whether the command named this file. A .py file is run where it is then, and may
+        import its neighbours.
     """
 
     name: str
-    source: Path
+    path: Path
     class_name: str
-    in_place: bool = False
+    single: bool = False
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[tuple[Path, Path]]:
-        """Context manager that provides the file to run and the folder of all the student's files.
+    def opened(self) -> Iterator[Source]:
+        """Context manager that provides the class to run; raises Unmarkable if there is none.
 
-        The folder is a temporary copy, unless the file is run in place. Raises Unmarkable.
+        It is in a temporary folder, unless the file is run where it is.
         """
-        if self.in_place:
-            yield self.source, self.source.parent
+        # The neighbours of a file in the project's folder contain the solution.
+        if self.single and self.path.suffix == ".py" and self.path.parent != ROOT:
+            yield Source(self.path, self.class_name, self.path.parent)
             return
         with tempfile.TemporaryDirectory(prefix="submission-") as top:
             folder = Path(top).resolve() / "submission"
             folder.mkdir()
             try:
-                copy_files(self.source, folder)
-                path = choose_file(folder, self.class_name)
-            except OSError as error:
-                raise Unmarkable(f"it cannot be read: {error.strerror or error}") from error
-            yield path, folder
+                path = write_files(read_files(self.path), folder, self.class_name)
+            except Unmarkable:
+                raise
+            # There are many ways for an archive to be damaged.
+            except Exception as error:
+                raise Unmarkable(f"it cannot be read: {error}") from error
+            yield Source(path, self.class_name, folder)
 
 
 def find(text: str, exclude: Path | None = None) -> list[Submission]:
@@ -85,112 +88,110 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
         raise UserError(f"expected FILE.py:CLASS or FOLDER:CLASS, such as gan.py:Gan, got {text!r}")
     if path.is_dir():
         excluded = exclude and Path(exclude).resolve()
-        entries = [e for e in sorted(path.iterdir()) if not hidden(e) and e.resolve() != excluded]
+        entries = [each for each in sorted(path.iterdir()) if not hidden(each.name)]
+        entries = [each for each in entries if each.resolve() != excluded]
         if not entries:
             raise UserError(f"{place} contains nothing to mark")
-        found = [submission_of(entry, class_name) for entry in entries]
-        names = [each.name.lower() for each in found]
-        twice = sorted({name for name in names if names.count(name) > 1})
+        # A report with the name of a file has a name of its own.
+        names = [e.stem if e.is_file() and e.suffix in LARGEST else e.name for e in entries]
+        lower = [name.lower() for name in names]
+        twice = sorted({name for name in lower if lower.count(name) > 1})
         if twice:
             raise UserError(f"two submissions have the same name: {', '.join(twice)}; rename one")
-        return found
+        pairs = zip(names, entries, strict=True)
+        return [Submission(one_line(name), entry, class_name) for name, entry in pairs]
     if not path.is_file():
         raise UserError(f"{text}: no such file: {path}")
     if path.suffix == ".py" and surely_lacks(path, class_name):
         raise UserError(f"{text}: no class {class_name} in {path}")
-    # A file in the project's folder is copied: its neighbours contain the solution.
-    in_place = path.suffix == ".py" and path.parent != ROOT
-    return [submission_of(path, class_name, in_place)]
+    return [Submission(one_line(path.stem), path, class_name, single=True)]
 
 
-def submission_of(entry, class_name, in_place=False):
-    name = entry.name if entry.is_dir() else entry.stem
-    return Submission(printable(name), entry, class_name, in_place)
-
-
-def hidden(path):
+def hidden(name):
     """Returns whether a file is not the student's, such as what systems and editors create."""
-    return path.name.startswith((".", "__pycache__", "__MACOSX"))
+    return name.startswith((".", "__pycache__", "__MACOSX"))
 
 
-def copy_files(source, folder):
-    """Copies what may be run from a file, folder or archive; raises Unmarkable or OSError."""
+def read_files(source):
+    """Reads the Python files and notebooks of a file, a folder or an archive.
+
+    Returns:
+      `{path inside the hand-in: bytes}`.
+    """
     if source.is_dir():
-        shutil.copytree(source, folder, ignore=ignored, dirs_exist_ok=True)
-    elif source.suffix not in LARGEST:
+        files = {}
+        for path in sorted(source.rglob("*")):
+            inside = path.relative_to(source)
+            if path.is_symlink() or not path.is_file() or not usable(inside, path.stat().st_size):
+                continue
+            parent = inside.with_suffix("") if path.suffix == ".zip" else inside.parent
+            files.update({parent / name: data for name, data in read_files(path).items()})
+        return files
+    if source.suffix not in LARGEST:
         raise Unmarkable("it is not a .py file, notebook, .zip or folder")
-    elif source.stat().st_size > LARGEST[source.suffix]:
+    if source.stat().st_size > LARGEST[source.suffix]:
         raise Unmarkable(f"it is larger than {LARGEST[source.suffix] // 2**20} MB")
-    elif source.suffix == ".zip":
-        unpack(source, folder)
-    else:
-        shutil.copyfile(source, folder / source.name)
-    for archive in list(folder.rglob("*.zip")):
-        unpack(archive, archive.with_suffix(""))
+    if source.suffix != ".zip":
+        return {Path(source.name): source.read_bytes()}
+    with zipfile.ZipFile(source) as archive:
+        members = {Path(m.filename): m for m in archive.infolist()}
+        members = {path: m for path, m in members.items() if usable(path, m.file_size)}
+        if sum(member.file_size for member in members.values()) > LARGEST[".zip"]:
+            raise Unmarkable("its unpacked files are too large")
+        return {path: archive.read(m) for path, m in members.items() if path.suffix != ".zip"}
 
 
-def ignored(folder, names):
-    """Returns the names in a folder that are not copied."""
-    paths = [Path(folder, name) for name in names]
-    own = [path for path in paths if not (path.is_symlink() or hidden(path))]
-    kept = [p for p in own if p.is_dir() or p.stat().st_size <= LARGEST.get(p.suffix, -1)]
-    return {path.name for path in paths if path not in kept}
+def usable(path, size):
+    """Returns whether a file of a hand-in is read; no path leads out of the hand-in's folder."""
+    hidden_parts = any(hidden(part) for part in path.parts)
+    return size <= LARGEST.get(path.suffix, -1) and not path.anchor and not hidden_parts
 
 
-def unpack(archive, folder):
-    """Unpacks an archive's Python files and notebooks; all of them stay inside the folder."""
-    try:
-        with zipfile.ZipFile(archive) as opened:
-            members = [m for m in opened.infolist() if Path(m.filename).suffix in (".py", ".ipynb")]
-            size = sum(member.file_size for member in members)
-            if size > LARGEST[".zip"] or len(members) > MOST_FILES:
-                raise Unmarkable("its files are too many or too large")
-            for member in members:
-                if not any(hidden(Path(part)) for part in Path(member.filename).parts):
-                    opened.extract(member, folder)
-    except (Unmarkable, OSError):
-        raise
-    except Exception as error:  # there are many ways for an archive to be damaged
-        raise Unmarkable(f"{printable(archive.name)} cannot be unpacked: {error}") from error
-
-
-def choose_file(folder, class_name):
-    """Returns the file with the class: a gan.py, or the uppermost; raises Unmarkable."""
+def write_files(files, folder, class_name):
+    """Writes files into a folder; returns the one with the class: a gan.py, or the uppermost."""
 
     def preference(path):
-        return path.name != "gan.py", len(path.parts), str(path)
+        return path.suffix == ".ipynb", path.name != "gan.py", len(path.parts), str(path)
 
-    files = sorted(small_files(folder, ".py"), key=preference)
-    chosen = [path for path in files if not surely_lacks(path, class_name)]
-    if chosen:
-        return chosen[0]
-    for notebook in sorted(small_files(folder, ".ipynb"), key=preference):
-        path = notebook.with_suffix(".py")
-        path.write_text(notebook_source(notebook, class_name), encoding="utf-8")
-        files.append(path)
-        if not surely_lacks(path, class_name):
-            return path
-    if not files:
+    first = chosen = None
+    for path in sorted(files, key=preference):
+        data, copy = files[path], folder / path.with_suffix(".py")
+        if path.suffix == ".ipynb":
+            if chosen:
+                break
+            data = notebook_source(data, class_name).encode()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(data)
+        first = first or copy
+        if not chosen and not surely_lacks(copy, class_name):
+            chosen = copy
+    if not first:
         raise Unmarkable("there is no .py file or notebook in it")
-    return files[0]
+    return chosen or first
 
 
-def small_files(folder, suffix):
-    files = (path for path in folder.rglob(f"*{suffix}") if path.is_file())
-    return [path for path in files if path.stat().st_size <= LARGEST[suffix]]
+def surely_lacks(path, class_name):
+    """Returns whether nothing at the top level of a file defines that name; does not run it."""
+    try:
+        source = path.read_text(encoding="utf-8", errors="replace")
+        symbols = symtable.symtable(source, str(path), "exec").get_symbols()
+    except UNREADABLE:
+        return False
+    defined = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+    return class_name not in defined and "import *" not in source
 
 
-def notebook_source(path, class_name):
+def notebook_source(data, class_name):
     """Returns a notebook's code cells as one file, without IPython's magics.
 
     Of the cells after the last one with the class, which mostly train it, only imports and
     definitions are kept.
     """
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(data)["cells"]
         sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise Unmarkable(f"{printable(path.name)} is not a notebook of format 4") from error
+        raise Unmarkable("it is not a notebook of format 4") from error
     sources = [without_magics(source) for source in sources]
     has_class = re.compile(rf"^class {class_name}\b", re.MULTILINE)
     last = max((i for i, source in enumerate(sources) if has_class.search(source)), default=-1)

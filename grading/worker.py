@@ -4,6 +4,7 @@ The parent, process.py, runs `python worker.py MEMORY_GB`, writes questions to s
 answers from stdout. Both become private descriptors before the student's code runs.
 """
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -37,7 +38,8 @@ def main(memory_gb):
             answer = json.dumps({"token": token, "value": value}, default=plain)
         # A class may raise anything, and may try to end the program: that is a finding.
         except BaseException as error:
-            answer = json.dumps({"token": token, "error": describe_error(error, bench.folder)})
+            message = describe_error(error, bench.source["folder"])
+            answer = json.dumps({"token": token, "error": message})
         print(answer, file=answers, flush=True)
         faulthandler.cancel_dump_traceback_later()
 
@@ -72,12 +74,9 @@ def limit(memory_gb):
         resource.RLIMIT_CORE: 0,
     }
     for name, most in limits.items():
-        _, hard = resource.getrlimit(name)
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        try:
+        # macOS has no limit of addresses, and there may be a lower one already.
+        with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(name, (most, most))
-        except (OSError, ValueError):  # macOS has no limit of addresses
-            continue
 
 
 def read_lines(descriptor, lines):

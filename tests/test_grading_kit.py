@@ -15,6 +15,7 @@ from grading_examples.mutants import MUTANTS
 
 from grading import marks, submissions
 from grading.checks import NOT_REACHED, all_checks, failures, grade, summary
+from grading.model_proxy import Source
 from grading.process import Limits, Process
 from support.errors import UserError
 
@@ -33,7 +34,7 @@ SAMPLES_LINE = "        return self.session.run(self.x_hat"
 @pytest.fixture(scope="module")
 def process():
     """One for the whole module: TensorFlow is imported once."""
-    process = Process(Limits(check_seconds=60))
+    process = Process(Limits(check_seconds=60, file_seconds=3600))
     yield process
     process.end()
 
@@ -45,7 +46,7 @@ def verdicts(tmp_path, process):
     def run(source, checks=CHECKS, name="student", process=process):
         path = tmp_path / f"{name}.py"
         path.write_text(source, encoding="utf-8")
-        return grade(process, path, "Gan", checks)
+        return grade(process, Source(path, "Gan", tmp_path), checks)
 
     return run
 
@@ -79,7 +80,7 @@ def test_mutant_fails_the_check_meant_for_it(mutant, verdicts):
     ("file", "class_name"), [("raw_variables", "Gan"), ("reference_variables", "Adversaries")]
 )
 def test_correct_class_passes(process, file, class_name):
-    found = grade(process, EXAMPLES / f"{file}.py", class_name, CHECKS)
+    found = grade(process, Source(EXAMPLES / f"{file}.py", class_name, EXAMPLES), CHECKS)
     assert failures(found) == {}
     assert summary(found) == f"{len(CHECKS)} of {len(CHECKS)} checks passed"
 
@@ -344,9 +345,9 @@ def test_hand_in_is_found_and_runs(tmp_path, process, name):
     hand_in(tmp_path / "students" / name, HAND_INS[name])
     (found,) = submissions.find(str(tmp_path / "students"))
     assert found.name == Path(name).stem
-    with found.opened() as (path, folder):
-        assert not any(grade(process, path, "Gan", FIRST, folder).values())
-    assert not path.exists()
+    with found.opened() as source:
+        assert not any(grade(process, source, FIRST).values())
+    assert not source.path.exists()
 
 
 UNMARKABLE = {
@@ -387,18 +388,19 @@ def test_archive_writes_only_into_its_folder(tmp_path, monkeypatch):
     names = ["../../escaped.py", f"{tmp_path}/absolute.py", "gan.py"]
     hand_in(tmp_path / "a.zip", dict.fromkeys(names, CORRECT))
     (found,) = submissions.find(str(tmp_path / "a.zip"))
-    with found.opened() as (path, folder):
-        assert path == folder / "gan.py"
-        outside = [p for p in tmp_path.rglob("*.py") if not p.is_relative_to(folder)]
+    with found.opened() as source:
+        assert source.path == source.folder / "gan.py"
+        outside = [p for p in tmp_path.rglob("*.py") if not p.is_relative_to(source.folder)]
         assert outside == []
 
 
 def test_file_in_the_project_does_not_find_the_solution():
     process = Process(Limits(check_seconds=60))
-    with submissions.Submission("x", EXAMPLES / "correct.py", "Gan").opened() as (path, _):
-        path.write_text(in_constructor("from models import layers"), encoding="utf-8")
-        assert "No module named" in grade(process, path, "Gan", FIRST)["builds"]
-    assert grade(process, ROOT / "models" / "gan.py", "Gan", FIRST)["builds"] is None
+    with submissions.Submission("x", EXAMPLES / "correct.py", "Gan").opened() as source:
+        source.path.write_text(in_constructor("from models import layers"), encoding="utf-8")
+        assert "No module named" in grade(process, source, FIRST)["builds"]
+    own = Source(ROOT / "models" / "gan.py", "Gan", ROOT)
+    assert grade(process, own, FIRST)["builds"] is None
     process.end()
 
 
@@ -417,7 +419,7 @@ def test_file_in_the_project_does_not_find_the_solution():
 def test_wrong_file_or_folder_is_reported_in_one_line(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    hand_in(tmp_path / "twice", {"ann.py": "", "Ann.pdf": ""})
+    hand_in(tmp_path / "twice", {"ann.py": "", "Ann.ipynb": "", "ann.pdf": ""})
     (tmp_path / "correct.py").write_text(CORRECT, encoding="utf-8")
     with pytest.raises(UserError, match=message) as error:
         submissions.find(text)

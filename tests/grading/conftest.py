@@ -51,8 +51,8 @@ def pytest_collection_finish(session):
 def gradebook(request):
     """The verdicts of this session; the class runs in a child process."""
     process, submission = Process(Limits()), chosen(request.config)
-    with submission.opened() as (path, folder):
-        book = Gradebook(process, path, submission.class_name, folder)
+    with submission.opened() as source:
+        book = Gradebook(process, source)
         request.config.stash[GRADEBOOK] = book
         yield book
         process.end()
