@@ -1,4 +1,4 @@
-"""What a check is, and how checks are run on one class."""
+"""The definition of a check, and the run of all checks on one class."""
 
 import importlib
 import re
@@ -52,7 +52,7 @@ class Check:
 
     @property
     def sentence(self) -> str:
-        """What the student reads, in one line without the last full stop."""
+        """The docstring in one line, without the last full stop."""
         return " ".join(self.question.__doc__.split()).removesuffix(".")
 
 

@@ -1,4 +1,4 @@
-"""What can be measured on a student's class from outside; runs in the child process.
+"""Measurements on a student's class from outside; runs in the child process.
 
 `net` is "generator" or "discriminator", the scope of the network's variables. Arrays of `images`
 are `[n, ndims]`, of `latents` `[n, nlatent]`.
@@ -94,7 +94,7 @@ class Bench:
 def load_class(path, class_name, folder):
     """Runs a file, which may import its neighbours by any of their usual names.
 
-    Raises what the file raises, and ImportError for SystemExit (from an unguarded `app.run`).
+    Raises what the file raises; SystemExit, from an unguarded `app.run`, becomes ImportError.
     """
     path = Path(path)
     # Only the project's own files may import the project, which has the solution.

@@ -45,7 +45,7 @@ _running = weakref.WeakSet()
 
 
 class Raised(Exception):
-    """What the student's class raised, in one line."""
+    """An exception that the student's class raised, in one line."""
 
 
 class Stopped(Exception):
@@ -54,7 +54,7 @@ class Stopped(Exception):
 
 @dataclass(frozen=True)
 class Limits:
-    """What one student's class may use."""
+    """Limits of what one student's class may use."""
 
     check_seconds: float = 30
     file_seconds: float = 300
@@ -166,7 +166,7 @@ class Process:
             name = signal.Signals(-code).name
             memory = f"more than the {self._limits.memory_gb:g} GB of memory allowed"
             return f"ended by {name}: {memory}, or a recursion without end?"
-        return f"its process ended itself with exit code {code}: is there an exit?"
+        return f"its process ended itself with exit code {code}: does the file exit?"
 
     def _describe_time_out(self):
         """Returns the time that was exceeded, and the student's line at nine tenths of it."""

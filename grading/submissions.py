@@ -1,4 +1,4 @@
-"""What is to be marked: one file, or everything in a folder, one entry for each student."""
+"""The hand-ins to mark: one file, or everything in a folder, one entry for each student."""
 
 import ast
 import contextlib
@@ -29,7 +29,7 @@ class Unmarkable(Exception):
 
 @dataclass(frozen=True)
 class Submission:
-    """What one student has handed in.
+    """A student's hand-in.
 
     Attributes:
       name: the student's name, that of the file or folder.
