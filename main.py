@@ -16,7 +16,7 @@ from command_line import FLAGS, check_taken, define_flags, fail, parse
 from models import hyperparameters, priors
 from support import errors, terminal
 from support.errors import UserError
-from support.files import check_is_for_a_file
+from support.files import check_writable
 from training import job
 from training.run_folder import RunFolder
 
@@ -139,7 +139,7 @@ def compare():
     out = FLAGS.out or "comparison.png"
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"--out={out}: wanted a name that ends in .png")
-    check_is_for_a_file(Path(out))
+    check_writable(Path(out))
     terminal.import_tensorflow()
     from evaluation import comparison
 

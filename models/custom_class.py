@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from support.errors import UserError
-from support.files import open_regular
 
 # What TensorFlow 1 code meets today: pattern of the error -> what to write instead.
 _GONE = {
@@ -67,7 +66,7 @@ def parse(spec):
     if not path.endswith(".py") or not name.isidentifier():
         raise UserError(f"--gan={spec}: wanted FILE.py:CLASS, as in --gan=my_gan.py:Gan")
     try:
-        with open_regular(path) as file:
+        with open(path, "rb") as file:
             return path, name, hashlib.sha256(file.read()).hexdigest()
     except OSError as error:
         raise UserError(f"--gan={spec}: cannot read {path} ({error.strerror})") from error

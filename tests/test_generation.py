@@ -188,7 +188,7 @@ def test_scores_are_told_before_they_are_written(run, tmp_path):
     (copy / "metrics.json").mkdir()
     out, err = main("--mode=evaluate", f"--run_dir={copy}", "--num_samples=128", ok=False)
     assert "Fréchet distance" in out
-    assert "metrics.json: it is a folder, wanted a file's name" in err
+    assert "metrics.json: it is a folder; give the name of a file" in err
 
 
 def test_the_monitor_scores_on_the_way_and_keeps_the_best(run):

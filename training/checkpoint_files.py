@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 
 from support.errors import RunError, UserError, reason
-from support.files import atomic_write, open_regular
+from support.files import atomic_write
 
 _MOST_BYTES = 2**32
 _LONGEST_HEADER = 1000  # of an array, in characters; ours have 118
@@ -59,7 +59,7 @@ def read_checkpoint(path):
 
 def _content(path):
     """-> the bytes of a file; ValueError for one that no checkpoint of ours could be."""
-    with open_regular(path) as file:
+    with open(path, "rb") as file:
         content = file.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
         raise ValueError(f"larger than {_MOST_BYTES:,} bytes")

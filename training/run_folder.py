@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from support.errors import RunError, reason
-from support.files import FULL, LEFTOVERS, open_regular, remove_stale_files, write_text
+from support.files import FULL, LEFTOVERS, remove_stale_files, write_text
 from training.checkpoint_files import read_checkpoint, write_checkpoint
 from training.configuration import Configuration
 from training.tables import LOSSES, Table
@@ -69,7 +69,7 @@ class RunFolder:
     def configuration(self):
         """-> the Configuration in config.json; RunError if there is none or it is not readable."""
         try:
-            with open_regular(self.file("config.json")) as file:
+            with open(self.file("config.json"), "rb") as file:
                 return Configuration.from_json(file.read(_LONGEST_CONFIGURATION).decode())
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(
@@ -265,7 +265,7 @@ class RunFolder:
         if not path.exists():
             return
         try:
-            with open_regular(path) as file:
+            with open(path, "rb") as file:
                 there = json.load(file)
             differing = [(name, _difference(there[name], here)) for name, here in networks.items()]
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from support.errors import RunError
-from support.files import FULL, atomic_write, open_regular
+from support.files import FULL, atomic_write
 
 LOSSES = ("step", "d_loss", "g_loss")
 _SHOWN = 60  # characters of a damaged line
@@ -85,7 +85,7 @@ class Table:
         """-> the file's lines, the header first, without a last one that has no end."""
         if not self._path.exists():
             return []
-        with open_regular(self._path) as file:
+        with open(self._path, "rb") as file:
             return file.read().decode(errors="replace").split("\n")[:-1]
 
     def _follows(self, step, before):
