@@ -17,7 +17,7 @@ import yaml
 from benchmarks import workers
 from models import layers, passes, recipes
 from models.gan import Gan
-from models.share import WHOLE, Share
+from models.passes import WHOLE, Shard
 from support.errors import UserError
 from training import cluster, launch
 from training.batches import Batches
@@ -104,7 +104,7 @@ def test_shares_of_a_batch_are_its_parts_in_order(name):
     pixels = np.random.default_rng(0).integers(0, 256, [50, 784], np.uint8)
     labels = np.arange(50) % 10
     whole = Batches(recipe, pixels, 1, labels).block(3, 5)
-    parts = [Batches(recipe, pixels, 1, labels, Share(i, 3)).block(3, 5) for i in range(3)]
+    parts = [Batches(recipe, pixels, 1, labels, Shard(i, 3)).block(3, 5) for i in range(3)]
     for field in whole._fields:
         arrays = [getattr(part, field) for part in parts]
         if field == "rates":
@@ -116,10 +116,10 @@ def test_shares_of_a_batch_are_its_parts_in_order(name):
 @pytest.mark.parametrize("width", [4, 5])
 def test_a_share_drops_what_the_whole_batch_drops(width):
     def dropped(rows, share):
-        with passes.sharing(share), passes.training(tf.constant([1, 2]), batches=2):
+        with passes.sharding(share), passes.training(tf.constant([1, 2]), batches=2):
             return layers.dropout(tf.ones([2 * rows, width]), 0.5)
 
-    parts = [dropped(3, Share(i, 3)) for i in range(3)]
+    parts = [dropped(3, Shard(i, 3)) for i in range(3)]
     with tf.Session() as session:
         whole, *shares = session.run([dropped(9, WHOLE), *parts])
     for half in range(2):
@@ -162,7 +162,7 @@ class OurStatistics(Gan):
 def test_a_class_that_shares_would_change_is_refused(gan_class, message):
     with tf.Graph().as_default():
         gan = gan_class(nlatent=3)
-        share = Share(0, 2, lambda x: x)
+        share = Shard(0, 2, lambda x: x)
         if message is None:
             Updates(gan, recipes.get("minimal"), 0, share)
         else:

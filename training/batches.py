@@ -7,7 +7,7 @@ import numpy as np
 
 from input_data import NUM_PIXELS
 from models import priors
-from models.share import WHOLE
+from models.passes import WHOLE
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _IMAGES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models.share import WHOLE, Share
+from models.passes import WHOLE, Shard
 from support.errors import TemporaryError
 from training.group import Group
 
@@ -59,7 +59,7 @@ class Workers:
         """group: the formed Group. TemporaryError where the server's port is taken."""
         self.group = group
         cluster = group.cluster
-        self.share = Share(cluster.index, cluster.size, self.mean)
+        self.share = Shard(cluster.index, cluster.size, self.mean)
         self._keys = itertools.count(1)
         self._server = _server(cluster)
 

@@ -1,14 +1,14 @@
 """Whether a class learns from shares of a batch, averaged, what it learns from the whole of it.
 
 It does where a loss is a mean over the batch, and where an image's result depends on the others of
-its batch through `Share.mean` alone, as this project's layers have it.
+its batch through `Shard.mean` alone, as this project's layers have it.
 """
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import passes
-from models.share import Share
+from models.passes import Shard
 from support.errors import UserError
 
 _ROWS = 4
@@ -31,7 +31,7 @@ def check(gan, call, d_loss):
     inputs = {gan._generator: gan.z_placeholder, gan._discriminator: gan.x_placeholder}
     for network, placeholder in inputs.items():
         x = example(placeholder)
-        with passes.sharing(Share(0, 2, tf.stop_gradient)), passes.training(tf.constant([0, 0])):
+        with passes.sharding(Shard(0, 2, tf.stop_gradient)), passes.training(tf.constant([0, 0])):
             y = call(network, x)
         if crosses(gan.session, y, x):
             raise UserError(

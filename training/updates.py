@@ -14,7 +14,7 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models import losses, passes
 from models.gan import Gan
-from models.share import WHOLE
+from models.passes import WHOLE
 from support.errors import UserError
 
 _STREAM_STRIDE = 0x2545F49
@@ -147,7 +147,7 @@ class Updates:
 
     def _call(self, network, inputs, labels):
         """Returns a network's result on the existing variables, for this process's shard."""
-        with passes.sharing(self._shard):
+        with passes.sharding(self._shard):
             return _call(network, inputs, labels)
 
     def _r1_penalty(self, real):
