@@ -32,7 +32,7 @@ class Inference:
             variables = variables_behind([self._y, self._y_hat])
         self._variables = {variable.op.name: variable for variable in variables}
         self._losses = None
-        self._session = tf.Session(graph=self._graph, config=_config())
+        self.session = tf.Session(graph=self._graph, config=_config())
 
     def load(self, state, *, average=True):
         """Sets the weights from a checkpoint.
@@ -95,13 +95,13 @@ class Inference:
             if labels is not None:
                 rows = np.asarray(labels)[part]
                 feed[gan.labels_placeholder] = rows if rows.ndim == 2 else one_hot(rows)
-            images.append(self._session.run(gan.x_hat, feed))
+            images.append(self.session.run(gan.x_hat, feed))
         return np.concatenate(images)
 
     def logits(self, x, z):
         """Returns D's logits [n, 1] of images [n, ndims] and of the images of latents."""
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
-        return self._session.run([self._y, self._y_hat], feed)
+        return self.session.run([self._y, self._y_hat], feed)
 
     def losses(self, x, z):
         """Returns D's and G's loss, the class's own, for images [n, ndims] and latents."""
@@ -112,14 +112,14 @@ class Inference:
                     self.gan._generator_loss(self._y_hat),
                 ]
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
-        return self._session.run(self._losses, feed)
+        return self.session.run(self._losses, feed)
 
     def close(self):
         """Closes the session."""
-        self._session.close()
+        self.session.close()
 
     def _assign(self, state):
-        assign(self._session, self._variables, state)
+        assign(self.session, self._variables, state)
 
     def _fixed_outputs(self):
         gan, rng = self.gan, np.random.default_rng(0)
@@ -130,7 +130,7 @@ class Inference:
         for name in ("labels_placeholder", "x_labels_placeholder"):
             if hasattr(gan, name):
                 feed[getattr(gan, name)] = np.eye(_NUM_INPUTS, NUM_CLASSES)
-        values = self._session.run([gan.x_hat, self._y], feed)
+        values = self.session.run([gan.x_hat, self._y], feed)
         return dict(zip(_OUTPUTS, values, strict=True))
 
 

@@ -113,7 +113,9 @@ class Recipe:
         5_000, BATCHES, "training images held out for validation", low=0, high=59_999
     )
     half_batches: bool = option(
-        False, BATCHES, "D sees batch_size / 2 real and as many generated images; G draws batch_size"
+        False,
+        BATCHES,
+        "D sees batch_size / 2 real and as many generated images; G draws all",
     )
     reuse_latents: bool = option(
         False, BATCHES, "train G on the latents that D has just seen instead of new ones"
@@ -180,7 +182,7 @@ class Recipe:
     separate_updates: bool = option(
         False,
         REGULARISATION,
-        "update D twice, on mean ce(1, D(x)) and on mean ce(0, D(G(z))), instead of once on the sum",
+        "update D twice, on mean ce(1, D(x)) and then on mean ce(0, D(G(z))), not once on the sum",
     )
     label_smoothing: float = option(
         0.0,

@@ -126,7 +126,7 @@ WAYS = {
 
 def small(**values):
     values = {"nlatent": 3, "batch_size": 4, **values}
-    return hyperparameters.override(recipes.get("minimal"), **values)
+    return recipes.override(recipes.get("minimal"), **values)
 
 
 @pytest.fixture
@@ -149,10 +149,10 @@ def test_a_class_of_the_articles_shape_trains_at_both_engines(written, way):
         ("step", {}),
         ("fused", {"r1_gamma": 1.0, "penalty_every": 2, "ema_decay": 0.9, "beta1": 0.5}),
     ]:
-        with assembled(small(**tricks), engine, gan_class=own.gan_class) as (model, built):
-            before = model.state()
+        with assembled(small(**tricks), engine, gan_class=own.gan_class) as engine:
+            before = engine.state()
             (*_, last) = progress(model, built, (0, 3))
-            after = model.state()
+            after = engine.state()
             assert np.isfinite(last).all()
             for network in ("generator", "discriminator"):
                 names = [v.op.name for v in tf.trainable_variables(f"{network}/")]
@@ -160,7 +160,7 @@ def test_a_class_of_the_articles_shape_trains_at_both_engines(written, way):
                 assert kernels
                 for name in kernels:
                     assert not np.array_equal(before[name], after[name]), name
-            images = model.generate(np.zeros([2, 3]))
+            images = generate(engine, np.zeros([2, 3]))
             assert images.shape == (2, 784)
 
 
@@ -182,17 +182,17 @@ def test_the_step_engine_runs_the_classs_own_train_ops(written):
         """
     )
     recipe = small(learning_rate=0.5)
-    with assembled(recipe, gan_class=own.gan_class) as (model, engine):
-        before, block = model.state(), engine._batches.block(0, 1)
-        gan = model.gan
+    with assembled(recipe, gan_class=own.gan_class) as engine:
+        before, block = engine.state(), engine._batches.block(0, 1)
+        gan = engine.gan
         variables = tf.trainable_variables("discriminator/")
         feed = {
             gan.x_placeholder: block.images[0, 0] / 255,
             gan.z_placeholder: block.d_latents[0, 0],
         }
-        gradients = model.session.run(tf.gradients(gan.d_loss, variables), feed)
-        progress(model, engine, (0, 1))
-        after = model.state()
+        gradients = engine.session.run(tf.gradients(gan.d_loss, variables), feed)
+        progress(engine, (0, 1))
+        after = engine.state()
     for variable, gradient in zip(variables, gradients, strict=True):
         name = variable.op.name
         np.testing.assert_allclose(after[name], before[name] - 0.5 * gradient, atol=1e-6)
@@ -313,7 +313,9 @@ def test_layers_that_differ_in_training_are_not_for_a_class_s_own_train_ops(writ
         """,
         before="from models import layers\n",
     )
-    with pytest.raises(UserError, match=r"Mine has layers that differ in training.* --engine=fused"):
+    with pytest.raises(
+        UserError, match=r"Mine has layers that differ in training.* --engine=fused"
+    ):
         trained(small(), 1, gan_class=own.gan_class)
     (*_, last), _ = trained(small(), 2, "fused", gan_class=own.gan_class)
     assert np.isfinite(last).all()
@@ -324,10 +326,10 @@ def test_a_run_of_ones_own_class_goes_on_in_the_same_bytes(written, engine):
     own, recipe = written(), small(ema_decay=0.9, r1_gamma=1.0)
     rows, state = trained(recipe, 4, engine, gan_class=own.gan_class)
     first, halfway = trained(recipe, 2, engine, gan_class=own.gan_class)
-    with assembled(recipe, engine, gan_class=own.gan_class) as (model, built):
-        model.load_state(halfway)
+    with assembled(recipe, engine, gan_class=own.gan_class) as engine:
+        engine.load(halfway)
         assert first + progress(model, built, (2, 4)) == rows
-        assert frozen(model.state()) == frozen(state)
+        assert frozen(engine.state()) == frozen(state)
 
 
 REFERENCES = """
@@ -411,7 +413,10 @@ def test_what_a_class_lacks_is_told_in_one_line(written, body, words):
 @pytest.mark.parametrize(
     "before, words",
     [
-        ("import tensorflow.contrib\n", "line 1: .*tf.contrib and tensorflow.examples were removed"),
+        (
+            "import tensorflow.contrib\n",
+            "line 1: .*tf.contrib and tensorflow.examples were removed",
+        ),
         (
             "import tensorflow as tf\ntf.placeholder\n",
             "line 2: .*import tensorflow.compat.v1 as tf",

@@ -57,7 +57,7 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
     with ranks.together(), contextlib.ExitStack() as stack:
         recipe = recipe_for(name, options.gan, options.engine, log, **overrides)
         check_precision(options.precision, recipe)
-        ranks.check(recipe, options.precision)
+        ranks.check(recipe)
         with ranks.chief_first():
             images, info = input_data.load(options.dataset, options.data_dir)
         count = images.train.num_examples
@@ -71,9 +71,7 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
         ranks.check_same(configuration.facts())
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())
         if ranks.is_chief:
-            stack.enter_context(
-                folder.open_for_training(configuration, new=options.new, log=log)
-            )
+            stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
         terminal.import_tensorflow()
         from training.train import train as train_run  # imports TensorFlow
 
@@ -82,9 +80,7 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
 
             extra = [Events, *extra]
         with custom_class.user_errors(options.gan and custom_class.parse(options.gan)[0]):
-            stopped = train_run(
-                recipe, images, folder, options, ranks=ranks, extra=extra, log=log
-            )
+            stopped = train_run(recipe, images, folder, options, ranks=ranks, extra=extra, log=log)
     return folder.path, stopped
 
 

@@ -204,7 +204,7 @@ def _session_config(precision):
     config = tf.ConfigProto()
     config.gpu_options.allow_growth = True
     rewrites = config.graph_options.rewrite_options
-    # Memory optimization would put TemporaryVariable, which XLA rejects, into loops of large batches.
+    # It would put TemporaryVariable, which XLA rejects, into loops of large batches.
     rewrites.memory_optimization = rewrites.NO_MEM_OPT
     if precision == "bfloat16":
         # TensorFlow's rewrite of convolutions and products for oneDNN; the weights stay float32.

@@ -22,7 +22,8 @@ from training.run import digest
 from training.updates import Updates
 
 _PRETRAINING_TEST_IMAGES = 512
-# Learning rate, and relative difference of the weights' changes, of the test in `_note_other_updates`.
+# Of the test whether a class's own train ops do the same as ours: the learning rate, and the
+# relative difference of the changes of all weights.
 _TEST_RATE, _TEST_TOLERANCE = 1e-3, 1e-3
 
 
@@ -47,11 +48,10 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
     with tf.Graph().as_default():
         train_set, shard = images.train, ranks.shard()
         batches = Batches(recipe, train_set.pixels, options.seed, train_set.file_labels, shard)
-        engine = make_engine(recipe, batches, options, ranks=ranks, log=log)
+        gan_class = custom_class.load(options.gan).gan_class if options.gan else None
+        engine = make_engine(recipe, batches, options, gan_class, ranks=ranks, log=log)
         inference = Inference(engine.gan)
-        run = callbacks.Run(
-            recipe, options, images, batches, engine, inference, folder
-        )
+        run = callbacks.Run(recipe, options, images, batches, engine, inference, folder)
         watching = callbacks.make(run, extra) if ranks.is_chief else callbacks.Callbacks([])
         step = _restore(run, log) if ranks.is_chief else 0
         step, state, watching.periods = ranks.broadcast((step, engine.state(), watching.periods))
@@ -105,7 +105,7 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
     return stopped
 
 
-def make_engine(recipe, batches, options, *, ranks=mpi.SINGLE, log=print):
+def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, log=print):
     """Builds a recipe's Gan, or a custom class, and the engine that trains it.
 
     A custom class is trained by its own train ops unless the engine is `fused`.
@@ -114,7 +114,6 @@ def make_engine(recipe, batches, options, *, ranks=mpi.SINGLE, log=print):
       UserError: the class does not have the required interface.
     """
     tf.set_random_seed(options.seed)
-    gan_class = custom_class.load(options.gan).gan_class if options.gan else None
     gan = recipes.build_gan(recipe, gan_class)
     custom_class.check(gan, recipe)
     # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.

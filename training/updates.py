@@ -128,7 +128,7 @@ class Updates:
             return self._discriminate(examples), running.updates
 
     def _logits_of_both(self, real, generated):
-        """Returns D(x), D(x_hat) and what the passes leave to do; as one product if that is equal."""
+        """Returns D(x), D(x_hat) and what the passes leave to do; in one pass if that is equal."""
         if not self._one_pass:
             (y, moving), (y_hat, also) = self._logits(real), self._logits(generated, stream=1)
             return y, y_hat, moving + also
