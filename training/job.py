@@ -8,7 +8,7 @@ import input_data
 from models import custom_class, hyperparameters, recipes
 from support import terminal
 from support.errors import UserError
-from training import cluster, data
+from training import cluster
 from training.configuration import Configuration
 from training.group import TIMEOUT, group_of
 from training.run_folder import RunFolder
@@ -88,12 +88,12 @@ def _with_images(recipe, dataset, data_dir, given, log):
 
     Of few images none are set aside, unless `given` says how many.
     """
-    images, info = data.read_named(dataset, data_dir)
+    images, info = input_data.load(dataset, data_dir)
     count = images.train.num_examples
     if "validation_size" not in given and count < 2 * recipe.validation_size:
         recipe = hyperparameters.override(recipe, validation_size=0)
         log(f"Note: none of the {count:,} images are set aside (--validation_size=0).")
-    return recipe, data.of_recipe(recipe, images), info
+    return recipe, input_data.select(images, recipe.validation_size, recipe.digit), info
 
 
 class _Way(NamedTuple):
