@@ -10,14 +10,11 @@ import pytest
 import tensorflow.compat.v1 as tf
 import twin
 from assembly import assembled, frozen, progress
-from training.configuration import check_precision
-from training.model import session_config
 
 from models import recipes
 from support.errors import UserError
 from training import batches as batches_module
-from training import trainer
-from training.collectives import ALONE
+from training.options import RunOptions, check_precision
 
 STEPS = 8
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]

@@ -34,18 +34,18 @@ def small(name, **values):
 @functools.cache
 def beginning(name):
     """A recipe's model in a graph of its own, its step engine, and the state they begin with."""
-    model, engine = contextlib.ExitStack().enter_context(assembled(small(name), seed=SEED))
-    return model, engine, engine.state()
+    engine = contextlib.ExitStack().enter_context(assembled(small(name), seed=SEED))
+    return engine, engine.state()
 
 
 @pytest.fixture
-def model(name):
-    model, _, state = beginning(name)
+def engine(name):
+    engine, state = beginning(name)
     engine.load(state)
-    return model
+    return engine
 
 
-def inputs(model, batch=BATCH, rate=1e-3):
+def inputs(engine, batch=BATCH, rate=1e-3):
     """A feed of images, latents and a rate."""
     nlatent = engine.gan.z_placeholder.shape[1]
     latents = np.random.default_rng(5).normal(size=[batch, nlatent])
@@ -54,7 +54,7 @@ def inputs(model, batch=BATCH, rate=1e-3):
 
 def steps(name, start, stop):
     """Steps of the recipe's model -> progress."""
-    model, engine, _ = beginning(name)
+    engine, _ = beginning(name)
     return progress(engine, (start, stop))
 
 
@@ -86,14 +86,14 @@ TOTALS = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_layers_have_the_articles_parameters(model, name):
+def test_layers_have_the_articles_parameters(engine, name):
     for network, numbers in zip(NETWORKS, TABLES[name], strict=True):
         rows = summary.layers_of(engine.gan, network)
         assert [row.parameters for row in rows] == numbers
 
 
 @pytest.mark.parametrize("name", TOTALS)
-def test_nets_have_the_articles_parameters(model, name):
+def test_nets_have_the_articles_parameters(engine, name):
     for network, (total, fixed) in zip(NETWORKS, TOTALS[name], strict=True):
         rows = summary.layers_of(engine.gan, network)
         assert summary.totals(rows) == (total, total - fixed, fixed)
@@ -102,7 +102,7 @@ def test_nets_have_the_articles_parameters(model, name):
 
 
 @pytest.mark.parametrize("name", ["dcgan"])
-def test_output_shapes_are_the_articles(model, name):
+def test_output_shapes_are_the_articles(engine, name):
     generator, discriminator = (summary.layers_of(engine.gan, network) for network in NETWORKS)
     assert [row.shape[1:] for row in generator if not row.name.endswith("norm")] == [
         [12544], [14, 14, 128], [28, 28, 64], [28, 28, 32], [28, 28, 1],
@@ -129,7 +129,7 @@ def test_the_summary_shows_both_networks():
 
 
 @pytest.mark.parametrize("name", ARTICLES)
-def test_images_are_in_the_unit_interval_for_any_number_of_latents(model, name):
+def test_images_are_in_the_unit_interval_for_any_number_of_latents(engine, name):
     for count in (0, 1, 3):
         z = 100 * RNG.normal(size=[count, engine.gan.z_placeholder.shape[1]])
         images = generate(engine, z)
@@ -163,9 +163,9 @@ def leaky_logits(w, images):
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_leaky_mlp_by_hand(model, name):
+def test_leaky_mlp_by_hand(engine, name):
     """tanh inside, [0, 1] outside, in both networks; D's loss with 0.9 for real images."""
-    w, feed = engine.state(), inputs(model)
+    w, feed = engine.state(), inputs(engine)
     x, z = feed[engine.gan.x_placeholder], feed[engine.gan.z_placeholder]
     images = leaky_images(w, z)
     np.testing.assert_allclose(generate(engine, z), images, atol=1e-6)
@@ -178,7 +178,7 @@ def test_leaky_mlp_by_hand(model, name):
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_two_way_softmax_is_the_sigmoid_of_the_difference(model, name):
+def test_two_way_softmax_is_the_sigmoid_of_the_difference(engine, name):
     """Article 000's categorical cross-entropy, of D's two logits, is the loss that G has here."""
     # The first is of generated images, the second of real ones.
     _, split, *_ = (op for op in engine.session.graph.get_operations() if op.type == "Split")
@@ -195,13 +195,13 @@ def test_two_way_softmax_is_the_sigmoid_of_the_difference(model, name):
 
 
 @pytest.mark.parametrize("name", ARTICLES)
-def test_each_update_moves_its_own_net_alone(model, name):
+def test_each_update_moves_its_own_net_alone(engine, name):
     for network, update, loss in [
         ("discriminator", engine.gan.d_optimizer, engine.gan.d_loss),
         ("generator", engine.gan.g_optimizer, engine.gan.g_loss),
     ]:
         before = engine.state()
-        assert np.isfinite(engine.session.run([loss, update], inputs(model))[0])
+        assert np.isfinite(engine.session.run([loss, update], inputs(engine))[0])
         moved = changed(before, engine.state())
         own = {v for v in before if v.startswith(f"{network}/") and "_adam" not in v}
         # A bias before batch normalisation has no effect, and all but no gradient.
@@ -211,7 +211,7 @@ def test_each_update_moves_its_own_net_alone(model, name):
 
 
 @pytest.mark.parametrize("name", ARTICLES)
-def test_a_step_goes_on_from_a_state_as_if_nothing_had_been(model, name):
+def test_a_step_goes_on_from_a_state_as_if_nothing_had_been(engine, name):
     """Moving averages, the optimizers' moments and the place among the dropout masks included."""
     steps(name, 0, 1)
     middle = engine.state()
@@ -247,14 +247,14 @@ def test_every_trick_goes_with_convolutions_and_batch_normalisation():
 
 
 @pytest.mark.parametrize("name", WITH_AVERAGES)
-def test_samples_go_by_the_averages_that_training_updates(model, name):
+def test_samples_go_by_the_averages_that_training_updates(engine, name):
     before = engine.state()
-    engine.session.run(engine.gan.g_optimizer, inputs(model))
+    engine.session.run(engine.gan.g_optimizer, inputs(engine))
     after = engine.state()
     averages = [v for v in before if v.startswith("generator/") and "/moving_" in v]
     assert len(averages) == 2 * (4 if name == "dcgan" else 3)
     assert all(not np.array_equal(before[v], after[v]) for v in averages)
-    z = inputs(model)[engine.gan.z_placeholder]
+    z = inputs(engine)[engine.gan.z_placeholder]
     images = generate(engine, z)
     # An image does not depend on those beside it ...
     np.testing.assert_allclose(generate(engine, z[:1]), images[:1], atol=1e-5)
@@ -264,7 +264,7 @@ def test_samples_go_by_the_averages_that_training_updates(model, name):
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_samples_of_article_000_go_by_their_own_batch(model, name):
+def test_samples_of_article_000_go_by_their_own_batch(engine, name):
     assert not [variable for variable in engine.state() if "moving" in variable]
     z = RNG.random([BATCH, 100])
     images = generate(engine, z)
@@ -279,8 +279,8 @@ def test_samples_of_article_000_go_by_their_own_batch(model, name):
 
 
 @pytest.mark.parametrize("name", WITH_DROPOUT)
-def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(model, name):
-    feed = inputs(model, rate=0)
+def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(engine, name):
+    feed = inputs(engine, rate=0)
     before = engine.state()
     losses = [
         engine.session.run([engine.gan.d_loss, engine.gan.d_optimizer], feed)[0] for _ in range(2)
@@ -329,45 +329,45 @@ def test_epochs_and_batches_of_the_articles():
 DIGITS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)  # plain greys
 
 
-def pretrain(model, recipe):
+def pretrain(engine, recipe):
     """-> the states before and after, and what was said."""
     before, said = engine.state(), []
-    pretraining.pretrain(model, Batches(recipe, DIGITS, SEED), DIGITS, said.append)
+    pretraining.pretrain(engine, Batches(recipe, DIGITS, SEED), DIGITS, said.append)
     return before, engine.state(), said
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_pretraining_teaches_d_alone(model, name):
+def test_pretraining_teaches_d_alone(engine, name):
     recipe = small(name, pretraining=256)
-    before, after, said = pretrain(model, recipe)
+    before, after, said = pretrain(engine, recipe)
     assert all(variable.startswith("discriminator") for variable in changed(before, after))
     assert after["d_adam/updates"] == 256 // 64 * 2  # separate: two updates a batch
     (line,) = said
     right, seen = (int(word) for word in line.split() if word.isdigit())
     assert seen == 2 * 256 and right > 0.9 * seen
     engine.load(before)
-    _, again, _ = pretrain(model, recipe)
+    _, again, _ = pretrain(engine, recipe)
     assert all(np.array_equal(again[variable], after[variable]) for variable in after)
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_pretraining_is_evaluated_on_the_images_there_are(model, name):
+def test_pretraining_is_evaluated_on_the_images_there_are(engine, name):
     said = []
     recipe = small(name, pretraining=64)
-    pretraining.pretrain(model, Batches(recipe, DIGITS, SEED), DIGITS[:20], said.append)
+    pretraining.pretrain(engine, Batches(recipe, DIGITS, SEED), DIGITS[:20], said.append)
     assert said[0].endswith("of 40 other images right.")
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_without_pretraining_nothing_happens(model, name):
-    before, after, said = pretrain(model, small(name))
+def test_without_pretraining_nothing_happens(engine, name):
+    before, after, said = pretrain(engine, small(name))
     assert not changed(before, after) and not said
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_article_000_pretrains(model, name):
+def test_article_000_pretrains(engine, name):
     recipe = small(name, pretraining=64)
-    pretraining.pretrain(model, Batches(recipe, DIGITS, SEED), DIGITS[:64], [].append)
+    pretraining.pretrain(engine, Batches(recipe, DIGITS, SEED), DIGITS[:64], [].append)
     assert all(v.startswith("discriminator") for v in changed(beginning(name)[2], engine.state()))
     assert recipes.get(name).pretraining == 10_000
 
