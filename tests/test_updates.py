@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import assembled, feed, trained
 
-from models import hyperparameters, layers, randomness, recipes
+from models import layers, randomness, recipes
 from models.gan import Gan
 from support.errors import UserError
 
@@ -155,7 +155,7 @@ def hinge_gradients(w, x, sign):
 
 
 def test_label_smoothing_does_not_replace_a_loss_of_ones_own():
-    with pytest.raises(UserError, match="Hinge has a _discriminator_loss of its own"):
+    with pytest.raises(UserError, match="would replace the _discriminator_loss of Hinge"):
         trained(small(label_smoothing=0.1), 1, "fused", gan_class=Hinge)
 
 
