@@ -96,30 +96,20 @@ def test_characters_outside_an_encoding_are_escaped(encoding, expected):
 # Signals
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-BODIES = {
-    "passed on": 'print("ready", flush=True); time.sleep(60)',
-    "replaced": """
-        try:
-            print("ready", flush=True)
-            time.sleep(60)
-        except BaseException:
-            raise ImportError("replaced")
-    """,
-    "discarded": """
+WAITS = """
+    with terminal.stoppable():
         try:
             print("ready", flush=True)
             time.sleep(60)
         except KeyboardInterrupt:
-            time.sleep(60)
-    """,
-}
+            {fate}
+"""
 
 
 @pytest.mark.parametrize("number", STOPS)
-@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES.keys())
-def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, body):
-    body = textwrap.indent(textwrap.dedent(body), "    ")
-    process = start(f"with terminal.stoppable():\n{body}")
+@pytest.mark.parametrize("fate", ["raise", "raise ImportError", "time.sleep(60)"])
+def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, fate):
+    process = start(WAITS.format(fate=fate))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     assert process.communicate(timeout=60) == (f"Stopped by {number.name}.\n", "")
