@@ -27,7 +27,7 @@ class _Stream:
     """A text stream that discards its text after a failure, so that the work continues.
 
     Attributes:
-        failure: The OSError that ended the output, or None.
+        failure: The `OSError` that ended the output, or None.
     """
 
     def __init__(self, stream):

@@ -1,7 +1,6 @@
 """Streams that fail, signals, TensorFlow's import, progress bars, and messages of errors."""
 
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -14,6 +13,7 @@ import pytest
 
 from support import errors, terminal
 
+pty = pytest.importorskip("pty", reason="needs the shell and the terminals of Unix")
 ROOT = Path(terminal.__file__).parent.parent
 
 
@@ -106,8 +106,14 @@ WAITS = """
 """
 
 
-@pytest.mark.parametrize("number", STOPS)
-@pytest.mark.parametrize("fate", ["raise", "raise ImportError", "time.sleep(60)"])
+@pytest.mark.parametrize(
+    ("number", "fate"),
+    [
+        *((number, "raise") for number in STOPS),
+        (signal.SIGINT, "raise ImportError"),
+        (signal.SIGTERM, "time.sleep(60)"),
+    ],
+)
 def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, fate):
     process = start(WAITS.format(fate=fate))
     assert process.stdout.readline() == "ready\n"
