@@ -49,7 +49,7 @@ class _Stream:
             function(*arguments)
         except OSError as error:
             self.failure = error
-            # The text in its buffer would fail again, with a traceback when Python exits.
+            # Its buffer would fail again, which Python 3.13 reports when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
