@@ -14,9 +14,9 @@ import pytest
 from absl.testing import flagsaver
 from PIL import Image
 from test_resume import write_data
+from training.run_folder import RunFolder
 
 import main as program
-from training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 
