@@ -388,7 +388,7 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"mine")
     for folder in (path, path / "below"):
-        with pytest.raises(DataError, match="Not a directory|File exists") as error:
+        with pytest.raises(DataError, match=r"Not a directory|File exists") as error:
             read_data_sets(folder, source_url="http://127.0.0.1:9/")
         assert str(error.value).startswith(f"{folder}: ")
     assert path.read_bytes() == b"mine"
