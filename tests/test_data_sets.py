@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_sets import NAMES, TEST_LABELS, TRAIN_IMAGES, idx, numbers_of, write_set
+from small_sets import NAMES, idx, numbers_of, write_set
 
 import input_data
 from input_data import DataError, data_folder, identify, known, load, read_data_sets, select
@@ -46,7 +46,7 @@ def test_mnist_is_known_by_its_images(mnist):
 def test_training_images_are_also_known_by_gits_id(mnist, tmp_path, monkeypatch):
     """KMNIST is known by this id; here that of MNIST's images, from git itself."""
     path = tmp_path / "images"
-    path.write_bytes(gzip.decompress((MNIST / f"{TRAIN_IMAGES}.gz").read_bytes()))
+    path.write_bytes(gzip.decompress((MNIST / f"{NAMES[0]}.gz").read_bytes()))
     done = subprocess.run(["git", "hash-object", path], capture_output=True, text=True, check=True)
     info = dataclasses.replace(known("kmnist"), git_id=done.stdout.strip())
     monkeypatch.setattr(data_sets, "_KNOWN", {"kmnist": info})
@@ -86,9 +86,9 @@ def test_load_says_what_the_folder_contains(tmp_path):
 
 
 def test_load_rejects_another_set_than_the_named_one(tmp_path):
-    with pytest.raises(UserError, match=f"^--dataset=kmnist: {MNIST} contains MNIST"):
+    with pytest.raises(UserError, match=f"^{MNIST} contains MNIST, not KMNIST;"):
         load("kmnist", MNIST)
-    with pytest.raises(UserError, match=f"^--dataset=mnist: {tmp_path} contains other images"):
+    with pytest.raises(UserError, match=f"^{tmp_path} contains other images, not MNIST;"):
         load("mnist", write_set(tmp_path))
 
 
@@ -147,7 +147,7 @@ def test_emnist_is_not_taken_for_an_empty_folder(tmp_path):
 
 def test_files_of_other_images_are_not_completed_from_mirrors(tmp_path):
     folder = write_set(tmp_path)
-    (folder / f"{TEST_LABELS}.gz").unlink()
-    with pytest.raises(DataError, match=f"not a file of MNIST, .*missing {TEST_LABELS}") as error:
+    (folder / f"{NAMES[3]}.gz").unlink()
+    with pytest.raises(DataError, match=f"not a file of MNIST, .*missing {NAMES[3]}") as error:
         read_data_sets(folder)
-    assert str(error.value).startswith(f"{folder / TRAIN_IMAGES}.gz: ")
+    assert str(error.value).startswith(f"{folder / NAMES[0]}.gz: ")

@@ -7,20 +7,13 @@ import re
 
 import pytest
 from servers import Babble, Commanding, Endless, Short, redirect_to, serving
-from small_sets import (
-    NAMES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-    numbers_of,
-    payloads,
-    write_set,
-)
+from small_sets import NAMES, numbers_of, payloads, write_set
 
 import input_data
 from input_data import DataError, maybe_download, read_data_sets, read_idx
 from support import data_sets
 
+TRAIN_IMAGES, TRAIN_LABELS, _, TEST_LABELS = NAMES
 NAME = f"{TRAIN_IMAGES}.gz"
 CONTENT = payloads()
 
