@@ -56,7 +56,7 @@ def test_concatenation_by_hand():
 
 def test_convolutions_have_a_picture_for_each_label():
     gan = ConditionalStableCnn(nlatent=4, conditioning="concat", d_channels=2, g_channels=2)
-    beside = gan.session.run(gan._beside(tf.constant(X), tf.constant(one_hot(LABELS))))
+    beside = gan.session.run(gan._append(tf.constant(X), tf.constant(one_hot(LABELS))))
     channels = beside.reshape(3, 11, 784)
     np.testing.assert_array_equal(channels[:, 0], X)
     np.testing.assert_array_equal(channels[:, 1:], np.repeat(one_hot(LABELS)[..., None], 784, 2))

@@ -352,7 +352,7 @@ def test_ranges():
 
 def test_pictures_and_flat():
     images = normal(6, 784)
-    pictures = layers.pictures(tf.constant(images.reshape(3, 2 * 784)))
+    pictures = layers.images(tf.constant(images.reshape(3, 2 * 784)))
     assert pictures.shape.as_list() == [3, 28, 28, 2]
     for row, channel in np.ndindex(3, 2):
         picture = run(pictures)[row, :, :, channel]
