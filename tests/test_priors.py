@@ -106,13 +106,13 @@ def test_wide_truncation_is_no_truncation():
 
 @pytest.mark.parametrize("limit", [0, -1, 1e-9, float("nan")])
 def test_truncation_refuses_limits_that_would_never_end(limit):
-    with pytest.raises(ValueError, match=r"wanted at least 0\.01"):
+    with pytest.raises(ValueError, match=r"must be at least 0\.01"):
         priors.get("normal").truncate(np.random.default_rng(0), [4], limit)
 
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_bounded_priors_have_no_truncation(name):
-    with pytest.raises(ValueError, match=f"'{name}' is bounded"):
+    with pytest.raises(ValueError, match=f"got '{name}', a bounded one"):
         priors.get(name).truncate(np.random.default_rng(0), [4], 0.5)
 
 
