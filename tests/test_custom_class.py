@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from assembly import assembled, frozen, progress, trained
+from assembly import assembled, frozen, generate, progress, trained
 from test_resume import write_data
 
-from models import custom_class, hyperparameters, layers, recipes
+from models import custom_class, layers, recipes
 from support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -25,7 +25,7 @@ def __init__(self, ndims=784, nlatent=2):
 
 def small(**values):
     values = {"nlatent": 3, "batch_size": 4, **values}
-    return hyperparameters.override(recipes.get("minimal"), **values)
+    return recipes.override(recipes.get("minimal"), **values)
 
 
 @pytest.fixture
@@ -94,33 +94,33 @@ def test_class_with_the_articles_interface_trains_with_both_engines(written, way
         ("step", {}),
         ("fused", {"r1_gamma": 1.0, "penalty_every": 2, "ema_decay": 0.9, "beta1": 0.5}),
     ]:
-        with assembled(small(**tricks), engine, gan_class=custom.gan_class) as (model, built):
-            before = model.state()
-            (*_, last) = progress(model, built, (0, 3))
-            after = model.state()
+        with assembled(small(**tricks), engine, gan_class=custom.gan_class) as built:
+            before = built.state()
+            (*_, last) = progress(built, (0, 3))
+            after = built.state()
             assert np.isfinite(last).all()
             for network in ("generator", "discriminator"):
                 names = [v.op.name for v in tf.trainable_variables(f"{network}/")]
                 assert names
                 for name in names:
                     assert not np.array_equal(before[name], after[name]), name
-            assert model.generate(np.zeros([2, 3])).shape == (2, 784)
+            assert generate(built, np.zeros([2, 3])).shape == (2, 784)
 
 
 def test_step_engine_runs_the_classs_own_train_ops(written):
     """By gradient descent at a known rate, which Adam never equals."""
     custom = written(changed=("AdamOptimizer", "GradientDescentOptimizer"))
-    with assembled(small(learning_rate=0.5), gan_class=custom.gan_class) as (model, engine):
-        before, block = model.state(), engine._batches.block(0, 1)
-        gan = model.gan
+    with assembled(small(learning_rate=0.5), gan_class=custom.gan_class) as engine:
+        before, block = engine.state(), engine._batches.block(0, 1)
+        gan = engine.gan
         variables = tf.trainable_variables("discriminator/")
         feed = {
             gan.x_placeholder: block.images[0, 0] / 255,
             gan.z_placeholder: block.d_latents[0, 0],
         }
-        gradients = model.session.run(tf.gradients(gan.d_loss, variables), feed)
-        progress(model, engine, (0, 1))
-        after = model.state()
+        gradients = engine.session.run(tf.gradients(gan.d_loss, variables), feed)
+        progress(engine, (0, 1))
+        after = engine.state()
     for variable, gradient in zip(variables, gradients, strict=True):
         name = variable.op.name
         np.testing.assert_allclose(after[name], before[name] - 0.5 * gradient, atol=1e-6)
@@ -175,10 +175,10 @@ def test_resumed_run_ends_in_the_same_bytes(written, engine):
     custom, recipe = written(), small(ema_decay=0.9, r1_gamma=1.0)
     rows, state = trained(recipe, 4, engine, gan_class=custom.gan_class)
     first, halfway = trained(recipe, 2, engine, gan_class=custom.gan_class)
-    with assembled(recipe, engine, gan_class=custom.gan_class) as (model, built):
-        model.load_state(halfway)
-        assert first + progress(model, built, (2, 4)) == rows
-        assert frozen(model.state()) == frozen(state)
+    with assembled(recipe, engine, gan_class=custom.gan_class) as built:
+        built.load(halfway)
+        assert first + progress(built, (2, 4)) == rows
+        assert frozen(built.state()) == frozen(state)
 
 
 def test_files_of_a_class_import_each_other_and_not_another_classs(tmp_path):
