@@ -47,8 +47,8 @@ _ATTRIBUTES = {
     "session": "an open session whose variables are initialised",
 }
 _LABELS = {
-    "labels_placeholder": "one-hot float32 [None, 10], the labels to generate",
-    "x_labels_placeholder": "one-hot float32 [None, 10], the labels of the images",
+    "labels_placeholder": "the labels that --conditional generates, one-hot float32 [None, 10]",
+    "x_labels_placeholder": "the images' labels for --conditional, one-hot float32 [None, 10]",
 }
 _METHODS = {
     "_generator": "z, reuse=False",

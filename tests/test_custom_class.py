@@ -1,4 +1,4 @@
-"""Custom classes: a class of the article's interface, written without this project, in training."""
+"""Custom classes: classes with the article's interface, written by strangers."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from assembly import assembled, frozen, generate, progress, trained
-from test_resume import write_data
+from small_sets import write_set
 
 from models import custom_class, layers, recipes
 from support.errors import UserError
@@ -108,7 +108,7 @@ def test_class_with_the_articles_interface_trains_with_both_engines(written, way
 
 
 def test_step_engine_runs_the_classs_own_train_ops(written):
-    """By gradient descent at a known rate, which Adam never equals."""
+    """The class descends gradients at a known rate, which Adam never equals."""
     custom = written(changed=("AdamOptimizer", "GradientDescentOptimizer"))
     with assembled(small(learning_rate=0.5), gan_class=custom.gan_class) as engine:
         before, block = engine.state(), engine._batches.block(0, 1)
@@ -346,7 +346,7 @@ def test_file_of_2018_in_all_modes(tmp_path):
     """Real processes; the file turns version 2's behaviour off."""
     path = tmp_path / "mine.py"
     path.write_text(ARTICLE.replace("disable_eager_execution", "disable_v2_behavior"))
-    data = f"--data_dir={write_data(tmp_path / 'data')}"
+    data = f"--data_dir={write_set(tmp_path / 'data')}"
 
     def run(*flags):
         command = [sys.executable, ROOT / "main.py", *flags]
