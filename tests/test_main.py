@@ -206,7 +206,7 @@ OTHER_BAD_FLAGS = [
     (["--recipe=nosuch"], "--recipe=nosuch: value should be one of <minimal|"),
     (["--mode=nosuch"], "--mode=nosuch: value should be one of <train|"),
     (["--engine=nosuch"], "--engine=nosuch: value should be one of <auto|fused|step>"),
-    (["--prior=nosuch"], "prior: 'nosuch', wanted one of uniform, "),
+    (["--prior=nosuch"], "--prior must be one of uniform, "),
     (["--prior="], "--prior= is empty: give it a value"),
     (["--seed=-1"], "--seed=-1"),
     (["--seed=2147483648"], "--seed=2147483648"),

@@ -383,7 +383,7 @@ def test_numbers_out_of_range_are_refused(name, value, wanted):
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"prior": "gauss"}, "prior.*'gauss', wanted one of uniform, uniform01, normal"),
+        ({"prior": "gauss"}, "prior must be one of uniform, .*, got 'gauss'"),
         ({"momentum": 1}, "momentum: no such hyper-parameter, choose from nlatent, prior"),
         ({"conditional": True, "digit": 3}, "--digit=3: --conditional learns every label"),
         ({"conditioning": "guess"}, "--conditioning=guess: wanted projection or concat"),
