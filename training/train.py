@@ -117,7 +117,8 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         _note_other_updates(recipe, batches, gan_class, log)
     tf.set_random_seed(options.seed)
     gan = recipes.build_gan(recipe, gan_class)
-    custom_class.check(gan, recipe)
+    if gan_class:
+        custom_class.check(gan, recipe)
     # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
     slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
     kind = options.engine
@@ -138,7 +139,8 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
             )
         return StepEngine(gan, batches, precision=options.precision)
 
-    custom_class.check_generator(gan)
+    if gan_class:
+        custom_class.check_generator(gan)
     updates = Updates(gan, recipe, options.seed, ranks.shard())
     if kind == "step":
         updates.install()
