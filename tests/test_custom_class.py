@@ -207,7 +207,7 @@ STEP_ONLY = {
             with tf1.variable_scope("generator", reuse=reuse):
                 return tf.sigmoid(tf.matmul(z, tf.Variable(tf.random.normal([3, 784]))))
         """,
-    "generator/Variable.* is a reference variable": """
+    "generator/Variable must be a resource variable": """
         def __init__(self, ndims=784, nlatent=2):
             with tf1.variable_scope("generator"):
                 initial = tf.random.normal([nlatent, ndims])
@@ -291,7 +291,7 @@ INCOMPATIBLE = [
     ("def _discriminator_loss(self, y, y_hat):\n    return y + y_hat",
      r"Mine.d_loss must be a scalar, got shape .*take the mean .* in _discriminator_loss"),
     (UNFED, "Mine needs a value for the placeholder keep_prob.*, which no step feeds"),
-    (STEP_VARIABLE, "the variable step: no checkpoint can hold that name"),
+    (STEP_VARIABLE, "a variable must not be called step"),
 ]  # fmt: skip
 
 
