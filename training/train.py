@@ -166,8 +166,9 @@ def _note_other_updates(recipe, batches, gan_class, log):
         gan = recipes.build_gan(plain, gan_class)
         try:
             custom_class.check_own_train_ops(gan, plain)
-        except UserError:
-            return  # its own train ops could not train it
+        except UserError:  # its own train ops could not train it
+            gan.session.close()
+            return
         own = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
         Updates(gan, plain, seed=0).install()
         ours = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
