@@ -172,9 +172,9 @@ def _note_other_updates(recipe, batches, gan_class, log):
         custom_class.check_generator(gan)
         try:
             custom_class.check_own_train_ops(gan, plain)
-        except UserError:
+        except UserError:  # its own train ops could not train it
             gan.session.close()
-            return  # its own train ops could not train it
+            return
         own = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
         Updates(gan, plain, seed=0).install()
         ours = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
