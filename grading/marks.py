@@ -70,11 +70,9 @@ def table(marks: list[Mark]) -> str:
     width = max(len(mark.name) for mark in marks)
     lines = []
     for mark in marks:
-        first = (
-            f"cannot be marked: {mark.reason}"
-            if mark.reason
-            else ", ".join(failures(mark.verdicts))
-        )
+        first = ", ".join(failures(mark.verdicts))
+        if mark.reason:
+            first = f"cannot be marked: {mark.reason}"
         first = textwrap.shorten(first, WIDTH, placeholder=" ...")
         lines.append(f"{mark.name:<{width}}  {mark.passed:>3} of {len(mark.verdicts)}  {first}")
     return "\n".join(lines)

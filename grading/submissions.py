@@ -184,20 +184,17 @@ def surely_lacks(path, class_name):
 def notebook_source(data, class_name):
     """Returns a notebook's code cells as one file, without IPython's magics.
 
-    Of the cells after the last one with the class, which mostly train it, only imports and
-    definitions are kept.
+    Cells after the last one with the class are omitted: they mostly train it.
     """
     try:
         cells = json.loads(data)["cells"]
         sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise Unmarkable("it is not a notebook of format 4") from error
-    sources = [without_magics(source) for source in sources]
     has_class = re.compile(rf"^class {class_name}\b", re.MULTILINE)
-    last = max((i for i, source in enumerate(sources) if has_class.search(source)), default=-1)
-    if last >= 0:
-        sources[last + 1 :] = [definitions(source) for source in sources[last + 1 :]]
-    return "\n".join(sources) + "\n"
+    while any(map(has_class.search, sources)) and not has_class.search(sources[-1]):
+        sources.pop()
+    return "\n".join(map(without_magics, sources)) + "\n"
 
 
 def without_magics(source):
@@ -210,13 +207,3 @@ def without_magics(source):
     if lines[0].startswith("%%") and not lines[0].startswith(CELL_MAGICS_OF_PYTHON):
         return "\n" * (len(lines) - 1)
     return "\n".join(MAGIC.sub(r"\1None", line) for line in lines)
-
-
-def definitions(source):
-    """Returns only the imports, functions and classes of a cell."""
-    kept = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef)
-    try:
-        statements = ast.parse(source).body
-    except UNREADABLE:
-        return ""
-    return "\n".join(ast.unparse(each) for each in statements if isinstance(each, kept))
