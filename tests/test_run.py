@@ -6,11 +6,10 @@ import errno
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import textwrap
-import zipfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from input_data import DataSet
 from models import recipes
 from support.errors import RunError, UserError
 from training.options import RunOptions
-from training.run import LOSSES, Configuration, RunFolder, Table, check_names, digest
+from training.run import LOSSES, Configuration, RunFolder, Table, digest
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = DataSet(np.arange(90 * 784, dtype=np.uint32).astype(np.uint8).reshape(90, 784), [0] * 90)
@@ -91,24 +90,14 @@ def test_new_folder_has_a_readable_configuration(tmp_path):
     assert recorded["versions"]["numpy"] == np.__version__
 
 
-@pytest.mark.parametrize(
-    ("values", "name"),
-    [
+def test_folder_name_shows_what_differs_from_the_recipe():
+    for values, name in [
         ({"num_steps": 7, "nlatent": 10}, "minimal"),  # the recipe's own nlatent
-        (
-            {"seed": 3, "nlatent": 2, "learning_rate": 2e-4},
-            "minimal-nlatent=2-learning_rate=0.0002-seed=3",
-        ),
-        (
-            {"dataset": "fashion_mnist", "conditional": True},
-            "fashion_mnist-minimal-conditional=True",
-        ),
+        ({"seed": 3, "nlatent": 2}, "minimal-nlatent=2-seed=3"),
         ({"dataset": None}, r"data=\w{8}-minimal"),
-        ({"gan": f"{ROOT}/models/gan.py:Gan"}, r"gan\.Gan-minimal"),
-    ],
-)
-def test_folder_name_shows_what_differs_from_the_recipe(values, name):
-    assert re.fullmatch(name, configuration(**values).folder_name())
+        ({"dataset": "kmnist", "gan": f"{ROOT}/models/gan.py:Gan"}, r"kmnist-gan\.Gan-minimal"),
+    ]:
+        assert re.fullmatch(name, configuration(**values).folder_name())
 
 
 def test_run_can_be_continued_and_extended_but_not_shortened(tmp_path):
@@ -134,16 +123,6 @@ def test_folder_of_a_different_run_is_refused_untouched(begun, values, pattern):
     with refused(begun.path, "contains a different run", pattern, "--new") as error:
         prepare(begun.path, configuration(**values))
     assert not begun.file(".lock").exists(), error
-
-
-def test_class_of_another_content_is_a_different_run(tmp_path):
-    path = tmp_path / "mine.py"
-    path.write_text("first")
-    prepare(tmp_path / "run", configuration(gan=f"{path}:Mine"))
-    RunFolder(tmp_path / "run").save_checkpoint(1, state(1))
-    path.write_text("second")
-    with refused(tmp_path / "run", "a different run"):
-        prepare(tmp_path / "run", configuration(gan=f"{path}:Mine"))
 
 
 def test_labels_are_part_of_the_data_if_they_are_learned():
@@ -208,18 +187,12 @@ def test_new_renames_the_run_to_the_first_free_name(begun, readable):
     assert (first / "checkpoints" / "step-000000010.npz").read_bytes() == checkpoint
 
 
-def without_format(good):
-    return json.dumps({key: v for key, v in json.loads(good).items() if key != "format"})
-
-
 UNUSABLE = {
     "empty": lambda good: "",
-    "a list": lambda good: "[]",
     "deep": lambda good: "[" * 100_000,
     "cut short": lambda good: good[: len(good) // 2],
     "of another program": lambda good: '{"name": "web", "version": 2}',
-    "of an older format": without_format,
-    "of a newer format": lambda good: good.replace('"format": 2', '"format": 99'),
+    "of an older format": lambda good: good.replace('"format": 2', '"versions": {}'),
     "an unknown recipe": lambda good: good.replace('"minimal"', '"nosuch"'),
     "a value out of bounds": lambda good: good.replace('"nlatent": 10', '"nlatent": 0'),
 }
@@ -248,12 +221,6 @@ def test_what_is_not_a_run_folder_is_refused_untouched(tmp_path, new):
     ]:
         with refused(tmp_path, pattern):
             prepare(tmp_path / name, new=new)
-
-
-def test_folder_of_a_run_killed_at_its_start_is_used(tmp_path):
-    for name in (".lock", ".config.unfinished-0123abcd.json"):
-        (tmp_path / name).write_text("")
-    prepare(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["events", "progress", "losses.csv", "samples.png"])
@@ -323,38 +290,18 @@ def test_last_three_checkpoints_and_named_ones_are_kept(folder):
             folder.load_named_checkpoint(name)
 
 
-def test_names_without_a_step_are_not_checkpoints_of_steps(folder):
-    for name in ("step-zzz", "step-1", "step--00000001", "step-000000020.old"):
-        folder.file(f"checkpoints/{name}.npz").write_bytes(b"mine")
-    assert folder.load_checkpoint(pytest.fail) is None
-    save(folder, 10, 20, 30, 40)
-    assert loaded(folder) == (40, [])
-    assert len(list(folder.file("checkpoints").iterdir())) == 4 + 3
-
-
 def test_arrays_of_any_layout_and_type_are_restored(folder):
-    rng = np.random.default_rng(0)
     saved = {
-        "by/columns": np.asfortranarray(rng.standard_normal([3, 4, 5]).astype(np.float32)),
-        "strided": rng.standard_normal([6, 4])[::2, 1:],
+        "by/columns": np.asfortranarray(np.arange(60, dtype=np.float32).reshape(3, 4, 5)),
+        "strided": np.arange(24.0).reshape(6, 4)[::2, 1:],
         "bool": np.array([True, False]),
-        "scalar": np.float32(1.5),
         "empty": np.zeros([0, 3], np.float16),
         "large": np.uint64(2**64 - 1),
     }
     folder.save_checkpoint(20, saved)
-    first = folder.file("checkpoints/step-000000020.npz").read_bytes()
     _, read = folder.load_checkpoint(pytest.fail)
     for name, values in saved.items():
         np.testing.assert_array_equal(read[name], values, strict=True)
-    folder.save_checkpoint(20, saved)
-    assert folder.file("checkpoints/step-000000020.npz").read_bytes() == first
-
-
-def test_names_that_a_checkpoint_cannot_hold_are_refused():
-    check_names({"generator/step"})
-    with pytest.raises(UserError, match="a variable must not be called step"):
-        check_names({"generator/kernel", "step"})
 
 
 DAMAGES = {
@@ -399,13 +346,11 @@ def test_flipped_bit_is_found_or_of_no_consequence(folder):
 
 UNTRUSTED = {
     "an object": ({"w": np.array([{"code": print}], object)}, "is damaged .*allow_pickle"),
-    "text for a step": ({"step": np.array("20")}, "expected a step, found <U2"),
     "three steps": ({"step": np.arange(3)}, r"expected a step, found int64 \[3\]"),
     "a negative step": ({"step": np.int64(-1)}, "expected a step"),
     "another step": ({"step": np.int64(19)}, "is of step 19"),
     "no step": ({"step": None}, "is damaged"),
     "NaN": ({"w": np.float32([1, np.nan])}, "w has NaN or infinity"),
-    "infinity": ({"w": np.float32([-np.inf])}, "w has NaN or infinity"),
 }
 
 
@@ -420,20 +365,13 @@ def test_checkpoint_of_other_content_falls_back_to_the_one_before(begun, arrays,
 
 
 def test_checkpoint_that_unpacks_to_too_much_is_refused_first(begun):
-    """One of 5 GB that fills 5 MB would take all memory."""
     path = begun.file("checkpoints/step-000000020.npz")
-    with (
-        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
-        archive.open("w.npy", "w") as member,
-    ):
-        for _ in range(300):
-            member.write(bytes(2**20))
+    np.savez(path, step=np.int64(20), w=np.zeros(9))
     content = path.read_bytes()
-    central = content.rindex(b"PK\x01\x02")
-    size = (2**32 - 2).to_bytes(4, "little")
-    path.write_bytes(content[: central + 24] + size + content[central + 28 :])
-    with zipfile.ZipFile(path, "a") as archive:
-        archive.writestr("more.npy", bytes(10))
+    for entry in re.finditer(rb"PK\x01\x02", content):  # whose bytes 24 to 27 are the size
+        place = entry.start() + 24
+        content = content[:place] + b"\xf0\xff\xff\xff" + content[place + 4 :]
+    path.write_bytes(content)
     step, (line,) = loaded(begun)
     assert step == 10
     assert "it has more than 4,294,967,296 bytes" in line
@@ -442,13 +380,8 @@ def test_checkpoint_that_unpacks_to_too_much_is_refused_first(begun):
 def test_digest_differs_for_different_states():
     first = {"a": np.float32([1, 2]), "b": np.int64(3)}
     assert digest(first) == digest(dict(reversed(first.items())))
-    others = [
-        {"a": np.float32([1, 2.0000002]), "b": np.int64(3)},
-        {"a": np.float32([[1, 2]]), "b": np.int64(3)},
-        {"a": np.float64([1, 2]), "b": np.int64(3)},
-        {"a": np.float32([1, 2]), "c": np.int64(3)},
-        {"a": np.float32([1, 2])},
-    ]
+    others = [np.float32([1, 2.0000002]), np.float32([[1, 2]]), np.float64([1, 2])]
+    others = [{**first, "a": a} for a in others] + [{"a": first["a"]}, {"a": first["a"], "c": 3}]
     assert len({digest(each) for each in [first, *others]}) == 6
 
 
@@ -460,23 +393,19 @@ SAVING = """
     while True:
         step += 1
         folder.save_checkpoint(step, {"w": np.full([300_000], step, np.float32)})
-        print(step, flush=True)
+        print(flush=True)
 """
 
 
-@pytest.mark.parametrize("delay", [0.001, 0.002, 0.004, 0.008])
-def test_newest_checkpoint_is_valid_whenever_its_writer_is_killed(folder, delay):
+def test_newest_checkpoint_is_valid_whenever_its_writer_is_killed(folder):
     words = [sys.executable, "-c", textwrap.dedent(SAVING), str(folder.path)]
-    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True) as writer:
-        for line in writer.stdout:
-            if int(line) == 4:
-                break
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            writer.wait(delay)
-        writer.send_signal(signal.SIGKILL)
-    step, read = folder.load_checkpoint(pytest.fail)
-    assert step >= 4
-    assert (read["w"] == step).all()
+    for delay in (0.001, 0.003, 0.009):
+        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE) as writer:
+            writer.stdout.readline()
+            time.sleep(delay)
+            writer.kill()
+        step, read = folder.load_checkpoint(pytest.fail)
+        assert (read["w"] == step).all()
 
 
 # Tables.
@@ -527,12 +456,9 @@ def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, table, tail):
     [
         ('7,"0.5,7\n', "expected a step and 2 finite numbers"),
         ("7,nan,7\n", "expected a step and 2 finite numbers"),
-        ("7,0.5,-inf\n", "expected a step and 2 finite numbers"),
         ("7,0.5\n", "expected a step and 2 finite numbers"),
         ("7,0.5,7,7\n", "expected a step and 2 finite numbers"),
-        ("\x1b[2J\n", "expected a step and 2 finite numbers"),
         ("8,0.5,7\n", "it follows step 6"),
-        ("6,0.5,7\n", "it follows step 6"),
         ("", "it follows step 6"),  # the line is missing
     ],
 )
@@ -553,28 +479,22 @@ def test_rows_after_the_last_one_needed_may_be_anything(table, written):
         assert path.read_text() == "".join(rows[: last + 1])
 
 
-def test_missing_rows_at_the_end_are_named(tmp_path, table, written):
+def test_missing_rows_at_the_end_are_named_unless_all_are(tmp_path, table, written):
     path, rows = written
     path.write_text("".join([*rows[:20], "20,0."]))
     with refused(tmp_path, r"losses\.csv ends at step 19, but the run is at step 30; correct it"):
         table.open(30)
-
-
-def test_table_that_was_moved_away_starts_at_the_step_of_the_run(table):
-    for first in (21, 31):
-        assert len(table.open(first - 1)) == first - 21
+    path.unlink()
+    for first in (31, 41):
+        assert len(table.open(first - 1)) == first - 31
         table.append([(step, 0.5, 1) for step in range(first, first + 10)])
         table.close()
-    assert len(table.read()) == 20
 
 
 def test_table_of_scores_has_rows_at_any_steps(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_bytes(b"step,d_loss,g_loss\r\n100,1,1\r\n200,1E-3,1\r\n250,1,1\r\n")  # by Excel
     assert Table(path, LOSSES).read() == [[100, 1, 1], [200, 0.001, 1], [250, 1, 1]]
-    path.write_text("step,d_loss,g_loss\n100,1,1\n90,1,1\n")
-    with refused(tmp_path, "line 3, '90,1,1': it follows step 100"):
-        Table(path, LOSSES).open(260)
 
 
 @pytest.mark.parametrize("content", [os.urandom(3000) + b"\n", b"step,d_loss\n1,2\n", b"1,2,3\n"])
