@@ -2,7 +2,6 @@
 
 import dataclasses
 import fcntl
-import gzip
 import os
 import pty
 import re
@@ -29,7 +28,6 @@ from test_resume import (
     Ended,
     assert_same_results,
     done,
-    error_of,
     steps_of_checkpoints,
 )
 
@@ -39,6 +37,7 @@ from training.options import RunOptions
 from training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
+MAIN = [sys.executable, str(ROOT / "main.py")]
 STEPS = 1000
 JOB = (f"--num_steps={STEPS}", "--checkpoint_every=250", "--image_every=500")
 FLAGS = {
@@ -51,10 +50,6 @@ FLAGS = {
 }
 
 
-def command(*words):
-    return [sys.executable, str(ROOT / "main.py"), *words]
-
-
 def environment():
     """Returns this process's environment without what makes TensorFlow quiet."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "PYTHON"))}
@@ -63,7 +58,7 @@ def environment():
 def start(place, *words):
     """Starts `python main.py ...` in a folder, with pipes as its streams."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(command(*words), cwd=place, env=environment(), text=True, **pipes)
+    return subprocess.Popen([*MAIN, *words], cwd=place, env=environment(), text=True, **pipes)
 
 
 def end(process):
@@ -85,9 +80,8 @@ def flags_in(text):
     return {name: (value, " ".join(rest.split())) for name, value, rest in found}
 
 
-@pytest.fixture(scope="module")
-def help_text():
-    """What --help prints, quickly and without TensorFlow."""
+def test_help_shows_each_flag_with_its_range_and_default():
+    """Quickly, and without TensorFlow."""
     words = [sys.executable, "-X", "importtime", str(ROOT / "main.py"), "--help"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     shown = subprocess.run(words, capture_output=True, text=True, env=environment())
@@ -98,10 +92,7 @@ def help_text():
     imported = {line.rpartition("|")[2].strip() for line in shown.stderr.splitlines()}
     assert "absl.flags" in imported
     assert not {name for name in imported if name.split(".")[0] in ("tensorflow", "matplotlib")}
-    return shown.stdout
-
-
-def test_help_shows_each_flag_with_its_range_and_default(help_text):
+    help_text = shown.stdout
     assert re.match(r".*GANs on MNIST.*\.\n", help_text)
     assert "python main.py --nlatent=10 --num_steps=50000" in help_text
     assert max(map(len, help_text.splitlines())) <= 100
@@ -156,21 +147,16 @@ def refused(monkeypatch, tmp_path):
         (["--num_step=1"], "--num_step is not a flag; did you mean --num_steps?"),
         (["--learning-rate=1"], "did you mean --learning_rate?"),
         (["train"], "train is not valid here, every option is a flag: --mode=train"),
-        (["--num_steps=5", "extra"], "extra is not valid here, every option is a flag: see"),
         (["--num_steps"], "num_steps"),
         (["--num_steps=1.5"], "--num_steps=1.5"),
         (["--nlatent=x"], "--nlatent=x"),
         (["--lr_milestones=1,5"], "--lr_milestones=1,5"),
         (["--learning_rate=nan"], "--learning_rate must be a number above 0 to 1, got nan"),
-        (["--g_learning_rate=0"], "--g_learning_rate must be a number above 0 to 1, got 0.0"),
-        (["--digit=10"], "--digit must be an integer from 0 to 9, got 10"),
         (["--new=perhaps"], "--new=perhaps"),
         (["--recipe=nosuch"], "--recipe must be one of minimal, .*, got nosuch"),
         (["--mode=nosuch"], "--mode must be one of train, .*, got nosuch"),
         (["--prior="], "--prior= is empty: give it a value, or omit it"),
         (["--seed=2147483648"], "--seed must be an integer from 0 to 2147483647, got 2147483648"),
-        (["--checkpoint_every=1e3"], "--checkpoint_every=1e3"),
-        (["--half_batches", "--batch_size=1"], "--batch_size must be at least 2"),
         (["--recipe=leaky_mlp", "--conditional"], "--conditional requires networks that take"),
         (["--dataset=kmnist", f"--data_dir={ROOT}/MNIST_data"], "MNIST"),
         (["--batch_size=55001"], "--batch_size must be at most 55000"),
@@ -178,7 +164,6 @@ def refused(monkeypatch, tmp_path):
         (["--mode=sample"], "--mode=sample requires --run_dir; no runs in runs/"),
         (["--mode=sample", "--run_dir=x", "--digit=3"], "--digit is only valid .*; .*--labels"),
         (["--mode=evaluate", "--run_dir=nosuch"], "--run_dir=nosuch is not a run folder"),
-        (["--mode=compare", "--run_dirs=nosuch"], "--run_dir=nosuch is not a run folder"),
         (["--mode=explore", "--run_dir=x", "--gan=a.py:A", "--gan=b.py:B"], "--gan may be given"),
     ],
     ids=str,
@@ -187,36 +172,15 @@ def test_wrong_flags_are_refused_by_name(refused, words, message):
     assert re.search(message, refused(*words))
 
 
-def test_damaged_data_and_folders_that_cannot_hold_a_run_are_refused(refused, data_dir, tmp_path):
-    small = f"--data_dir={data_dir}"
-    (tmp_path / "file").write_text("mine")
+def test_damaged_data_and_folders_without_a_run_are_refused(refused, data_dir, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("mine")
-    assert "--run_dir=file is not a run folder" in refused(small, "--run_dir=file")
-    assert "--run_dir=thesis is not a run" in refused(small, "--run_dir=thesis", "--new")
-    assert "--run_dir=file/run: cannot use file" in refused(small, "--run_dir=file/run")
+    small = (f"--data_dir={data_dir}", "--run_dir=thesis", "--new")
+    assert "--run_dir=thesis is not a run folder" in refused(*small)
     folder = shutil.copytree(data_dir, tmp_path / "data")
     labels = folder / "train-labels-idx1-ubyte"
-    content = labels.read_bytes()
-    for damaged in (content[:-1], b"<html>404 Not Found</html>", gzip.compress(content)[:-9]):
-        labels.write_bytes(damaged)
-        assert str(labels) in refused(f"--data_dir={folder}")
-
-
-def test_refusal_is_quick_and_the_same_in_its_own_process(tmp_path, data_dir):
-    (tmp_path / "runs").touch()
-    for words, message in [
-        (["--nlatent=0"], "main.py: --nlatent must be an integer from 1 to 4096, got 0"),
-        ([f"--data_dir={data_dir}"], "main.py: --run_dir=runs/data="),
-    ]:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        ended = end(start(tmp_path, *words))
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert error_of(ended).startswith(message)
-        assert ended.stdout == ""
-        # Of the processor: TensorFlow was not imported.
-        assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 2
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    labels.write_bytes(labels.read_bytes()[:-1])
+    assert str(labels) in refused(f"--data_dir={folder}")
 
 
 def test_tilde_in_a_path_is_the_home_folder(data_dir, tmp_path, monkeypatch):
@@ -248,9 +212,7 @@ class InTerminal:
             words,
             cwd=place,
             env=environment(),
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
+            **dict.fromkeys(["stdin", "stdout", "stderr"], theirs),
             start_new_session=True,
             preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
         )
@@ -259,11 +221,11 @@ class InTerminal:
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
 
-    @property
-    def running(self):
-        return self._process.poll() is None
-
-    def press(self, key):
+    def press(self, key, when):
+        """Presses a key once a condition is true; fails if the process ends first."""
+        while not when():
+            assert self._process.poll() is None
+            time.sleep(0.005)
         os.write(self._ours, key)
 
     def end(self):
@@ -297,11 +259,9 @@ class SmallRuns(NamedTuple):
 def small(tmp_path_factory):
     place = tmp_path_factory.mktemp("small")
     broken = place / "elsewhere" / "broken"
-    in_terminal = InTerminal(place, command(*JOB, "--run_dir=elsewhere/broken"))
+    in_terminal = InTerminal(place, [*MAIN, *JOB, "--run_dir=elsewhere/broken"])
     through_pipes = start(place, *JOB)
-    while in_terminal.running and not steps_of_checkpoints(broken):
-        time.sleep(0.005)
-    in_terminal.press(b"\x03")
+    in_terminal.press(b"\x03", lambda: steps_of_checkpoints(broken))
     code, shown = in_terminal.end()
     ended = end(through_pipes)
     resumed = end(start(place, *JOB, "--run_dir=elsewhere/broken"))
@@ -339,40 +299,28 @@ def test_run_stopped_by_ctrl_c_resumes_to_the_same_bytes(small):
     assert 250 <= int(stopped) < STEPS
     assert small.resumed.code == 0
     folder = "elsewhere/broken"
-    assert re.fullmatch(
-        rf"Continuing {folder} after step {stopped}\.\n{done(STEPS, folder)}",
-        small.resumed.stdout,
-    )
+    resumed = rf"Continuing {folder} after step {stopped}\.\n{done(STEPS, folder)}"
+    assert re.fullmatch(resumed, small.resumed.stdout)
     assert_same_results(small.broken, small.unbroken)
     assert steps_of_checkpoints(small.unbroken) == [500, 750, 1000]
-    for name in ("config.json", "checkpoints/step-000001000.npz"):
-        assert (small.broken / name).read_bytes() == (small.unbroken / name).read_bytes()
-
-
-def test_losses_have_a_finite_row_for_each_step(small):
+    config = (small.broken / "config.json").read_bytes()
+    assert config == (small.unbroken / "config.json").read_bytes()
     losses = np.array(RunFolder(small.unbroken).losses())
     assert list(losses[:, 0]) == list(range(1, STEPS + 1))
-    assert np.isfinite(losses).all() and (losses >= 0).all()
     # D has not learned anything: both of its cross-entropies are near log 2.
     assert losses[0, 1] == pytest.approx(np.log(4), abs=0.3)
 
 
-def test_images_have_their_sizes_and_neighbours_in_the_latent_grid_are_similar(small):
+def test_neighbours_in_the_latent_grid_are_similar(small):
     tiles = {}
     for name in ("samples.png", "latent_grid.png"):
         pixels = np.asarray(Image.open(small.unbroken / name), float)
         assert pixels.shape == (560, 560)
         tiles[name] = pixels.reshape(20, 28, 20, 28).swapaxes(1, 2).reshape(20, 20, 784)
-        assert pixels.max() > 200 and pixels.min() < 50
         assert len(np.unique(tiles[name].reshape(400, 784), axis=0)) > 300
-    for step in (500, 1000):
-        with Image.open(small.unbroken / "progress" / f"step-{step:09d}.png") as frame:
-            assert frame.size == (224, 224)
-    grid = tiles["latent_grid.png"]
-    flat = grid.reshape(400, 784)
-    at_random = np.abs(flat - np.random.default_rng(0).permutation(flat)).mean()
     for axis in (0, 1):
-        assert 0 < np.abs(np.diff(grid, axis=axis)).mean() < at_random / 2
+        far, near = (np.abs(np.diff(each, axis=axis)).mean() for each in tiles.values())
+        assert 0 < near < far / 2
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
