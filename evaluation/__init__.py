@@ -5,10 +5,10 @@ scores = evaluation.evaluate("runs/minimal")    # what `--mode=evaluate` writes 
 
 from pathlib import Path
 
+import input_data
 from support import terminal
 from support.errors import UserError
-from training import data
-from training.run_folder import RunFolder
+from training.run import RunFolder
 
 # Twice the classifier's features, fewer have no meaningful covariance; and minutes of comparing
 # all pairs.
@@ -48,11 +48,10 @@ def evaluate(
         )
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
-    read = data.read_named if dataset else data.read
-    dataset = dataset or configuration.dataset
-    images, info = read(dataset, data_dir)
-    trained_on = data.of_recipe(configuration.full_recipe(), images).train
-    configuration.check_data(trained_on, data.folder_of(dataset, data_dir))
+    dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
+    images, info = input_data.load(dataset, data_dir)
+    trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
+    configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
     from evaluation import report
 
@@ -67,7 +66,7 @@ def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = 
         dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
         data_dir: Folder of the images; None for the data set's own.
     """
-    images, info = data.read(dataset, data_dir)
+    images, info = input_data.load(dataset, data_dir)
     terminal.import_tensorflow()
     from evaluation import reference
     from evaluation.monitor import Monitor

@@ -9,7 +9,7 @@ from evaluation import metrics
 from models import custom_class
 from support import pictures
 from support.errors import one_line
-from training.run_folder import RunFolder
+from training.run import RunFolder
 
 _SAMPLES = 16
 _SCORES = ("frechet_distance", "classes_covered", "precision", "recall")

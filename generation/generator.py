@@ -5,13 +5,10 @@ import tensorflow.compat.v1 as tf
 
 import input_data
 from input_data import NUM_CLASSES, SIDE
-from models import custom_class, fingerprint, priors, recipes
-from support.errors import UserError
-from training.batches import one_hot
-from training.model import assign, check_shapes, generate, variables_behind
-from training.run_folder import RunError, RunFolder, digest
-
-_AVERAGE = "/ExponentialMovingAverage"
+from models import custom_class, priors, recipes
+from models.inference import Inference, one_hot
+from support.errors import RunError, UserError
+from training.run import RunFolder, digest
 
 
 def load(run_dir, *, gan=None, checkpoint=None, raw=False, log=print):
@@ -33,7 +30,6 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log=print):
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
     with custom_class.user_errors(own and own.path):
         generator = Generator(recipe, *loaded, raw=raw, gan_class=own and own.gan_class)
-    folder.check_networks(fingerprint.of_gan(generator.gan))
     generator.classes = configuration.classes
     generator.class_names = input_data.known(configuration.dataset).class_names
     return generator
@@ -55,12 +51,12 @@ class Generator:
         self.classes = tuple(range(NUM_CLASSES))
         self.class_names = tuple("0123456789")
         self._prior = priors.get(recipe.prior)
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default():
             self.gan = recipes.build_gan(recipe, gan_class)
-            # A plain session: an interactive one leaves the graph unoptimised.
-            self.gan.session.close()
-            self.gan.session = tf.Session(graph=graph)
-        self._load(state if raw else with_averages(state))
+        self.gan.session.close()
+        self._inference = Inference(self.gan)
+        self.gan.session = self._inference.session
+        self._inference.load(state, average=not raw)
 
     def is_scored_by(self, content):
         """What metrics.json holds -> whether the scores are of these weights.
@@ -69,15 +65,6 @@ class Generator:
         """
         scored = content["checkpoint_sha256"], content["step"], content["raw"]
         return scored == (self.digest, self.step, self.raw)
-
-    def _load(self, state):
-        """Sets the variables of both networks from a checkpoint's."""
-        with self.gan.x_hat.graph.as_default():
-            logits = self.gan._discriminator(self.gan.x_hat, reuse=True)
-            variables = {v.op.name: v for v in variables_behind([logits])}
-        mine = {name: state[name] for name in variables.keys() & state.keys()}
-        check_shapes(mine, {name: tuple(v.shape) for name, v in variables.items()})
-        assign(self.gan.session, variables, mine)
 
     def generate(self, z, labels=None):
         """[n, nlatent] -> float32 [n, 28, 28] in [0, 1]; ValueError for any other shape.
@@ -90,7 +77,7 @@ class Generator:
         if not np.isfinite(z).all():
             raise ValueError("latents with NaN or infinity, wanted finite ones")
         self._check_labels(labels, len(z))
-        return generate(self.gan, self.gan.session, z, labels).reshape(len(z), SIDE, SIDE)
+        return self._inference.generate(z, labels).reshape(len(z), SIDE, SIDE)
 
     def _check_labels(self, labels, count):
         if not self.recipe.conditional:
@@ -155,20 +142,10 @@ class Generator:
 
     def close(self):
         """Frees the Gan's session."""
-        self.gan.session.close()
+        self._inference.close()
 
 
 def _legs(corners, between):
     """Corners [k, n] -> [k * frames, n]: from each to the next, from the last to the first."""
     pairs = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     return np.concatenate([between(a, b) for a, b in pairs])
-
-
-def with_averages(state):
-    """A checkpoint's variables -> the same with each average in the place of its variable."""
-    averages = {
-        name.removesuffix(_AVERAGE): value
-        for name, value in state.items()
-        if name.endswith(_AVERAGE)
-    }
-    return {**state, **averages}

@@ -10,7 +10,7 @@ import input_data
 from evaluation import metrics
 from evaluation.monitor import Monitor
 from training.engines import Progress
-from training.run_folder import RunFolder
+from training.run import RunFolder
 
 LABELS = np.arange(200) % 10
 FEATURES = np.random.default_rng(0).integers(0, 100, [200, 2])
@@ -23,9 +23,8 @@ class Run(SimpleNamespace):
         super().__init__(lines=[], best=[], recipe=SimpleNamespace(digit=digit))
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
-        self.model = SimpleNamespace(generate=lambda z: self.images, state=dict)
-        self.folder = RunFolder(path)
-        self.folder.save_checkpoint = lambda step, state, name: self.best.append(step)
+        self.folder, self.generate = RunFolder(path), lambda z: self.images
+        self.save_checkpoint = lambda step, name: self.best.append(step)
         self.bar = SimpleNamespace(note="", line=self.lines.append)
         self.draw = lambda n: [np.zeros([n, 2])]
         self.report = lambda step, scores: None
