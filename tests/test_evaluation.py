@@ -108,7 +108,8 @@ def test_a_classifier_is_trained_on_samples_and_requested_labels(monkeypatch):
 
 def train(folder, data_dir, **options):
     options = {"nlatent": 3, "num_steps": 3, "engine": "step", "events": False, **options}
-    training.train("minimal", data_dir=data_dir, run_dir=folder, log=lambda line: None, **options)
+    options |= {"data_dir": str(data_dir), "run_dir": str(folder)}
+    training.train("minimal", log=lambda line: None, **options)
     return folder
 
 

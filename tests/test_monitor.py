@@ -45,7 +45,8 @@ def test_scores_are_written_and_the_best_weights_are_kept(tmp_path):
     for step, shift in ((10, 4), (20, 2), (30, 3)):
         run.interval(step, LABELS, FEATURES + np.array([shift, 0]))
     assert run.bar.note == "Fréchet distance 9.0, classes 10"
-    run.monitor.on_train_begin(30)  # resumed
+    run.monitor.on_train_end()
+    run.monitor.on_train_begin(30)  # the run is resumed
     run.interval(40, LABELS, FEATURES + np.array([3, 0]))
     assert run.best == [10, 20]
     run.monitor.on_train_end()
