@@ -96,8 +96,10 @@ def network(weights, images):
     x = tf.reshape(images, [-1, 28, 28, 1])
     x = _conv_pool(weights, "conv1", x)  # [n, 14, 14, 24]
     x = _conv_pool(weights, "conv2", x)  # [n, 7, 7, 48]
-    features = _dense(weights, "dense1", tf.reshape(x, [-1, 7 * 7 * 48]))
-    return features, _dense(weights, "dense2", tf.nn.relu(features))
+    x = tf.reshape(x, [-1, 7 * 7 * 48])
+    features = tf.matmul(x, weights["dense1_kernel"]) + weights["dense1_bias"]
+    logits = tf.matmul(tf.nn.relu(features), weights["dense2_kernel"]) + weights["dense2_bias"]
+    return features, logits
 
 
 def _conv_pool(weights, name, x):
@@ -105,10 +107,6 @@ def _conv_pool(weights, name, x):
     x = tf.nn.conv2d(x, weights[f"{name}_kernel"], strides=1, padding="SAME")
     x = tf.nn.max_pool2d(x + weights[f"{name}_bias"], ksize=2, strides=2, padding="VALID")
     return tf.nn.relu(x)
-
-
-def _dense(weights, name, x):
-    return tf.matmul(x, weights[f"{name}_kernel"]) + weights[f"{name}_bias"]
 
 
 def load_arrays(path: Path, sha256: str | None = None) -> dict:
@@ -119,13 +117,11 @@ def load_arrays(path: Path, sha256: str | None = None) -> dict:
     """
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    actual = hashlib.sha256(content).hexdigest()
-    if sha256 not in (None, actual):
-        raise UserError(f"{path}: expected SHA-256 {sha256}, found {actual}")
-    try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            loaded = dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: expected a valid .npz file ({error})") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 not in (None, found):
+        raise UserError(f"{path}: expected SHA-256 {sha256}, found {found}")
+    return loaded

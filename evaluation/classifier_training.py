@@ -24,14 +24,14 @@ LEARNING_RATE = 2e-3
 MAX_SHIFT = 2
 
 
-def fit(data_set, path: Path, num_steps: int, seed: int = 0) -> Classifier:
+def fit(data_set, path: Path, num_steps: int) -> Classifier:
     """Trains a classifier on a DataSet, writes its weights to `path` and loads it."""
     with atomic_write(path) as temporary:
-        np.savez(temporary, **train(data_set, num_steps, seed))
+        np.savez(temporary, **train(data_set, num_steps))
     return Classifier(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def train(data_set, num_steps: int, seed: int) -> dict:
+def train(data_set, num_steps: int, seed: int = 0) -> dict:
     """Trains on a DataSet with Adam and a progress bar.
 
     The learning rate falls linearly to 0, which replaces an average of the weights.

@@ -1,5 +1,6 @@
 """Compares runs: a table of their options and scores, and an image with samples of each."""
 
+import contextlib
 import json
 import shlex
 import textwrap
@@ -38,7 +39,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         generator.close()
         rows.append((str(folder), samples.reshape(_SAMPLES, -1)))
         name = one_line(folder)
-        scores, why_not = _read_scores(folder, generator)
+        scores = _read_scores(folder, generator)
         columns.append(
             {
                 "run": name,
@@ -52,8 +53,9 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         overrides = [f"{k}={v}" for k, v in configuration.overrides.items() if k != "num_steps"]
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
-        if why_not:
-            notes.append(f"{name} {why_not}: {_scoring_command(folder, configuration)}")
+        if scores["classifier"] == "-":
+            command = _scoring_command(folder, configuration)
+            notes.append(f"{name} has no scores of these weights: {command}")
     for label, reason in _CONDITIONS.items():
         if len({column[label] for column in columns} - {"-"}) > 1:
             notes.append(f"Their scores are not comparable: {reason}.")
@@ -88,22 +90,17 @@ def _last_losses(folder):
 
 
 def _read_scores(folder, generator):
-    """Returns cells with a run's scores, and why there are none or None."""
+    """Returns cells with the scores of a run's current weights; `-` if there are none."""
     labels = [*_CONDITIONS, *(metrics.LABELS[name] for name in _SCORES)]
-    missing = dict.fromkeys(labels, "-")
-    try:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         content = json.loads(folder.file("metrics.json").read_text(encoding="utf-8"))
-        if not generator.is_scored_by(content):
-            return missing, "has scores of different weights"
-        # As a number, since the file may contain anything that a terminal would obey.
+        # As a number, because a file may contain characters that control the terminal.
         classifier = f"{int(content['classifier_sha256'], 16):064x}"
         cells = [classifier[:8], f"{int(content['num_samples']):,}"]
         cells += [f"{float(content[name]):.4g}" for name in _SCORES]
-    except FileNotFoundError:
-        return missing, "has no scores yet"
-    except (OSError, ValueError, KeyError, TypeError):
-        return missing, "has an incomplete metrics.json"
-    return dict(zip(labels, cells, strict=True)), None
+        if generator.is_scored_by(content):
+            return dict(zip(labels, cells, strict=True))
+    return dict.fromkeys(labels, "-")
 
 
 def _scoring_command(folder, configuration):

@@ -49,15 +49,11 @@ def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) 
     real = _statistics_by_label(real_features, train.file_labels[rows], info)
     tested = _statistics_by_label(test_features, test.file_labels, info)
     drawn = _statistics_by_label(predictions.features, labels, info)
+    pixels = np.uint8(np.rint(255 * samples[:_TRAINING_SAMPLES]))
+    drawn_set = input_data.DataSet(pixels, np.uint8(labels[:_TRAINING_SAMPLES]))
     with tempfile.TemporaryDirectory() as folder:
-        trained = classifier_training.fit(
-            input_data.DataSet(
-                np.uint8(np.rint(255 * samples[:_TRAINING_SAMPLES])),
-                np.uint8(labels[:_TRAINING_SAMPLES]),
-            ),
-            Path(folder) / "classifier.npz",
-            TRAINING_STEPS,
-        )
+        path = Path(folder) / "classifier.npz"
+        trained = classifier_training.fit(drawn_set, path, TRAINING_STEPS)
     return {
         "label_accuracy": float(right.mean()),
         "real_label_accuracy": standard.test_accuracy,
@@ -87,12 +83,12 @@ def _distances(first, second):
 
 def describe(scores: dict, info) -> str:
     """Returns sentences about what `score` returned."""
-    accuracies, real = scores["label_accuracies"], scores["real_label_accuracy"]
+    accuracies = scores["label_accuracies"]
     worst = min(accuracies, key=accuracies.get)
-    bound = "" if real is None else f" ({real:.1%} of real test images)"
     sentences = [
-        f"{scores['label_accuracy']:.1%} of the samples{bound} are classified as the requested "
-        f"{info.noun}; the worst is {worst} with {accuracies[worst]:.1%}."
+        f"{scores['label_accuracy']:.1%} of the samples ({scores['real_label_accuracy']:.1%} of "
+        f"real test images) are classified as the requested {info.noun}; the worst is {worst} with "
+        f"{accuracies[worst]:.1%}."
     ]
     distances = scores["label_frechet_distances"]
     if distances:

@@ -100,14 +100,14 @@ def score(
         )
     # The cubic kernel has a fixed scale: with features around 20, only their cubes would count.
     unit = np.sqrt(np.diag(reference.covariance).mean())
-    histogram = class_histogram(probabilities)
+    mean, covariance = statistics(features)
+    histogram, labels = class_histogram(probabilities), np.argmax(probabilities, axis=1)
+    first = slice(MEMORISATION_SAMPLES)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
     return Scores(
         num_samples=len(features),
-        frechet_distance=frechet_distance(
-            *statistics(features), reference.mean, reference.covariance
-        ),
+        frechet_distance=frechet_distance(mean, covariance, reference.mean, reference.covariance),
         kernel_distance=kernel_distance(features / unit, reference.features / unit),
         classifier_score=classifier_score(probabilities),
         mean_confidence=mean_confidence(probabilities),
@@ -118,11 +118,7 @@ def score(
         recall=recall,
         density=density,
         coverage=coverage,
-        memorised_share=memorised_share(
-            images[:MEMORISATION_SAMPLES],
-            np.argmax(probabilities[:MEMORISATION_SAMPLES], axis=1),
-            reference,
-        ),
+        memorised_share=memorised_share(images[first], labels[first], reference),
     )
 
 
@@ -278,17 +274,14 @@ def _count_balls(points, centres, squared_radii):
 def _squared_distances(points, others):
     """Yields blocks of rows of float32 `[n, m]`; rounding may leave some values below 0."""
     others = np.asarray(others, np.float32)
+    norms = np.einsum("ij,ij->i", others, others)[:, None]
     # |x|^2 + |y|^2 - 2 x.y as one product of longer rows saves two passes over each block.
-    others = np.hstack([-2 * others, np.ones((len(others), 1), np.float32), _norms(others)]).T
+    others = np.hstack([-2 * others, np.ones_like(norms), norms]).T
     rows = max(1, BLOCK_ELEMENTS // others.shape[1])
     for start in range(0, len(points), rows):
         block = np.asarray(points[start : start + rows], np.float32)
-        yield np.hstack([block, _norms(block), np.ones((len(block), 1), np.float32)]) @ others
-
-
-def _norms(points):
-    """Returns the squared norm of each row, `[n, 1]`."""
-    return np.einsum("ij,ij->i", points, points)[:, None]
+        norms = np.einsum("ij,ij->i", block, block)[:, None]
+        yield np.hstack([block, norms, np.ones_like(norms)]) @ others
 
 
 def nearest_distances(images: np.ndarray, training_pixels: np.ndarray) -> np.ndarray:

@@ -65,8 +65,9 @@ class Monitor(Callback):
         )
         self._run.bar.note = f"Fréchet distance {distance:.1f}, classes {covered}"
         symptoms = self._symptoms(histogram, images)
-        for name in symptoms.keys() - self._warned:  # each once, until it disappears
-            self._run.bar.line(f"Step {step:,}: {symptoms[name]}.")
+        for name, sentence in symptoms.items():
+            if name not in self._warned:  # once, until it disappears
+                self._run.bar.line(f"Step {step:,}: {sentence}.")
         self._warned = set(symptoms)
         self._images, self._d_losses = images, []
         if distance < self._best:

@@ -47,14 +47,14 @@ class Standard(NamedTuple):
         reference: Statistics of its training images.
         scores: Scores by name, of real images and of noise.
         data: The data set itself.
-        test_accuracy: Fraction of the test images that the classifier gets right, None if unknown.
+        test_accuracy: Fraction of the test images that the classifier gets right.
     """
 
     classifier: Classifier
     reference: metrics.Reference
     scores: dict
     data: input_data.Datasets
-    test_accuracy: float | None = None
+    test_accuracy: float
 
 
 def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> Standard:
@@ -128,32 +128,28 @@ def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> 
         content = json.loads(path.read_bytes())
         scores = content["reference_scores"].items()
         scores = {name: metrics.Scores(**each) for name, each in scores}
-        found, test_accuracy = content["classifier_sha256"], content.get("test_accuracy")
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        found, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected reference scores ({error})") from error
-    classifier = Classifier(folder / _WEIGHTS, sha256 or found)
-    _check_classifier(path, found, classifier)
+    if sha256 not in (None, found):
+        raise UserError(f"{path}: expected classifier {sha256}, found {found}")
+    classifier = Classifier(folder / _WEIGHTS, found)
     reference = _load_statistics(folder / _STATISTICS, classifier, data)
     return Standard(classifier, reference, scores, data, test_accuracy)
 
 
 def _load_statistics(path, classifier, data):
     arrays = load_arrays(path)
-    _check_classifier(path, str(arrays.pop("classifier_sha256", None)), classifier)
+    found = str(arrays.pop("classifier_sha256", None))
+    if found != classifier.sha256:
+        raise UserError(f"{path}: expected classifier {classifier.sha256}, found {found}")
     return metrics.Reference(**arrays, training_pixels=data.train.pixels)
 
 
-def _check_classifier(path, found, classifier):
-    if found != classifier.sha256:
-        raise UserError(f"{path}: expected data of classifier {classifier.sha256}, found {found}")
-
-
-def make(data: input_data.Datasets, folder: Path, num_steps: int, seed: int = 0) -> Standard:
+def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
     """Trains a classifier, measures real images and noise, and writes all three files."""
     folder.mkdir(parents=True, exist_ok=True)
-    classifier = classifier_training.fit(data.train, folder / _WEIGHTS, num_steps, seed)
+    classifier = classifier_training.fit(data.train, folder / _WEIGHTS, num_steps)
     features = classifier(data.train.images).features
     mean, covariance = metrics.statistics(features)
     with atomic_write(folder / _STATISTICS) as temporary:
@@ -205,11 +201,10 @@ def main(arguments=None):
     parser.add_argument("--data_dir", default="MNIST_data", help="folder of the four IDX files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     parser.add_argument("--num_steps", type=int, default=classifier_training.NUM_STEPS)
-    parser.add_argument("--seed", type=int, default=0, help="of weights, batches and shifts")
     flags = parser.parse_args(arguments)
     try:
-        data = input_data.read_data_sets(flags.data_dir, validation_size=0, seed=flags.seed)
-        standard = make(data, flags.out, flags.num_steps, flags.seed)
+        data = input_data.read_data_sets(flags.data_dir, validation_size=0)
+        standard = make(data, flags.out, flags.num_steps)
     except (UserError, OSError) as error:
         sys.exit(f"evaluation.reference: {error}")
     print(f"Saved {flags.out}: test accuracy {standard.test_accuracy:.2%}.")

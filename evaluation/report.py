@@ -6,8 +6,8 @@ import re
 
 import numpy as np
 
-import generation
 from evaluation import conditional, metrics, reference
+from generation.generator import load
 from support import pictures
 from support.files import write_json
 
@@ -30,7 +30,7 @@ def evaluate(folder, images, info, num_samples, seed, *, log, **loading) -> dict
     Returns:
         The content of metrics.json.
     """
-    generator = generation.load(folder.path, **loading)
+    generator = load(folder.path, **loading)
     samples, _ = generator.sample(num_samples, seed)
     samples = samples.reshape(num_samples, -1)
     labels = generator.labels_in_turn(num_samples) if generator.recipe.conditional else None
@@ -115,11 +115,11 @@ def describe(histogram: np.ndarray, digit: int | None, info, real: np.ndarray) -
     missing = [names[k] for k in metrics.lost_classes(histogram, real)]
     dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]
     if missing or dominant:
-        top = sorted(range(10), key=lambda k: -histogram[k])[:3]
+        top = np.argsort(-histogram, kind="stable")[:3]
         fractions = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
         lost = f" Almost missing: {', '.join(missing)}." if missing else ""
         return f"Mode collapse: the most frequent {plural} are {fractions}.{lost}"
-    rarest = min(present, key=lambda k: histogram[k])
+    rarest = present[np.argmin(histogram[present])]
     return (
         f"No {noun} is lost: the rarest, {names[rarest]}, has {histogram[rarest]:.1%}, the most "
         f"frequent, {names[np.argmax(histogram)]}, {np.max(histogram):.1%}."
