@@ -36,18 +36,17 @@ def images_of(labels, features):
 
 
 @pytest.mark.parametrize(
-    "real",
-    [np.repeat([0.2, 0], 5), np.array([0.82, *[0.02] * 9]), np.array([0.996, 0.004, *[0] * 8])],
-    ids=["five classes", "unbalanced", "one rare class"],
+    ("real", "rarest"),
+    [([0.2] * 5 + [0] * 5, "0, has 20.0%"), ([0.996, 0.004] + [0] * 8, "1, has 0.4%")],
 )
-def test_samples_distributed_like_the_data_are_no_collapse(real):
+def test_samples_distributed_like_the_data_are_no_collapse(real, rarest):
+    real = np.array(real)
     text = report.describe(real, None, INFO, real)
-    rarest = int(np.flatnonzero(real == real[real > 0].min())[0])
-    assert text.startswith(f"No class is lost: the rarest, class {rarest}, has {real[rarest]:.1%}")
+    assert text.startswith(f"No class is lost: the rarest, class {rarest}")
 
 
 def test_a_class_without_samples_is_lost():
-    real, drawn = np.repeat([0.2, 0], 5), np.array([0, 0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0, 0])
+    real, drawn = np.repeat([0.2, 0], 5), np.array([0, *[0.25] * 4, *[0] * 5])
     text = report.describe(drawn, None, INFO, real)
     assert text.startswith("Mode collapse") and text.endswith("Almost missing: class 0.")
 
@@ -162,21 +161,17 @@ def test_a_run_is_scored(run, small_data_dir, small, cache):
     ],
 )
 def test_invalid_options_are_rejected_before_a_classifier_is_trained(
-    options, message, run, small_data_dir, tmp_path, monkeypatch
+    options, message, run, small_data_dir
 ):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    options = {"run_dir": run, "data_dir": small_data_dir, **options}
     with pytest.raises(UserError, match=message) as error:
-        evaluation.evaluate(**{"run_dir": run, "data_dir": small_data_dir, **options})
-    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
+        evaluation.evaluate(**options, log=pytest.fail)
+    assert "\n" not in str(error.value)
 
 
-def test_a_missing_class_is_rejected_before_a_classifier_is_trained(
-    custom, small_data_dir, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def test_a_missing_class_is_rejected_before_a_classifier_is_trained(custom, small_data_dir):
     with pytest.raises(UserError, match="--gan"):
-        evaluation.evaluate(custom[0], data_dir=small_data_dir)
-    assert not list(tmp_path.iterdir())
+        evaluation.evaluate(custom[0], data_dir=small_data_dir, log=pytest.fail)
 
 
 def compare(path, *run_dirs, **options):

@@ -36,11 +36,9 @@ def test_frechet_distance_of_diagonal_gaussians():
 
 def test_frechet_distance_agrees_with_scipy():
     first, second = random_covariance(12), random_covariance(12)
-    means = RNG.normal(size=(2, 12))
-    expected = np.sum((means[0] - means[1]) ** 2)
-    expected += np.trace(first + second - 2 * sqrtm(first @ second).real)
-    assert metrics.frechet_distance(means[0], first, means[1], second) == pytest.approx(expected)
-    assert metrics.frechet_distance(means[1], second, means[0], first) == pytest.approx(expected)
+    expected = 12 + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    distance = metrics.frechet_distance(np.zeros(12), first, np.ones(12), second)
+    assert distance == pytest.approx(expected)
 
 
 def test_frechet_distance_of_equal_gaussians_and_of_a_single_point():
@@ -147,12 +145,12 @@ def test_neighbours_agree_with_matrices_for_any_block_size(monkeypatch, block_el
         return np.linalg.norm(first[:, None] - second[None], axis=-1)
 
     real_radii, fake_radii = (np.sort(distances(s, s), axis=1)[:, 3] for s in (real, fake))
-    between = distances(real, fake)
-    in_real, in_fake = between <= real_radii[:, None], between <= fake_radii
-    precision, recall = in_real.any(axis=0).mean(), in_fake.any(axis=1).mean()
-    density, coverage = in_real.sum() / (3 * len(fake)), in_real.any(axis=1).mean()
-    assert metrics.precision_recall(real, fake, k=3) == pytest.approx((precision, recall))
-    assert metrics.density_coverage(real, fake, k=3) == pytest.approx((density, coverage))
+    in_real = distances(real, fake) <= real_radii[:, None]
+    in_fake = distances(real, fake) <= fake_radii
+    expected = in_real.any(axis=0).mean(), in_fake.any(axis=1).mean()
+    assert metrics.precision_recall(real, fake, k=3) == pytest.approx(expected)
+    expected = in_real.sum() / (3 * len(fake)), in_real.any(axis=1).mean()
+    assert metrics.density_coverage(real, fake, k=3) == pytest.approx(expected)
 
 
 def images_with_first_pixel(values):
@@ -164,8 +162,7 @@ def images_with_first_pixel(values):
 def test_nearest_distances():
     training = np.concatenate([BLACK, BLACK + 255])
     images = np.zeros((2, 784), np.float32)
-    images[0, :4] = 0.5
-    images[1, 9:] = 1
+    images[0, :4], images[1, 9:] = 0.5, 1
     assert metrics.nearest_distances(images, training) == pytest.approx([1, 3], rel=1e-4)
     copies = training.reshape(-1, 28, 28) / np.float32(255)
     assert metrics.nearest_distances(copies, training).max() < 0.02
@@ -178,18 +175,8 @@ def test_copy_distances_are_fifth_percentiles_of_each_class():
     assert distances == pytest.approx([0.05] + [0.5] * 8 + [0])  # there is no 9
 
 
-def small_reference(features, labels, training_pixels, copy_distances):
-    return metrics.Reference(
-        *metrics.statistics(features),
-        histogram=metrics.class_histogram(labels),
-        features=features,
-        copy_distances=np.array(copy_distances),
-        training_pixels=training_pixels,
-    )
-
-
 def test_memorised_share_compares_each_class_with_its_own_distance():
-    reference = small_reference(REAL, [0, 1], BLACK, [0.2, 0.6] + [0] * 8)
+    reference = metrics.Reference(*[None] * 4, np.array([0.2, 0.6] + [0] * 8), BLACK)
     images = images_with_first_pixel([0.1, 0.4, 0.4, 0.8])
     assert metrics.memorised_share(images, np.array([0, 0, 1, 1]), reference) == 0.5
 
@@ -197,32 +184,26 @@ def test_memorised_share_compares_each_class_with_its_own_distance():
 def test_scores_of_the_training_images():
     features, labels = RNG.normal(size=(60, 5)), np.arange(60) % 10
     pixels = RNG.integers(0, 256, (60, 784), np.uint8)
-    reference = small_reference(features, labels, pixels, np.ones(10))
-    scores = metrics.score(features, one_hot(labels), pixels / np.float32(255), reference)
-    assert scores.frechet_distance < 1e-9
-    assert scores.kernel_distance < 0
-    assert scores.classifier_score == pytest.approx(10)
-    assert (scores.num_samples, scores.mean_confidence, scores.classes_covered) == (60, 1, 10)
-    assert (scores.histogram, scores.total_variation) == ([0.1] * 10, 0)
-    assert (scores.precision, scores.recall, scores.coverage) == (1, 1, 1)
-    assert scores.memorised_share == 1
-
-
-def test_unequal_numbers_are_rejected():
-    reference = small_reference(REAL, [0], BLACK, np.ones(10))
-    with pytest.raises(ValueError, match="features as probabilities and images, got 4, 5 and 6"):
-        metrics.score(np.zeros((4, 2)), np.zeros((5, 10)), np.zeros((6, 784)), reference)
+    statistics = *metrics.statistics(features), metrics.class_histogram(labels)
+    reference = metrics.Reference(*statistics, features, np.ones(10), pixels)
+    images, probabilities = pixels / np.float32(255), one_hot(labels)
+    scores = metrics.score(features, probabilities, images, reference)._asdict()
+    assert scores.pop("kernel_distance") < 0 and scores.pop("density") > 1
+    assert scores.pop("histogram") == [0.1] * 10
+    exact = dict(frechet_distance=0, classifier_score=10, total_variation=0, classes_covered=10)
+    ones = ("mean_confidence", "precision", "recall", "coverage", "memorised_share")
+    expected = {"num_samples": 60, **exact, **dict.fromkeys(ones, 1)}
+    assert scores == pytest.approx(expected, abs=1e-9)
+    with pytest.raises(ValueError, match="features as probabilities and images, got 59, 60 and 60"):
+        metrics.score(features[1:], probabilities, images, reference)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nonfinite_features_are_rejected(value):
-    features = np.full((5, 2), value)
-    for metric in (metrics.statistics, metrics.classifier_score):
-        with pytest.raises(ValueError, match="NaN or infinity"):
-            metric(features)
+    features, valid = np.full((5, 2), value), RNG.normal(size=(9, 2))
     for metric in (metrics.kernel_distance, metrics.precision_recall, metrics.density_coverage):
         with pytest.raises(ValueError, match="NaN or infinity"):
-            metric(RNG.normal(size=(9, 2)), features)
+            metric(valid, features)
 
 
 def test_neighbours_require_more_points_than_k():

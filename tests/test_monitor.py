@@ -19,7 +19,7 @@ FEATURES = np.random.default_rng(0).integers(0, 100, [200, 2])
 class Run(SimpleNamespace):
     """A stand-in for `callbacks.Run` whose generator returns `images`."""
 
-    def __init__(self, path, digit=None, histogram=LABELS):
+    def __init__(self, path, digit=None):
         super().__init__(lines=[], best=[], recipe=SimpleNamespace(digit=digit))
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
@@ -28,8 +28,8 @@ class Run(SimpleNamespace):
         self.bar = SimpleNamespace(note="", line=self.lines.append)
         self.draw = lambda n: [np.zeros([n, 2])]
         self.report = lambda step, scores: None
-        statistics, histogram = metrics.statistics(FEATURES), metrics.class_histogram(histogram)
-        reference = metrics.Reference(*statistics, histogram, None, None, None)
+        histogram = metrics.class_histogram(LABELS)
+        reference = metrics.Reference(*metrics.statistics(FEATURES), histogram, None, None, None)
         standard = SimpleNamespace(classifier=FromPixels(), reference=reference)
         self.monitor = Monitor(self, 10, standard, input_data.known("mnist"))
         self.monitor.on_train_begin(0)
@@ -67,19 +67,9 @@ def test_symptoms_are_reported_once_until_they_disappear(tmp_path):
     run.interval(20, 0 * LABELS)
     run.interval(30, LABELS)
     run.interval(40, LABELS, 100 - FEATURES, d_loss=0.001)
-    starts = [line[:40] for line in sorted(run.lines)]
-    assert starts == [
-        "Step 10: D's loss is 0.001: it separates",
-        "Step 10: almost no samples of 1, 2, 3, 4",
-        "Step 20: the samples hardly change: G ha",
-        "Step 40: D's loss is 0.001: it separates",
+    assert [line.split(":")[:2] for line in run.lines] == [
+        ["Step 10", " almost no samples of 1, 2, 3, 4, 5, 6, 7, 8, 9"],
+        ["Step 10", " D's loss is 0.001"],
+        ["Step 20", " the samples hardly change"],
+        ["Step 40", " D's loss is 0.001"],
     ]
-
-
-def test_a_class_that_is_rare_among_the_images_may_be_rare_among_samples(tmp_path):
-    labels = np.array([0, *[1] * 199])
-    run = Run(tmp_path, histogram=labels)
-    run.interval(10, labels)
-    assert run.lines == []
-    run.interval(20, labels * 0 + 1, 100 - FEATURES)
-    assert run.lines[0].startswith("Step 20: almost no samples of 0: ")
