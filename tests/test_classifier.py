@@ -56,19 +56,13 @@ def test_predictions_do_not_depend_on_batch_and_shape(standard, mnist, predictio
     assert np.allclose(actual.probabilities, predictions.probabilities[rows], atol=1e-4)
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (np.zeros(784), r"\[784\]"),
-        (np.zeros((0, 784)), r"\[0, 784\]"),
-        (np.full((2, 784), np.nan), "nan"),
-        (np.full((2, 784), -0.5), "-0.5 to -0.5"),
-        (np.full((2, 784), 255), "255"),
-    ],
-)
-def test_invalid_images_are_rejected(standard, images, message):
-    with pytest.raises(ValueError, match=f"must .* got .*{message}"):
-        standard.classifier(images)
+def test_invalid_images_are_rejected(standard):
+    for shape in [(784,), (0, 784), (2, 783), (2, 28, 28, 1)]:
+        with pytest.raises(ValueError, match=r"shape \[n, 784\] or \[n, 28, 28\], got"):
+            standard.classifier(np.zeros(shape))
+    for value in (np.nan, np.inf, -0.01, 1.01):
+        with pytest.raises(ValueError, match="pixels must be from 0 to 1"):
+            standard.classifier(np.full((2, 784), value))
 
 
 @pytest.mark.parametrize(("name", "sha256"), list(reference.SHIPPED.values()))

@@ -69,52 +69,36 @@ def test_kernel_distance_agrees_with_matrices_of_all_pairs(sizes):
     assert metrics.kernel_distance(first, second) == pytest.approx(expected, rel=1e-8)
 
 
+UNIFORM = np.full(10, 0.1)
+WITHOUT_NINE = np.array([1 / 9] * 9 + [0])
+UNCERTAIN = np.array([[0.75, 0.25] + [0] * 8, [0.25, 0.75] + [0] * 8])
+# KL((3/4, 1/4) || (1/2, 1/2))
+DIVERGENCE = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+
+
 @pytest.mark.parametrize(
-    ("labels", "score"), [(range(10), 10), (range(9), 9), ([0, 1], 2), ([3] * 5, 1)]
+    ("metric", "arguments", "expected"),
+    [
+        (metrics.classifier_score, [one_hot(range(10))], 10),
+        (metrics.classifier_score, [one_hot([0, 1, 1, 0])], 2),
+        (metrics.classifier_score, [one_hot([3] * 5)], 1),
+        (metrics.classifier_score, [np.full((6, 10), 0.1)], 1),
+        (metrics.classifier_score, [UNCERTAIN], np.exp(DIVERGENCE)),
+        (metrics.mean_confidence, [UNCERTAIN], 0.75),
+        (metrics.class_histogram, [[0, 1, 1, 9]], [0.25, 0.5, *[0] * 7, 0.25]),
+        (metrics.class_histogram, [one_hot([0, 1]) * 0.9 + 0.01], [0.5, 0.5, *[0] * 8]),
+        (metrics.total_variation, [UNIFORM, UNIFORM], 0),
+        (metrics.total_variation, [WITHOUT_NINE, UNIFORM], 0.1),
+        (metrics.total_variation, [np.eye(10)[0], np.eye(10)[1]], 1),
+        (metrics.classes_covered, [UNIFORM], 10),
+        (metrics.classes_covered, [[0.99, 0.01] + [0] * 8], 2),
+        (metrics.classes_covered, [[0.991, 0.009] + [0] * 8], 1),
+        (metrics.lost_classes, [[0.001, 0.5, 0.009, 0.49], [0.004, 0, 0.5, 0.496]], [0, 2]),
+        (metrics.lost_classes, [[0.004, 0, 0.5, 0.496], [0.004, 0, 0.5, 0.496]], []),
+    ],
 )
-def test_classifier_score_of_certain_predictions_is_the_number_of_classes(labels, score):
-    assert metrics.classifier_score(one_hot(labels)) == pytest.approx(score)
-
-
-def test_classifier_score_of_uncertain_predictions():
-    assert metrics.classifier_score(np.full((6, 10), 0.1)) == pytest.approx(1)
-    # Two predictions (3/4, 1/4) and (1/4, 3/4): the mean is (1/2, 1/2).
-    predictions = np.zeros((2, 10))
-    predictions[:, :2] = [[0.75, 0.25], [0.25, 0.75]]
-    divergence = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
-    assert metrics.classifier_score(predictions) == pytest.approx(np.exp(divergence))
-
-
-def test_mean_confidence():
-    predictions = [[0.5, 0.3, 0.2] + [0] * 7, [0, 0, 1] + [0] * 7]
-    assert metrics.mean_confidence(predictions) == pytest.approx(0.75)
-
-
-def test_histogram_of_labels_and_of_probabilities():
-    labels = [0, 1, 1, 9]
-    expected = [0.25, 0.5, 0, 0, 0, 0, 0, 0, 0, 0.25]
-    assert metrics.class_histogram(labels).tolist() == expected
-    assert metrics.class_histogram(one_hot(labels) * 0.9 + 0.01).tolist() == expected
-
-
-def test_total_variation():
-    uniform = np.full(10, 0.1)
-    without_nine = np.array([1 / 9] * 9 + [0])
-    assert metrics.total_variation(uniform, uniform) == 0
-    assert metrics.total_variation(without_nine, uniform) == pytest.approx(0.1)
-    assert metrics.total_variation(np.eye(10)[0], np.eye(10)[1]) == 1
-
-
-def test_a_class_with_one_percent_is_covered():
-    assert metrics.classes_covered([0.1] * 10) == 10
-    assert metrics.classes_covered([0.99, 0.01] + [0] * 8) == 2
-    assert metrics.classes_covered([0.991, 0.009] + [0] * 8) == 1
-
-
-def test_a_class_is_lost_below_one_percent_or_half_its_real_fraction():
-    real = np.array([0.004, 0, 0.5, 0.496, *[0] * 6])
-    assert metrics.lost_classes(real, real) == []
-    assert metrics.lost_classes(np.array([0.001, 0.5, 0.009, 0.49, *[0] * 6]), real) == [0, 2]
+def test_metrics_of_predictions(metric, arguments, expected):
+    assert list(np.ravel(metric(*arguments))) == pytest.approx(list(np.ravel(expected)))
 
 
 # Distances to the nearest other point: 1, 1 and 10.
@@ -190,9 +174,8 @@ def test_scores_of_the_training_images():
     scores = metrics.score(features, probabilities, images, reference)._asdict()
     assert scores.pop("kernel_distance") < 0 and scores.pop("density") > 1
     assert scores.pop("histogram") == [0.1] * 10
-    exact = dict(frechet_distance=0, classifier_score=10, total_variation=0, classes_covered=10)
-    ones = ("mean_confidence", "precision", "recall", "coverage", "memorised_share")
-    expected = {"num_samples": 60, **exact, **dict.fromkeys(ones, 1)}
+    expected = dict.fromkeys(scores, 1) | dict.fromkeys(["classifier_score", "classes_covered"], 10)
+    expected |= {"num_samples": 60, "frechet_distance": 0, "total_variation": 0}
     assert scores == pytest.approx(expected, abs=1e-9)
     with pytest.raises(ValueError, match="features as probabilities and images, got 59, 60 and 60"):
         metrics.score(features[1:], probabilities, images, reference)
