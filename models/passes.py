@@ -50,7 +50,7 @@ class TrainingPass:
 
     @property
     def is_used(self) -> bool:
-        """Whether any layer so far differed from inference."""
+        """True if any layer so far differed from inference."""
         return bool(self._draws or self.updates)
 
     def next_seed(self):
@@ -91,5 +91,5 @@ def shard() -> Shard:
 
 
 def current() -> TrainingPass | None:
-    """Returns the training pass that a network is being built for, or None in inference."""
+    """Returns the pass that a network is being built for, or None in inference."""
     return _current.get()

@@ -1,4 +1,4 @@
-"""Tables of a GAN's layers, as the articles print them: output shapes and numbers of parameters."""
+"""Tables of a GAN's layers: output shapes and numbers of parameters."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ _NETWORKS = ("generator", "discriminator")
 
 
 class Layer(NamedTuple):
-    """One layer with variables: its name in its network, output shape, trainable and other values.
+    """A layer with its output shape and its numbers of trained and fixed values.
 
-    shape: empty where a class does not tell.
+    The shape is empty for a class that is not built of this project's layers.
     """
 
     name: str
@@ -27,7 +27,7 @@ class Layer(NamedTuple):
 
 
 def of_recipe(recipe, gan_class=None):
-    """A Recipe -> the text of both networks' tables; UserError for a class of another shape."""
+    """Returns both networks' tables, or raises UserError for an incompatible class."""
     with tf.Graph().as_default():
         gan = recipes.build_gan(recipe, gan_class)
         custom_class.check(gan, recipe)
@@ -37,14 +37,14 @@ def of_recipe(recipe, gan_class=None):
 
 
 def of_gan(gan):
-    """A Gan -> the text of both networks' tables."""
+    """Returns the tables of a Gan's two networks as text."""
     return "\n\n".join(_table(name, layers_of(gan, name)) for name in _NETWORKS)
 
 
 def layers_of(gan, network):
-    """-> the Layers of `generator` or `discriminator`, in the order in which they were built.
+    """Returns the layers of `generator` or `discriminator` in their order.
 
-    A class that is not made of this project's layers has a row for each variable.
+    A class that is not built of this project's layers has a row for each variable.
     """
     graph = gan.x_hat.graph
     noted = [each for each in graph.get_collection(layers.LAYERS) if _is_in(network, each[0])]
@@ -57,7 +57,7 @@ def layers_of(gan, network):
 
 
 def totals(rows):
-    """Layers -> parameters in all, those that are trained and those that are not."""
+    """Returns the numbers of all parameters, of the trained ones and of the others."""
     trainable, fixed = sum(row.trainable for row in rows), sum(row.fixed for row in rows)
     return trainable + fixed, trainable, fixed
 
@@ -71,7 +71,7 @@ def _short(name):
 
 
 def _layer(variables, trained, scope, shape):
-    """Counts the variables in the layer's own scope; an optimizer's are one level below."""
+    """Counts the variables in a layer's scope; an optimizer's are a level below."""
     own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
     total = sum(v.shape.num_elements() for v in own)
     trainable = sum(v.shape.num_elements() for v in own if v.op.name in trained)

@@ -73,7 +73,7 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
         terminal.import_tensorflow()
-        from training.train import train as train_run  # imports TensorFlow
+        from training.loop import train as train_run  # imports TensorFlow
 
         if options.events and ranks.is_chief:
             from training.events import Events

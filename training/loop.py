@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import custom_class, recipes, summary
-from models.inference import Inference
+from models.inference import Inference, assign
 from support.errors import RunError, UserError
 from support.files import write_json
 from support.terminal import Bar, on_stop
@@ -113,9 +113,12 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     Raises:
       UserError: the class does not have the required interface.
     """
+    if gan_class and options.engine == "fused":
+        _note_other_updates(recipe, batches, gan_class, log)
     tf.set_random_seed(options.seed)
     gan = recipes.build_gan(recipe, gan_class)
-    custom_class.check(gan, recipe)
+    if gan_class:
+        custom_class.check(gan, recipe)
     # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
     slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
     kind = options.engine
@@ -136,9 +139,8 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
             )
         return StepEngine(gan, batches, precision=options.precision)
 
-    custom_class.check_generator(gan)
     if gan_class:
-        _note_other_updates(recipe, batches, gan_class, log)
+        custom_class.check_generator(gan)
     updates = Updates(gan, recipe, options.seed, ranks.shard())
     if kind == "step":
         updates.install()
@@ -164,27 +166,33 @@ def _note_other_updates(recipe, batches, gan_class, log):
     plain = dataclasses.replace(plain, learning_rate=_TEST_RATE, g_learning_rate=None)
     with tf.Graph().as_default():
         gan = recipes.build_gan(plain, gan_class)
+        custom_class.check(gan, plain)
+        custom_class.check_generator(gan)
         try:
             custom_class.check_own_train_ops(gan, plain)
         except UserError:
+            gan.session.close()
             return  # its own train ops could not train it
         own = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
         Updates(gan, plain, seed=0).install()
         ours = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
-        weights = tf.trainable_variables()
+        variables = {variable.op.name: variable for variable in tf.global_variables()}
+        trained = [variable.op.name for variable in tf.trainable_variables()]
         with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            before = session.run(variables)
             changes = []
             for gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer in (own, own, ours):
-                session.run(tf.global_variables_initializer())
-                before = session.run(weights)
+                assign(session, variables, before)
                 for i in (0, 1):
                     inputs = batches.block(i, i + 1)
                     inputs = inputs._replace(rates=np.full_like(inputs.rates, _TEST_RATE))
                     run_step(session, gan, inputs.map(lambda array: array[0]))
-                after = session.run(weights)
-                changes.append([b - a for a, b in zip(before, after, strict=True)])
+                after = session.run(variables)
+                moved = [np.ravel(after[name] - before[name]) for name in trained]
+                changes.append(np.concatenate(moved))
         gan.session.close()
-    own_change, own_again, our_change = (np.concatenate([*map(np.ravel, c)]) for c in changes)
+    own_change, own_again, our_change = changes
     scale = np.linalg.norm(own_change)
     if np.linalg.norm(own_again - own_change) > _TEST_TOLERANCE * scale:
         return  # it draws random numbers
