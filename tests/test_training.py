@@ -16,6 +16,7 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, frozen, main, progress
 from small_sets import write_set
+from training.train import pretrain
 
 import evaluation
 import generation
@@ -30,7 +31,6 @@ from training.batches import Batches
 from training.callbacks import Callback, Run
 from training.options import RunOptions
 from training.run import RunFolder
-from training.train import pretrain
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
