@@ -41,6 +41,7 @@ class Monitor(Callback):
         shares = (f"share_{k}" for k in range(10))
         columns = ["step", "frechet_distance", "classes_covered", *shares]
         self._table = Table(run.folder.file("metrics.csv"), columns)
+        run.files.append(self._table)
         self._drawn = run.draw(_SAMPLES)
         self._best = np.inf
         self._images = None
@@ -73,9 +74,6 @@ class Monitor(Callback):
         if distance < self._best:
             self._best = distance
             self._run.save_checkpoint(step, name="best")
-
-    def flush(self):
-        self._table.flush()
 
     def on_train_end(self):
         self._table.close()

@@ -107,8 +107,8 @@ def checksum(data: input_data.Datasets) -> str:
     """Returns a SHA-256 of all training and test images and labels, in file order."""
     total = hashlib.sha256()
     for part in (data.train, data.test):
-        total.update(np.ascontiguousarray(part.pixels))
-        total.update(part.file_labels)
+        total.update(part.pixels.tobytes())
+        total.update(part.file_labels.tobytes())
     return total.hexdigest()
 
 

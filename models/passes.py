@@ -19,12 +19,15 @@ _SEED_STRIDE = 0x1C88647
 class Shard(NamedTuple):
     """Part `index` of `count` equal parts of each batch, in order.
 
-    `mean` returns the mean of a float32 tensor over all processes, with a gradient.
+    Attributes:
+      mean: function that returns the mean of a float32 tensor over all processes, differentiable.
+      begin_update: function to call before an update is built; updates share no calls of `mean`.
     """
 
     index: int = 0
     count: int = 1
     mean: Callable = lambda x: x
+    begin_update: Callable = lambda: None
 
 
 WHOLE = Shard()

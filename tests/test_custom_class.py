@@ -207,7 +207,7 @@ STEP_ONLY = {
             with tf1.variable_scope("generator", reuse=reuse):
                 return tf.sigmoid(tf.matmul(z, tf.Variable(tf.random.normal([3, 784]))))
         """,
-    "generator/Variable must be a resource variable": """
+    "generator/Variable must be a resource variable, .* --engine=step": """
         def __init__(self, ndims=784, nlatent=2):
             with tf1.variable_scope("generator"):
                 initial = tf.random.normal([nlatent, ndims])
@@ -367,7 +367,7 @@ def test_file_of_2018_in_all_modes(tmp_path):
     assert "add --gan=mine.py:Gan (no code is loaded from a run folder)" in without.stderr
     path.write_text(path.read_text() + "\n\nclass Mine(Gan):\n    pass\n")
     changed = run("--mode=sample", *own)
-    assert changed.returncode == 1 and "the file's SHA-256 differs" in changed.stderr
+    assert changed.returncode == 1 and "SHA-256 differs" in changed.stderr
     for flags in (["--mode=sample"], ["--num_steps=9", "--engine=fused", data]):
         other = run(*flags, "--run_dir=fused", "--gan=mine.py:Mine")
         assert other.returncode == 1 and "class" in other.stderr and "Mine" in other.stderr

@@ -68,19 +68,21 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
             log(f"Continuing {folder} after step {step:,}.")
         else:
             log(f"{summary.of_gan(engine.gan)}\n")
-            pretrain(run, log)
+            pretrain(run, log, ranks)
 
         start, began, stopped = step, time.monotonic(), None
         with stop_signals() as received, watching.running(start):
             while step < recipe.num_steps and not stopped:
                 for block in engine.train(step, watching.next_interval(step, recipe.num_steps)):
                     watching.on_steps(list(itertools.takewhile(_is_finite, block)))
-                    _check_losses(block, run)
+                    if ranks.is_chief:
+                        _check_losses(block, run)
                     step = block[-1].step
                     stopped = ranks.agree_to_stop(received)
                     if stopped:
                         break
-                _check_weights(step, run)
+                if ranks.is_chief:
+                    _check_weights(step, run)
                 last = step == recipe.num_steps
                 watching.on_interval(step, last=last, stopping=bool(stopped))
                 ranks.wait()
@@ -170,9 +172,9 @@ def _note_other_updates(recipe, batches, gan_class, log):
         custom_class.check_generator(gan)
         try:
             custom_class.check_own_train_ops(gan, plain)
-        except UserError:
+        except UserError:  # its own train ops could not train it
             gan.session.close()
-            return  # its own train ops could not train it
+            return
         own = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
         Updates(gan, plain, seed=0).install()
         ours = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
@@ -215,7 +217,7 @@ def _restore(run, log):
     return step
 
 
-def pretrain(run, log):
+def pretrain(run, log, ranks=mpi.SINGLE):
     """Trains D before G, if the recipe says so, on real and on generated images.
 
     D sees `recipe.pretraining` real images and as many of an untrained G, once, in whole batches.
@@ -226,7 +228,10 @@ def pretrain(run, log):
         return
     gan, size = engine.gan, recipe.pretraining_batch
     real, latents = batches.pretraining(recipe.pretraining)
-    with contextlib.closing(Bar(len(real) - len(real) % size, unit="image")) as bar:
+    with contextlib.ExitStack() as stack:
+        if ranks.is_chief:
+            bar = Bar(len(real) - len(real) % size, unit="image")
+            stack.callback(bar.close)
         for x, z in _whole_batches(real, latents, size):
             feed = {
                 gan.x_placeholder: batches.part(x),
@@ -234,7 +239,10 @@ def pretrain(run, log):
                 gan.learning_rate_placeholder: recipe.rates(0)[0],
             }
             loss, _ = engine.session.run([gan.d_loss, gan.d_optimizer], feed)
-            bar.advance(len(x), f"d_loss {loss:.3f}")
+            if ranks.is_chief:
+                bar.advance(len(x), f"d_loss {loss:.3f}")
+    if not ranks.is_chief:
+        return
     count = min(_PRETRAINING_TEST_IMAGES, len(run.images.test.pixels))
     test = batches.held_out(run.images.test.pixels, count, epoch=0)
     run.inference.load(engine.state(), average=False)
