@@ -92,17 +92,20 @@ def sample():
 
     folder, draws = _run_folder(), FLAGS.interpolate
     if draws and FLAGS.num_samples:
-        raise UserError("--num_samples: --interpolate walks between draws, give one of the two")
+        raise UserError("--num_samples and --interpolate exclude each other; omit one of them")
     out = FLAGS.out or str(folder.file("walk.gif" if draws else "sampled.png"))
-    take = sampling.walk(out, draws) if draws else sampling.sample(out, FLAGS.num_samples or 100)
+    sampling.check_out(out, sampling.WALK_SUFFIXES if draws else sampling.SAMPLE_SUFFIXES)
+    options = {"seed": FLAGS.seed, "truncation": FLAGS.truncation, "labels": _labels()}
     if FLAGS.truncation is not None:
         prior = folder.configuration().full_recipe().prior
         priors.get(prior).check_truncation(FLAGS.truncation)
-    terminal.import_tensorflow()
     import generation
 
     generator = generation.load(folder.path, **_loading())
-    take(generator, sampling.SampleOptions(FLAGS.seed, FLAGS.truncation, _labels()))
+    if draws:
+        sampling.save_walk(generator, out, draws, **options)
+    else:
+        sampling.save_samples(generator, out, FLAGS.num_samples or 100, **options)
     print(f"Written: {out}.")
 
 

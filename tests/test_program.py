@@ -126,7 +126,7 @@ def test_batch_norm_and_constants_cost_nothing_at_run_time():
     ],
 )
 def test_what_a_program_cannot_do_is_named(build, words):
-    with pytest.raises(program.Unknown, match=words):
+    with pytest.raises(program.UnsupportedOperation, match=words):
         program.compile_graph(frozen(build))
 
 
