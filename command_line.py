@@ -1,33 +1,33 @@
-"""The flags of `python main.py`: what they are called, what they mean, which modes take them.
+"""The flags of `python main.py`, which follow from dataclass fields, and its --help.
 
-They stand in the groups and the order in which --help shows them. Those of a recipe's
-hyper-parameters follow from the recipe's fields. Importing this imports no TensorFlow.
+Flags of hyperparameters are the fields of `models.recipes.Recipe`, those of a run the fields of
+`training.options.RunOptions`, and the rest the fields of `ModeOptions` here. Importing this module
+does not import TensorFlow.
 """
 
-import functools
+import dataclasses
+import difflib
 import itertools
+import os
 import sys
 import textwrap
-from collections.abc import Callable
-from typing import NamedTuple
 
 from absl import flags
 
-import input_data
-from models import hyperparameters, recipes
+from models import recipes
+from models.recipes import EVERYDAY, RECIPES, option
 from support import errors
 from support.errors import UserError
-from training import job
-from training.group import TIMEOUT
+from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
 
 FLAGS = flags.FLAGS
 MODES = {
-    "train": "trains a recipe, or a class of your own, into a folder under runs/",
-    "evaluate": "scores a run: Fréchet distance, classes covered, precision, recall; a report",
-    "sample": "draws samples of a run, or a walk through its latent space",
-    "export": "makes files of a run for use elsewhere: SavedModel, ONNX, NumPy",
-    "explore": "makes one HTML file that runs the generator in a browser",
-    "compare": "puts the samples and scores of several runs side by side",
+    "train": "train a recipe, or a custom class, into a folder under runs/",
+    "evaluate": "score a run: Fréchet distance, classes covered, precision, recall; a report",
+    "sample": "draw samples of a run, or a walk through its latent space",
+    "export": "make files of a run for use elsewhere: SavedModel, ONNX, NumPy",
+    "explore": "make one HTML file that runs the generator in a browser",
+    "compare": "put the samples and scores of several runs side by side",
 }
 _INTRODUCTION = """\
 Trains small GANs on MNIST, scores them and shows what they generate.
@@ -44,227 +44,150 @@ _EXAMPLES = {
     "explore": "--run_dir=runs/minimal --out=page.html",
     "compare": "--run_dirs=runs/minimal,runs/stable_cnn",
 }
-# Of flags that are easily taken for something else.
-_MEANINGS = {"digit": "--digit picks what is trained on; --labels draws one kind"}
-# What a shell makes of a variable that is not set, as in --gan="$UNSET".
-_EMPTY = ("", [""])
-_WIDTH, _INDENT = 100, 26
-_MANY = 10**9
-
-TRAIN = ("train",)
-ONE_RUN = ("evaluate", "sample", "export", "explore")
-
-
-class Flag(NamedTuple):
-    """One flag of the command line.
-
-    shown: as it is typed; note: its range and default; modes: those that take it; define: what
-    registers it.
-    """
-
-    name: str
-    shown: str
-    meaning: str
-    note: str
-    modes: tuple
-    define: Callable
-
-
-def _text(value):
-    """A default -> as it is typed."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    return "unset" if value is None else f"{value:.12g}" if isinstance(value, float) else str(value)
-
-
-def _number(name, default, low, high, meaning, modes, *, unset=None):
-    """A whole number; unset: what holds where it is not given, in words."""
-    note = f"{low} to {high}, default {default if unset is None else unset}"
-    define = functools.partial(flags.DEFINE_integer, name, default, meaning, low, high)
-    return Flag(name, f"--{name}=N", meaning, note, modes, define)
-
-
-def _choice(name, default, choices, meaning, modes, unset=None):
-    """unset: what None stands for in the place of a default."""
-    define = functools.partial(flags.DEFINE_enum, name, default, list(choices), meaning)
-    return Flag(name, f"--{name}=NAME", meaning, f"default {unset or default}", modes, define)
-
-
-def _switch(name, default, meaning, modes):
-    define = functools.partial(flags.DEFINE_boolean, name, default, meaning)
-    return Flag(name, f"--[no]{name}", meaning, f"default {_text(default)}", modes, define)
-
-
-def _words(name, value, meaning, modes, unset, define=flags.DEFINE_string):
-    """Text, or several; value: what stands for it in the help; unset: as for `_number`."""
-    define = functools.partial(define, name, None, meaning)
-    return Flag(name, f"--{name}={value}", meaning, f"default {unset}", modes, define)
-
-
-_WHAT = [
-    _choice("mode", "train", MODES, "what to do, see above", tuple(MODES)),
-    _choice(
-        "recipe", "minimal", recipes.RECIPES,
-        f"which GAN to train: {', '.join(recipes.RECIPES)}", TRAIN,
-    ),
-]  # fmt: skip
-_RUN = [
-    _words(
-        "run_dir", "DIR", "folder of the run", (*TRAIN, *ONE_RUN),
-        "for train: runs/RECIPE and what differs from the recipe",
-    ),
-    _switch("new", False, "start afresh; a run in run_dir is kept, renamed", TRAIN),
-    _number(
-        "seed", 0, 0, job.HIGHEST_SEED, "weights, batches, latents and samples follow from it",
-        ("train", "evaluate", "sample", "compare"),
-    ),
-    _choice(
-        "dataset", None, input_data.DATASETS,
-        f"which images: {', '.join(input_data.DATASETS)}", ("train", "evaluate"), "mnist",
-    ),
-    _words(
-        "data_dir", "DIR",
-        "folder of four IDX files of images of 28 x 28 pixels; missing files of --dataset are "
-        "downloaded into it",
-        ("train", "evaluate"), "MNIST_data beside main.py, or data/DATASET",
-    ),
-]  # fmt: skip
-_WHILE_TRAINING = [
-    _number("image_every", 0, 0, _MANY, "steps between pictures, 0 for none", TRAIN),
-    _number("eval_every", 0, 0, _MANY, "steps between scores, 0 for none", TRAIN),
-    _number(
-        "checkpoint_every", None, 1, _MANY, "steps between checkpoints", TRAIN,
-        unset="5000, with convolutions 100",
-    ),
-    _switch("events", True, "write TensorBoard events", TRAIN),
-]  # fmt: skip
-_NETWORKS_AND_ENGINES = [
-    _words(
-        "gan", "FILE.py:CLASS",
-        "your class, written like models/gan.py, in the place of the recipe's; every command that "
-        "opens its run needs this flag again",
-        tuple(MODES), "the recipe's", flags.DEFINE_multi_string,
-    ),
-    _choice(
-        "engine", "auto", job.ENGINES,
-        "fused, a block of steps in one call, compiled by XLA where that is faster; step, a call "
-        "for each update; auto, the faster one, but step for a class of your own", TRAIN,
-    ),
-    _choice(
-        "precision", "float32", job.PRECISIONS,
-        "numbers that convolutions multiply: float32, or bfloat16 on a CPU with AVX512-BF16 or AMX",
-        TRAIN,
-    ),
-    _number(
-        "group_timeout", TIMEOUT, 1, _MANY,
-        "seconds to wait for all processes of TF_CONFIG; a step may take as long plus 20 times the "
-        "longest so far", TRAIN,
-    ),
-    _switch("summary", False, "print the networks' layers and parameters, and end", TRAIN),
-]  # fmt: skip
-_USE = [
-    _words(
-        "out", "PATH",
-        "what to write: .png or .npz, of a walk also .gif or .webp; for export a folder, for "
-        "explore .html, for compare .png",
-        ("sample", "export", "explore", "compare"),
-        "in the run's folder, for compare comparison.png",
-    ),
-    _number(
-        "num_samples", None, 1, 10**6, "samples to draw", ("evaluate", "sample"),
-        unset="10000 to score, 100 to show",
-    ),
-    _words(
-        "labels", "3,7", "labels to draw in turn, of a run with --conditional", ("sample",),
-        "all ten", flags.DEFINE_list,
-    ),
-    _number(
-        "interpolate", None, 2, 1000, "walk through this many draws", ("sample",), unset="no walk"
-    ),
-    Flag(
-        "truncation", "--truncation=X",
-        "draw each coordinate of a normal z from [-X, X] alone (Brock et al. 2019)",
-        "0.01 to 100, default none", ("sample",),
-        functools.partial(flags.DEFINE_float, "truncation", None, "greatest latent", 0.01, 100),
-    ),
-    _words(
-        "checkpoint", "NAME", "use checkpoints/NAME.npz, such as best", ONE_RUN, "the last step's"
-    ),
-    _switch("raw", False, "use G's weights themselves, not their average", ONE_RUN),
-    _words(
-        "run_dirs", "DIR,DIR", "folders of the runs to compare", ("compare",), "none",
-        flags.DEFINE_list,
-    ),
-]  # fmt: skip
-
-
-def groups(recipe="minimal"):
-    """-> {title: [Flag]} in the order of --help, hyper-parameters with a recipe's numbers."""
-    fields = _hyperparameters(recipe)
-    return {
-        "Everyday": [*_WHAT, *fields.pop(hyperparameters.EVERYDAY), *_RUN],
-        **{f"Hyper-parameters: {title.lower()}": found for title, found in fields.items()},
-        "While it trains": _WHILE_TRAINING,
-        "Classes, engines, several processes": _NETWORKS_AND_ENGINES,
-        "Other modes (named before each flag)": _USE,
-    }
-
-
-_DEFINE = {
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-    bool: flags.DEFINE_boolean,
-    str: flags.DEFINE_string,
-    tuple[int, ...]: flags.DEFINE_multi_integer,
+_OTHER_MODES = "Other modes (named before each flag)"
+_HEADINGS = {
+    EVERYDAY: EVERYDAY,
+    recipes.BATCHES: "Hyperparameters: latents and batches",
+    recipes.OPTIMIZERS: "Hyperparameters: optimizers",
+    recipes.REGULARISATION: "Hyperparameters: losses, updates and averages",
+    recipes.NETWORKS: "Hyperparameters: networks",
+    WHILE_TRAINING: WHILE_TRAINING,
+    ENGINES: ENGINES,
+    _OTHER_MODES: _OTHER_MODES,
 }
-_VALUES = {int: "=N", float: "=X", str: "=NAME", tuple[int, ...]: "=N"}
+# Flags that are easily taken for another one.
+_CONFUSED = {"digit": "it selects the training images; --labels selects what is drawn"}
+_PATHS = ("run_dir", "data_dir", "out")
+_WIDTH, _INDENT = 100, 26
 
 
-def _hyperparameters(recipe):
-    """The name of a recipe -> {group: [Flag]} of all fields that a flag may set."""
-    values = hyperparameters.values_of(recipes.get(recipe))
-    found = {}
-    for field in hyperparameters.overridable():
-        flag = _hyperparameter(field, values[field.name])
-        found.setdefault(field.metadata["group"], []).append(flag)
-    return found
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModeOptions:
+    """The flags that choose what to do, and those of the modes other than `train`."""
+
+    mode: str = option("train", EVERYDAY, "what to do, see above", choices=MODES, modes=MODES)
+    recipe: str = option(
+        "minimal", EVERYDAY, f"GAN to train: {', '.join(RECIPES)}", choices=RECIPES
+    )
+    eval_every: int = option(
+        0, WHILE_TRAINING, "steps between scores; 0 for none", low=0, high=10**9
+    )
+    summary: bool = option(False, ENGINES, "print the networks' layers and parameters, and exit")
+    out: str | None = option(
+        None,
+        _OTHER_MODES,
+        "file to write: .png or .npz, for a walk also .gif or .webp; for export a folder, for "
+        "explore .html, for compare .png",
+        modes=("sample", "export", "explore", "compare"),
+        value="PATH",
+        unset="in the run's folder, for compare comparison.png",
+    )
+    num_samples: int | None = option(
+        None,
+        _OTHER_MODES,
+        "samples to draw",
+        low=1,
+        high=10**6,
+        modes=("evaluate", "sample"),
+        unset="10000 to score, 100 to show",
+    )
+    labels: tuple[str, ...] | None = option(
+        None,
+        _OTHER_MODES,
+        "labels to draw in turn, of a run with --conditional",
+        modes=("sample",),
+        value="3,7",
+        unset="all ten",
+    )
+    interpolate: int | None = option(
+        None,
+        _OTHER_MODES,
+        "walk through this many draws",
+        low=2,
+        high=1000,
+        modes=("sample",),
+        unset="no walk",
+    )
+    truncation: float | None = option(
+        None,
+        _OTHER_MODES,
+        "draw each coordinate of a normal z only from [-X, X] (Brock et al. 2019)",
+        low=0.01,
+        high=100,
+        modes=("sample",),
+        unset="none",
+    )
+    checkpoint: str | None = option(
+        None,
+        _OTHER_MODES,
+        "use checkpoints/NAME.npz, such as best",
+        modes=ONE_RUN,
+        unset="the last step's",
+    )
+    raw: bool = option(
+        False, _OTHER_MODES, "use G's weights themselves, not their average", modes=ONE_RUN
+    )
+    run_dirs: tuple[str, ...] | None = option(
+        None,
+        _OTHER_MODES,
+        "folders of the runs to compare",
+        modes=("compare",),
+        value="DIR,DIR",
+        unset="none",
+    )
 
 
-def _hyperparameter(field, value):
-    """A recipe's field and its value there -> Flag; it is left unset, for each recipe has its own.
-
-    Bounds are checked with the recipe, see `hyperparameters.override`.
-    """
-    (kind,) = [each for each in _DEFINE if field.type in (each, each | None)]
-    shown = f"--[no]{field.name}" if kind is bool else f"--{field.name}{_VALUES[kind]}"
-    meaning = field.metadata["help"]
-    bounds = hyperparameters.bounds_text(field)
-    note = ", ".join(filter(None, [bounds, f"default {_text(value)}"]))
-    define = functools.partial(_DEFINE[kind], field.name, None, meaning)
-    return Flag(field.name, shown, meaning, note, TRAIN, define)
+def _fields():
+    """Returns {name: field} of all flags, in the order of --help within each group."""
+    options = dataclasses.fields(ModeOptions)
+    chosen = [*options[:2], *recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
+    return {field.name: field for field in [*chosen, *options[2:]]}
 
 
 def define_flags():
     """Registers every flag, and --help."""
-    for found in groups().values():
-        for flag in found:
-            flag.define()
+    define = {
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+        bool: flags.DEFINE_boolean,
+        str: flags.DEFINE_string,
+    }
+    hyperparameters = {field.name for field in recipes.hyperparameters()}
+    for name, field in _fields().items():
+        kind, is_tuple = recipes.value_type(field)
+        # Unset hyperparameters have the recipe's value.
+        default = None if name in hyperparameters else field.default
+        if name == "gan":  # several for --mode=compare
+            flags.DEFINE_multi_string(name, None, field.metadata["help"])
+        elif is_tuple and kind is int:
+            flags.DEFINE_multi_integer(name, default, field.metadata["help"])
+        elif is_tuple:
+            flags.DEFINE_list(name, default, field.metadata["help"])
+        else:
+            define[kind](name, default, field.metadata["help"])
     flags.DEFINE_boolean("help", False, "show the flags, of one --mode or of all", short_name="h")
 
 
 def parse(argv):
-    """argv -> its positional words; --help, or a wrong flag in one line, ends the program."""
+    """Parses the command line; --help or a wrong flag ends the program."""
     try:
         rest = FLAGS(argv)
+    except flags.UnrecognizedFlagError as error:
+        close = difflib.get_close_matches(error.flagname, _fields(), n=1)
+        hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
+        fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
-        fail(f"{error}. See python main.py --help")
-    if FLAGS.help:
-        print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
-        sys.exit(0)
-    if len(rest) > 1:
-        fail(f"{rest[1]}: no such argument, every option is a flag. See python main.py --help")
+        fail(f"{error}; see python main.py --help")
+    try:
+        if FLAGS.help:
+            print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
+            sys.exit(0)
+        if len(rest) > 1:
+            mode = f"--mode={rest[1]}" if rest[1] in MODES else "see python main.py --help"
+            raise UserError(f"{rest[1]} is not valid here, every option is a flag: {mode}")
+        _check_flags(FLAGS.mode)
+    except UserError as error:
+        fail(error)
     return rest
 
 
@@ -274,53 +197,86 @@ def fail(message, code=1):
     sys.exit(code)
 
 
-def check_taken(mode):
-    """UserError for a flag that was given but is empty or means nothing in this mode."""
-    for flag in sorted(itertools.chain(*groups().values())):
-        if FLAGS[flag.name].present and FLAGS[flag.name].value in _EMPTY:
-            raise UserError(f"--{flag.name}= is empty: give it a value, or leave it out")
-        if FLAGS[flag.name].present and mode not in flag.modes:
-            meaning = f": {_MEANINGS[flag.name]}" if flag.name in _MEANINGS else ""
-            raise UserError(
-                f"--{flag.name} goes with --mode={' or '.join(flag.modes)}, not {mode}{meaning}"
-            )
+def given(dataclass_fields):
+    """Returns {name: value} of those flags, of some dataclass's fields, that are not None."""
+    values = {field.name: FLAGS[field.name].value for field in dataclass_fields}
+    for name in _PATHS:
+        if values.get(name):
+            values[name] = os.path.expanduser(values[name])
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_flags(mode):
+    """Raises UserError for a flag that is empty, out of bounds or not valid in this mode."""
+    fields = _fields()
+    recipes.check_value(fields["mode"], mode)
+    for name, field in sorted(fields.items()):
+        flag = FLAGS[name]
+        if not flag.present:
+            continue
+        if flag.value in ("", [], [""]):
+            raise UserError(f"--{name}= is empty: give it a value, or omit it")
+        modes = field.metadata["modes"]
+        if mode not in modes:
+            hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
+            raise UserError(f"--{name} is only valid with --mode={' or '.join(modes)}{hint}")
+        if isinstance(flag.value, list):
+            recipes.check_value(field, tuple(flag.value)) if name != "gan" else None
+        else:
+            recipes.check_value(field, flag.value)
 
 
 def help_text(mode=None, recipe="minimal"):
-    """-> what --help prints: the flags of one mode, or None for all of them."""
-    parts = [_INTRODUCTION, _modes_text()] if mode is None else [_mode_text(mode)]
-    for title, found in groups(recipe).items():
-        entries = [_entry(flag, mode) for flag in found if _is_shown(flag, mode)]
+    """Returns what --help prints, for one mode or for all of them."""
+    defaults = recipes.values_of(recipes.get(recipe))
+    if mode is None:
+        modes = "\n".join(["Modes", *(f"  {name:<10}{text}" for name, text in MODES.items())])
+        parts = [_INTRODUCTION, modes]
+    else:
+        recipes.check_value(_fields()["mode"], mode)
+        command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
+        parts = [f"--mode={mode}: {MODES[mode]}.\n\n  {command}"]
+    for group, heading in _HEADINGS.items():
+        entries = [
+            _help_entry(field, defaults.get(name, field.default), mode)
+            for name, field in _fields().items()
+            if field.metadata["group"] == group
+            and (mode is None or (mode in field.metadata["modes"] and name != "mode"))
+        ]
+        if heading.startswith("Hyper"):
+            heading = f"{heading} (defaults: {recipe}'s)"
+        elif group == _OTHER_MODES and mode is not None:
+            heading = "What to write"
         if entries:
-            parts.append("\n".join([_heading(title, recipe, mode), *entries]))
+            parts.append("\n".join([heading, *entries]))
     return "\n\n".join(parts)
 
 
-def _is_shown(flag, mode):
-    return mode is None or (mode in flag.modes and flag.name != "mode")
-
-
-def _modes_text():
-    return "\n".join(["Modes", *(f"  {name:<10}{text}" for name, text in MODES.items())])
-
-
-def _mode_text(mode):
-    command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
-    return f"--mode={mode} {MODES[mode]}.\n\n  {command}"
-
-
-def _heading(title, recipe, mode):
-    if title.startswith("Hyper"):
-        return f"{title} (defaults: {recipe}'s)"
-    return title if mode is None else title.split(",")[0].replace("Other modes", "What to write")
-
-
-def _entry(flag, mode):
-    """A flag -> its lines, the modes that take it first where that is not plain."""
-    told = mode or "train" in flag.modes
-    modes = "" if told else f"{', '.join(flag.modes)}: "
-    wrapped = textwrap.wrap(f"{modes}{flag.meaning} [{flag.note}]", _WIDTH - _INDENT)
+def _help_entry(field, default, mode):
+    """Returns a flag's lines: how to type it, its help, its bounds and default."""
+    kind, _ = recipes.value_type(field)
+    metadata = field.metadata
+    value = metadata["value"] or {int: "N", float: "X", str: "NAME", bool: None}[kind]
+    typed = f"--[no]{field.name}" if kind is bool else f"--{field.name}={value}"
+    note = f"default {metadata['unset'] or _typed(default)}"
+    if bounds := recipes.bounds_text(field):
+        note = f"{bounds}, {note}"
+    text = f"{metadata['help']} [{note}]"
+    if mode is None and "train" not in metadata["modes"]:
+        text = f"{', '.join(metadata['modes'])}: {text}"
+    lines = textwrap.wrap(text, _WIDTH - _INDENT)
+    starts = itertools.chain([f"  {typed}"], itertools.repeat(""))
+    if len(typed) + 3 > _INDENT:
+        lines.insert(0, "")
     return "\n".join(
-        f"{start:<{_INDENT}}{line}"
-        for start, line in itertools.zip_longest([f"  {flag.shown}"], wrapped, fillvalue="")
+        f"{start:<{_INDENT}}{line}".rstrip() for start, line in zip(starts, lines, strict=False)
     )
+
+
+def _typed(value):
+    """Returns a default as it is typed on the command line."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return "unset" if value is None else f"{value:.12g}" if isinstance(value, float) else value

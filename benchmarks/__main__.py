@@ -13,7 +13,7 @@ from models import recipes
 from support import terminal
 from support.errors import UserError
 from support.files import write_text
-from training import configuration
+from training.run import processor_cores
 
 _LARGE_COPY = 2**29
 
@@ -59,7 +59,7 @@ def _measure(races, batch_races, settings):
     names = {case.recipe for case in races}
     # Also sees to it that the data are there before many processes ask for them.
     jobs = {case.recipe: Job.of(case.recipe, case.batch) for case in races}
-    cores = configuration.cores()
+    cores = processor_cores()
     turns = sum(len(case.names) * (1 + settings.rounds) for case in [*races, *batch_races])
     bar = terminal.Bar(turns, unit="turn")
     terminal.import_tensorflow()

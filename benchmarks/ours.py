@@ -4,7 +4,7 @@ import numpy as np
 
 from support import terminal
 from training.batches import Batches, block_steps
-from training.configuration import check_precision
+from training.options import RunOptions, check_precision
 
 _SEED = 0
 
@@ -35,18 +35,21 @@ class Ours:
     def __init__(self, job, engine, precision="float32"):
         check_precision(precision, job.recipe)
         terminal.import_tensorflow()
-        from training import trainer
+        import tensorflow.compat.v1 as tf
+
+        from training.train import make_engine
 
         batches = Batches(job.recipe, job.pixels, _SEED)
-        settings = trainer.Settings(_SEED, engine, precision)
-        self._model, self._engine = trainer.assemble(job.recipe, batches, settings)
+        options = RunOptions(seed=_SEED, engine=engine, precision=precision)
+        with tf.Graph().as_default():
+            self._engine = make_engine(job.recipe, batches, options)
         self.block = block_steps(job.recipe) if self._engine.name == "fused" else 1
         self._done = 0
 
     @property
     def parameters(self):
         """Trainable parameters (G's, D's)."""
-        collection = self._model.graph.get_collection
+        collection = self._engine.session.graph.get_collection
         return tuple(
             sum(v.shape.num_elements() for v in collection("trainable_variables", f"{scope}/"))
             for scope in ("generator", "discriminator")
@@ -55,9 +58,5 @@ class Ours:
     def run(self, steps):
         """Trains; -> the mean losses (D's, G's)."""
         start, self._done = self._done, self._done + steps
-        progress = [
-            row
-            for block in self._engine.blocks(self._model.session, start, self._done)
-            for row in block
-        ]
+        progress = [row for block in self._engine.train(start, self._done) for row in block]
         return np.mean([(row.d_loss, row.g_loss) for row in progress], axis=0)

@@ -24,11 +24,12 @@ from benchmarks import plot, report
 from benchmarks.outcomes import Column, Outcome, distances, seconds_table, table
 from benchmarks.tables import SECONDS, TABLES
 from evaluation import metrics
-from models import hyperparameters, recipes
+from models import recipes
 from support import terminal
 from support.errors import UserError
 from support.files import atomic_write, write_json, write_text
-from training import configuration
+from training.options import check_precision
+from training.run import processor_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 _NAME = re.compile(r"\w[\w .'-]*")
@@ -154,8 +155,8 @@ def _parser():
 def _arguments(words):
     parser = _parser()
     arguments = parser.parse_args(words)
-    if arguments.jobs > configuration.cores():
-        parser.error(f"--jobs={arguments.jobs}: wanted at most {configuration.cores()}, the cores")
+    if arguments.jobs > processor_cores():
+        parser.error(f"--jobs={arguments.jobs}: wanted at most {processor_cores()}, the cores")
     try:
         arguments.columns = (
             parse_runs(arguments.runs) if arguments.runs else TABLES[arguments.table]
@@ -231,7 +232,7 @@ def check_kept(path, commands):
 
 def _command(column, steps):
     """-> what makes a column: its flags and length, and what its recipe stands for today."""
-    values = hyperparameters.values_of(_recipe(column.flags))
+    values = recipes.values_of(_recipe(column.flags))
     if steps or column.seconds:
         del values["num_steps"]
     return {"flags": column.flags, "steps": steps, "seconds": column.seconds, **values}
@@ -326,7 +327,7 @@ def _able(columns):
     for name, column in columns.items():
         precision = "bfloat16" if "--precision=bfloat16" in column.flags else "float32"
         try:
-            configuration.check_precision(precision, _recipe(column.flags))
+            check_precision(precision, _recipe(column.flags))
             able[name] = column
         except UserError as error:
             print(f"Left out: {name}. {error}")

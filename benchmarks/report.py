@@ -11,7 +11,7 @@ from benchmarks.contestants import CONTESTANTS
 from benchmarks.jobs import first_steps
 from models import recipes
 from support.files import atomic_write
-from training import configuration
+from training.run import processor_cores
 
 PUBLISHED = Path(__file__).resolve().parent / "results"
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -102,7 +102,7 @@ def machine():
         if importlib.util.find_spec(name)
     ]
     return (
-        f"Machine: {_cpu()}, {configuration.cores()} cores; Python {platform.python_version()}, "
+        f"Machine: {_cpu()}, {processor_cores()} cores; Python {platform.python_version()}, "
         f"{', '.join(versions)}."
     )
 

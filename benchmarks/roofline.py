@@ -88,7 +88,7 @@ def _ops_cost(fetch):
 
     NotImplementedError that names a kind of product which is not counted yet.
     """
-    from models.contract import upstream_ops
+    from models.custom_class import upstream_ops
 
     ops = [op for op in upstream_ops([fetch]) if _IS_PRODUCT.search(op.type)]
     for op in ops:

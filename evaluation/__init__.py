@@ -5,9 +5,9 @@ scores = evaluation.evaluate("runs/minimal")    # as `--mode=evaluate`; -> what 
 
 import json
 
+import input_data
 from support import terminal
-from training import data
-from training.run_folder import RunFolder
+from training.run import RunFolder
 
 
 def evaluate(
@@ -21,11 +21,11 @@ def evaluate(
     """
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
-    read = data.read_named if dataset else data.read
     dataset = dataset or configuration.dataset
-    images, info = read(dataset, data_dir)
-    learnt = data.of_recipe(configuration.full_recipe(), images)
-    configuration.check_data(learnt.train, data.folder_of(dataset, data_dir))
+    images, info = input_data.load(dataset, data_dir)
+    recipe = configuration.full_recipe()
+    learnt = input_data.select(images, recipe.validation_size, recipe.digit)
+    configuration.check_data(learnt.train, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
     from evaluation import report
 
@@ -43,7 +43,7 @@ def scores_every(steps, dataset=None, data_dir=None):
 
 def standard(dataset=None, data_dir=None):
     """-> what samples are compared with, a `reference.Standard`, and the DataSetInfo."""
-    images, info = data.read(dataset, data_dir)
+    images, info = input_data.load(dataset, data_dir)
     terminal.import_tensorflow()
     from evaluation import reference
 

@@ -10,8 +10,7 @@ from evaluation import metrics
 from models import custom_class
 from support import pictures
 from support.errors import one_line
-from support.files import open_regular
-from training.run_folder import RunFolder
+from training.run import RunFolder
 
 _SAMPLES = 16
 _SCORES = ("frechet_distance", "classes_covered", "precision", "recall")
@@ -87,7 +86,7 @@ def _scores(folder, generator):
     Or None, why not.
     """
     try:
-        with open_regular(folder.file("metrics.json")) as file:
+        with open(folder.file("metrics.json"), encoding="utf-8") as file:
             content = json.load(file)
         classifier = int(content["classifier_sha256"], 16)
         scores = {name: float(content[name]) for name in _SCORES}

@@ -4,7 +4,7 @@ import numpy as np
 
 from evaluation import metrics
 from training.callbacks import Callback
-from training.run_folder import Table
+from training.run import Table
 
 # Enough for a distance to steer by; the report takes more.
 _SAMPLES = 5_000
@@ -52,7 +52,7 @@ class Monitor(Callback):
         self._d_losses.extend(progress.d_loss for progress in block)
 
     def on_interval(self, step):
-        images = self._run.model.generate(*self._drawn)
+        images = self._run.generate(*self._drawn)
         predictions = self._classifier(images)
         distance = metrics.frechet_distance(*metrics.statistics(predictions.features), *self._real)
         histogram = metrics.class_histogram(predictions.probabilities)
@@ -66,7 +66,7 @@ class Monitor(Callback):
         self._images, self._d_losses = images, []
         if distance < self._best:
             self._best = distance
-            self._run.folder.save_checkpoint(step, self._run.model.state(), name="best")
+            self._run.save_checkpoint(step, name="best")
 
     def flush(self):
         self._table.flush()

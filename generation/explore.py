@@ -22,7 +22,7 @@ from input_data import SIDE
 from models import priors
 from support.errors import UserError
 from support.files import atomic_write
-from training.run_folder import RunFolder
+from training.run import RunFolder
 
 MAX_BYTES = 10 * 2**20
 

@@ -7,8 +7,8 @@ import tensorflow.compat.v1 as tf
 
 from input_data import NUM_CLASSES
 from models import priors
+from models.inference import one_hot
 from support.errors import UserError
-from training.batches import one_hot
 
 _STATISTICS_BATCH = 256
 

@@ -7,13 +7,10 @@ import tensorflow.compat.v1 as tf
 
 import input_data
 from input_data import NUM_CLASSES, SIDE
-from models import custom_class, fingerprint, priors, recipes
-from support.errors import UserError
-from training.batches import one_hot
-from training.model import assign, check_shapes, generate, variables_behind
-from training.run_folder import RunError, RunFolder, digest
-
-_AVERAGE = "/ExponentialMovingAverage"
+from models import custom_class, priors, recipes
+from models.inference import Inference, one_hot
+from support.errors import RunError, UserError
+from training.run import RunFolder, digest
 
 
 def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print) -> "Generator":
@@ -40,7 +37,6 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
     with custom_class.user_errors(custom and custom.path):
         generator = Generator(recipe, *loaded, raw=raw, gan_class=custom and custom.gan_class)
-    folder.check_networks(fingerprint.of_gan(generator.gan))
     generator.classes = configuration.classes
     generator.class_names = input_data.known(configuration.dataset).class_names
     return generator
@@ -67,12 +63,12 @@ class Generator:
         self.classes = tuple(range(NUM_CLASSES))
         self.class_names = tuple("0123456789")
         self._prior = priors.get(recipe.prior)
-        with tf.Graph().as_default() as graph:
+        with tf.Graph().as_default():
             self.gan = recipes.build_gan(recipe, gan_class)
-            # A plain session: an interactive one leaves the graph unoptimised.
-            self.gan.session.close()
-            self.gan.session = tf.Session(graph=graph)
-        self._load(state if raw else with_averages(state))
+        self.gan.session.close()
+        self._inference = Inference(self.gan)
+        self.gan.session = self._inference.session
+        self._inference.load(state, average=not raw)
 
     def is_scored_by(self, content) -> bool:
         """Returns whether the content of a metrics.json is of these weights.
@@ -81,15 +77,6 @@ class Generator:
         """
         scored = content["checkpoint_sha256"], content["step"], content["raw"]
         return scored == (self.digest, self.step, self.raw)
-
-    def _load(self, state):
-        """Sets the variables of both networks from a checkpoint's."""
-        with self.gan.x_hat.graph.as_default():
-            logits = self.gan._discriminator(self.gan.x_hat, reuse=True)
-            variables = {v.op.name: v for v in variables_behind([logits])}
-        mine = {name: state[name] for name in variables.keys() & state.keys()}
-        check_shapes(mine, {name: tuple(v.shape) for name, v in variables.items()})
-        assign(self.gan.session, variables, mine)
 
     def generate(self, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """Generates images from latents.
@@ -116,7 +103,7 @@ class Generator:
             if not trained:
                 each = ", ".join(map(str, self.classes))
                 raise ValueError(f"labels must be {len(z)} of {each}, or rows of {NUM_CLASSES}")
-        return generate(self.gan, self.gan.session, z, labels).reshape(-1, SIDE, SIDE)
+        return self._inference.generate(z, labels).reshape(-1, SIDE, SIDE)
 
     def sample(
         self,
@@ -203,20 +190,10 @@ class Generator:
 
     def close(self) -> None:
         """Closes the Gan's session."""
-        self.gan.session.close()
+        self._inference.close()
 
 
 def _legs(corners, between):
     """Joins what `between` returns for each corner and the next, from the last to the first."""
     pairs = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     return np.concatenate([between(a, b) for a, b in pairs])
-
-
-def with_averages(state):
-    """Returns a checkpoint's variables with each average instead of its variable."""
-    averages = {
-        name.removesuffix(_AVERAGE): value
-        for name, value in state.items()
-        if name.endswith(_AVERAGE)
-    }
-    return {**state, **averages}

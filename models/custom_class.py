@@ -1,56 +1,72 @@
-"""A class of one's own, `FILE.py:CLASS`, in the place of a recipe's.
+"""A custom class instead of a recipe's: `--gan=FILE.py:CLASS`, loaded and checked for training.
 
-Its code comes from the path on the command line alone, never from a run folder; what goes wrong in
-it is told in one line with the line in its file. What it has to be is in `models/contract.py`.
+Its code comes only from the path on the command line, never from a run folder. An error in it is
+reported in one line with the line in its file. Importing this module imports no TensorFlow.
 """
 
 import contextlib
 import hashlib
 import importlib.util
 import inspect
-import re
+import os
 import sys
-import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from support.errors import UserError
-from support.files import open_regular
+import numpy as np
 
-# What TensorFlow 1 code meets today: pattern of the error -> what to write instead.
-_GONE = {
-    r"with Keras 3|tensorflow.*\blayers'|'layers' from 'tensorflow'": (
-        "tf.layers is gone: write dense layers with tf.get_variable and tf.matmul"
-    ),
-    r"tensorflow.*\b(contrib|examples)\b|'(contrib|examples)' from 'tensorflow'": (
-        "tf.contrib and tensorflow.examples are gone; for the data `import input_data`"
-    ),
-    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|keras\S*losses)' has|from 'tensorflow'": (
-        "TensorFlow 2 has it in its first version's module: `import tensorflow.compat.v1 as tf`"
-    ),
-    "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
-}
-_PORTING = "see docs/porting.md"
-# What belongs to a program of its own: pattern of the error -> what to do about it.
-_ELSEWHERE = {
-    "^SystemExit": 'what the file does as a program belongs under `if __name__ == "__main__":`',
+from input_data import NUM_PIXELS
+from support import user_code
+from support.errors import UserError
+
+# Errors of custom classes: pattern of the message -> what to do.
+_HINTS = {
+    **{
+        pattern: f"{hint}; see docs/porting.md" for pattern, hint in user_code.PORTING_HINTS.items()
+    },
+    "^SystemExit": 'move what the file does as a program below `if __name__ == "__main__":`',
     "^DuplicateFlagError": "main.py has its own flags: define none where the file is imported",
     "No variables to optimize|No gradients provided": (
-        "the variables that D and G are made of are to be under their scopes; Keras puts its own "
-        "elsewhere"
+        "the variables of D and G must be in their scopes; Keras creates its own elsewhere"
     ),
-    "clear nested graphs": "leave reset_default_graph out: each run has a graph of its own",
+    "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
+_ATTRIBUTES = {
+    "x_placeholder": "the placeholder of the images, float32 [None, ndims]",
+    "z_placeholder": "the placeholder of the latents, float32 [None, nlatent]",
+    "learning_rate_placeholder": "the placeholder of the learning rate, a float32 scalar",
+    "x_hat": "the generator's images, self._generator(self.z_placeholder)",
+    "d_loss": "the discriminator's loss, a scalar",
+    "g_loss": "the generator's loss, a scalar",
+    "d_optimizer": "the discriminator's train op",
+    "g_optimizer": "the generator's train op",
+    "session": "an open session whose variables are initialised",
+}
+_LABELS = {
+    "labels_placeholder": "one-hot float32 [None, 10], the labels to generate",
+    "x_labels_placeholder": "one-hot float32 [None, 10], the labels of the images",
+}
+_METHODS = {
+    "_generator": "z, reuse=False",
+    "_discriminator": "x, reuse=False",
+    "_discriminator_loss": "y, y_hat",
+    "_generator_loss": "y_hat",
+}
+_SCOPES = ("generator", "discriminator")
+# Operations with a random generator of their own, whose state is in no variable, have this.
+_OWN_GENERATOR = "seed2"
+_SAMPLES = 10
 
 _ROOT = Path(__file__).resolve().parent.parent
-_PROGRAMS = [_ROOT / name for name in ("main.py", "command_line.py", "input_data.py")]
-_PACKAGES = [_ROOT / name for name in ("models", "training", "generation", "evaluation", "support")]
+_PACKAGES = ("models", "training", "generation", "evaluation", "support")
+_PROJECT = [_ROOT / name for name in ("main.py", "command_line.py", "input_data.py", *_PACKAGES)]
 # Folders of the classes loaded so far, the latest first: their files may import each other.
-_folders = []
+_folders: list[str] = []
 
 
 class CustomClass(NamedTuple):
-    """A class and where it is from. path: as given; sha256: of the file's bytes."""
+    """A class and its source; `sha256` is of the file's bytes."""
 
     path: str
     name: str
@@ -61,152 +77,319 @@ class CustomClass(NamedTuple):
         return f"{self.path}:{self.name}"
 
 
-def parse(spec):
-    """`FILE.py:CLASS` -> (path, class name, SHA-256 of the file); UserError for anything else."""
+# Loading.
+
+
+def parse(spec: str) -> tuple[str, str, str]:
+    """Splits `FILE.py:CLASS` without running the file.
+
+    Returns:
+      The path with `~` expanded, the class's name, the SHA-256 of the file.
+    """
     path, _, name = spec.rpartition(":")
     if not path.endswith(".py") or not name.isidentifier():
-        raise UserError(f"--gan={spec}: wanted FILE.py:CLASS, as in --gan=my_gan.py:Gan")
+        raise UserError(f"--gan must be FILE.py:CLASS, such as my_gan.py:Gan, got {spec!r}")
+    path = os.path.expanduser(path)
     try:
-        with open_regular(path) as file:
-            return path, name, hashlib.sha256(file.read()).hexdigest()
+        return path, name, hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise UserError(f"--gan={spec}: cannot read {path} ({error.strerror})") from error
 
 
-def load(spec):
-    """`FILE.py:CLASS` -> its CustomClass. Runs the file, whose neighbours it may import."""
+def load(spec: str) -> CustomClass:
+    """Runs the file of `FILE.py:CLASS`, which may import its neighbours, and returns the class."""
     path, name, sha256 = parse(spec)
     _let_import_from(str(Path(path).resolve().parent))
-    module = _module(path, sha256)
+    # Its neighbours import it by the file's name, unless another module has that name.
+    try:
+        found = importlib.util.find_spec(Path(path).stem)
+    except (ImportError, ValueError):
+        found = None
+    is_found = found is not None and found.origin == str(Path(path).resolve())
+    module_name = Path(path).stem if is_found else f"custom_class_{sha256[:8]}"
     with user_errors(path):
-        module.__spec__.loader.exec_module(module)
-    _want_resource_variables()
+        module = user_code.import_file(path, module_name)
+    import tensorflow.compat.v1 as tf
+
+    # The file may call disable_v2_behavior; loops in the graph need resource variables.
+    tf.enable_resource_variables()
     gan_class = getattr(module, name, None)
     if not isinstance(gan_class, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
-        there = ", ".join(classes) or "no class"
-        raise UserError(f"--gan={spec}: {path} has no class {name}, but {there}")
-    return CustomClass(path, name, sha256, gan_class)
-
-
-def build(gan_class, **arguments):
-    """An instance of a class of one's own; UserError for all that its constructor raises."""
-    place = f"{_place_of(gan_class)}, class {gan_class.__name__}"
-    try:
-        inspect.signature(gan_class).bind(**arguments)
-    except TypeError as error:
         raise UserError(
-            f"{place}: __init__ is called with ndims and nlatent, {error}; write it as "
-            "`def __init__(self, ndims=784, nlatent=2)`"
-        ) from error
-    with user_errors(place, otherwise=place):
-        return gan_class(**arguments)
-
-
-def _place_of(gan_class):
-    """-> `file.py, line 7`; the file alone for a class that no class statement made."""
-    file = _shown(inspect.getsourcefile(gan_class))
-    try:
-        return f"{file}, line {inspect.getsourcelines(gan_class)[1]}"
-    except OSError:
-        return file
+            f"--gan={spec}: {path} has no class {name}, but {', '.join(classes) or 'no class'}"
+        )
+    return CustomClass(path, name, sha256, gan_class)
 
 
 def _let_import_from(folder):
     """Puts a folder on the path, before those of other classes, whose modules are forgotten."""
     others = [each for each in _folders if each != folder]
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        path = file and Path(file).resolve()
-        if path and str(path.parent) in others and not _is_programs(path):
+        path = getattr(module, "__file__", None) and Path(module.__file__).resolve()
+        if path and str(path.parent) in others and not {path, path.parent} & set(_PROJECT):
             del sys.modules[name]
     sys.path[:] = [*(each for each in sys.path if each not in _folders), folder, *others]
     _folders[:] = [folder, *others]
 
 
-def _module(path, sha256):
-    """-> the file's module, not yet run; its neighbours import it by its own name if it is free."""
-    name = Path(path).stem if _finds(path) else f"own_class_{sha256[:8]}"
-    module_spec = importlib.util.spec_from_file_location(name, path)
-    sys.modules[name] = module = importlib.util.module_from_spec(module_spec)
-    return module
-
-
-def _finds(path):
-    """Whether `import stem` would find that file, and none of a library."""
+def build(gan_class: type, **arguments):
+    """Returns an instance of a custom class; raises UserError for all that its code raises."""
     try:
-        there = importlib.util.find_spec(Path(path).stem)
-    except (ImportError, ValueError):
-        return False
-    return there is not None and there.origin == str(Path(path).resolve())
-
-
-def _want_resource_variables():
-    """`disable_v2_behavior`, which a file may call, turns off what a loop in the graph needs."""
-    import tensorflow.compat.v1 as tf
-
-    tf.enable_resource_variables()
+        place = f"{_shown(inspect.getsourcefile(gan_class))}, line "
+        place += f"{inspect.getsourcelines(gan_class)[1]}, class {gan_class.__name__}"
+    except (OSError, TypeError):  # no class statement made it
+        place = f"class {gan_class.__name__}"
+    try:
+        inspect.signature(gan_class).bind(**arguments)
+    except TypeError as error:
+        raise UserError(
+            f"{place}: __init__ is called with {' and '.join(arguments)}, {error}; write it as "
+            "`def __init__(self, ndims=784, nlatent=2)`"
+        ) from error
+    with user_errors(place, otherwise=place):
+        return gan_class(**arguments)
 
 
 @contextlib.contextmanager
-def user_errors(path, otherwise=None):
-    """What a class of one's own raises becomes a UserError: one line with the file's line number.
+def user_errors(path: str | None, otherwise: str | None = None) -> Iterator[None]:
+    """Context manager that reports errors of a custom class as a UserError with the file's line.
 
-    path: None where there is no class of one's own. otherwise: the place to name for an error that
-    passed none of its lines, which else is this program's and keeps its traceback.
+    Args:
+      path: the class's file; None without a custom class, when errors pass unchanged.
+      otherwise: the place to report for an error that passed no line of a user's file. Without it
+        such an error is the program's own and passes unchanged.
     """
     try:
         yield
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        place = path and (_place(error) or otherwise)
+        if path is None:
+            raise
+        line, place = user_code.find_line(error, _folders, _PROJECT), otherwise
+        if line:
+            function = f", in {line.function}" if line.function else ""
+            place = f"{_shown(line.path)}, line {line.number}{function}"
         if place is None:
             raise
-        raise UserError(f"{place}: {_in_words(error)}") from error
-
-
-def _place(error):
-    """-> `file.py, line 7, in _generator`: the last place outside this program and its libraries.
-
-    None if there is none.
-    """
-    if isinstance(error, SyntaxError):
-        return f"{_shown(error.filename)}, line {error.lineno}"
-    # What fails while the graph runs names the line that made the node in its text alone.
-    places = re.findall(r'File "([^"]+)", line (\d+), in (\S+)', str(error))
-    places += [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
-    theirs = [place for place in places if _is_theirs(place[0])]
-    if not theirs:
-        return None
-    file, line, function = theirs[-1]
-    where = "" if function == "<module>" else f", in {function}"
-    return f"{_shown(file)}, line {line}{where}"
-
-
-def _is_theirs(filename):
-    """Whether a file lies in the folder of a class that was loaded, and is none of this program."""
-    path = Path(filename).resolve()
-    if {"site-packages", "dist-packages"} & set(path.parts):
-        return False
-    return not _is_programs(path) and any(path.is_relative_to(folder) for folder in _folders)
-
-
-def _is_programs(path):
-    """Whether a file is one of this program."""
-    return path in _PROGRAMS or path.parent in _PACKAGES
+        raise UserError(f"{place}: {user_code.describe(error, _HINTS)}") from error
 
 
 def _shown(filename):
-    """-> the path as seen from the current folder, where it lies below it."""
+    """Returns the path relative to the current folder if it is below it."""
     path = Path(filename).resolve()
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _in_words(error):
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
-    text = f"{type(error).__name__}: {' '.join(message.split())[:300]}"
-    gone = [f"{hint}; {_PORTING}" for pattern, hint in _GONE.items() if re.search(pattern, text)]
-    other = [hint for pattern, hint in _ELSEWHERE.items() if re.search(pattern, text)]
-    hints = gone + other
-    return f"{text} ({hints[0]})" if hints else text
+# The contract of training.
+
+
+def check(gan, recipe):
+    """Checks that an instance has article 003's interface; raises UserError with what to change.
+
+    Args:
+      gan: the instance, in the current default graph, with an open session.
+      recipe: the Recipe it was built for.
+    """
+    attributes = {**_ATTRIBUTES, **_LABELS} if recipe.conditional else _ATTRIBUTES
+    _check_attributes(gan, attributes)
+    _check_methods(gan, recipe.conditional)
+    _check_shapes(gan, recipe.nlatent)
+    _check_variables(gan)
+    logits = _call_again(gan, "_discriminator", gan.x_placeholder)
+    _check_placeholders(gan, attributes, logits)
+    _check_images(gan, recipe)
+
+
+def check_generator(gan):
+    """Checks that `_generator` can be called again, as updates other than its own need."""
+    _call_again(gan, "_generator", gan.z_placeholder)
+
+
+def check_own_train_ops(gan, recipe):
+    """Rejects a class whose own train ops would silently train something else.
+
+    That is a loss that does not see the labels of the real images, and layers of this project that
+    differ in training: its own train ops run the networks as in inference.
+    """
+    import tensorflow.compat.v1 as tf
+
+    from models import layers, passes
+
+    name = type(gan).__name__
+    if recipe.conditional and gan.x_labels_placeholder.op not in upstream_ops([gan.d_loss]):
+        raise UserError(
+            f"{name}.d_loss does not depend on x_labels_placeholder: call "
+            "self._discriminator(self.x_placeholder, reuse=True, labels=self.x_labels_placeholder) "
+            "in __init__, or train it with --engine=fused"
+        )
+    if not tf.get_collection(layers.LAYERS):
+        return
+    with passes.training(tf.constant([0, 0])) as running:
+        _call_again(gan, "_generator", gan.z_placeholder)
+        _call_again(gan, "_discriminator", gan.x_placeholder)
+    if running.is_used:
+        raise UserError(
+            f"{name} has layers that differ in training, such as dropout and batch_norm of "
+            "models/layers.py, which its own train ops ignore; train it with --engine=fused"
+        )
+
+
+def random_ops(gan) -> list[str]:
+    """Returns the names of the operations that draw random numbers while the train ops run.
+
+    TensorFlow keeps their state in no variable, so that a resumed run draws other numbers than an
+    uninterrupted one. The bodies of branches, loops and functions are included.
+    """
+    library = gan.x_hat.graph.as_graph_def().library.function
+    bodies = {function.signature.name: list(function.node_def) for function in library}
+    nodes = [op.node_def for op in upstream_ops([gan.d_optimizer, gan.g_optimizer])]
+    names = set()
+    while nodes:
+        node = nodes.pop()
+        if _OWN_GENERATOR in node.attr:
+            names.add(node.name)
+        for value in node.attr.values():
+            for function in [value.func, *value.list.func]:
+                nodes += bodies.pop(function.name, [])
+    return sorted(names)
+
+
+def upstream_ops(fetches) -> set:
+    """Returns the operations that run when these tensors and operations are fetched."""
+    found, waiting = set(), [getattr(each, "op", each) for each in fetches]
+    while waiting:
+        op = waiting.pop()
+        if op not in found:
+            found.add(op)
+            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
+    return found
+
+
+def _check_attributes(gan, attributes):
+    import tensorflow.compat.v1 as tf
+
+    for attribute, meaning in attributes.items():
+        value, name = getattr(gan, attribute, None), f"{type(gan).__name__}.{attribute}"
+        if value is None:
+            raise UserError(
+                f"{type(gan).__name__} has no {attribute}: set self.{attribute} in __init__, "
+                f"{meaning}"
+            )
+        if attribute == "session":
+            continue
+        types = (tf.Tensor, tf.Operation) if attribute.endswith("optimizer") else tf.Tensor
+        if not isinstance(value, types):
+            raise UserError(f"{name} must be {meaning}, got a {type(value).__name__}")
+        if value.graph is not tf.get_default_graph():
+            raise UserError(
+                f"{name} is in another graph instead of the default one: create it in __init__, "
+                "without a tf.Graph() of its own"
+            )
+
+
+def _check_methods(gan, conditional):
+    for method, parameters in _METHODS.items():
+        function, name = getattr(gan, method, None), f"{type(gan).__name__}.{method}"
+        tensors = [word for word in parameters.split(", ") if "=" not in word]
+        given = {"reuse": True} if "reuse" in parameters else {}
+        if conditional and given:
+            parameters, given = f"{parameters}, labels=None", {**given, "labels": None}
+        expected = f"write it as def {method}(self, {parameters})"
+        if not callable(function):
+            raise UserError(f"{name} is missing: {expected}")
+        try:
+            inspect.signature(function).bind(*tensors, **given)
+        except TypeError as error:
+            raise UserError(f"{name}: {error}; {expected}") from error
+
+
+def _check_shapes(gan, nlatent):
+    name = type(gan).__name__
+    widths = {"x_placeholder": NUM_PIXELS, "z_placeholder": nlatent, "x_hat": NUM_PIXELS}
+    for attribute, width in widths.items():
+        shape = getattr(gan, attribute).shape
+        # As a list, because the dimensions of version 1 are never None.
+        if shape.rank != 2 or shape.as_list() != [None, width]:
+            raise UserError(f"{name}.{attribute} must have shape (None, {width}), got {shape}")
+    for attribute, method in [("d_loss", "_discriminator_loss"), ("g_loss", "_generator_loss")]:
+        shape = getattr(gan, attribute).shape
+        if shape.rank not in (0, None):
+            raise UserError(
+                f"{name}.{attribute} must be a scalar, got shape {shape}; take the mean over the "
+                f"batch in {method}"
+            )
+
+
+def _check_variables(gan):
+    """Checks that each scope has trainable variables, and that all are under one of them."""
+    import tensorflow.compat.v1 as tf
+
+    variables = [variable.op.name for variable in tf.trainable_variables()]
+    for scope in _SCOPES:
+        if not any(each.startswith(f"{scope}/") for each in variables):
+            raise UserError(
+                f"{type(gan).__name__}._{scope} creates no trainable variable under the scope "
+                f'{scope!r}: open it with tf.variable_scope("{scope}", reuse=reuse)'
+            )
+    for each in variables:
+        if not each.startswith(tuple(f"{scope}/" for scope in _SCOPES)):
+            raise UserError(
+                f"{type(gan).__name__} has the trainable variable {each} outside the scopes "
+                "'generator' and 'discriminator': create it within the network that learns it"
+            )
+
+
+def _call_again(gan, method, inputs):
+    """Returns a network's result on its existing variables; rejects one that creates others."""
+    import tensorflow.compat.v1 as tf
+
+    name = f"{type(gan).__name__}.{method}"
+    before = len(tf.global_variables())
+    result = getattr(gan, method)(inputs, reuse=True)
+    for variable in tf.global_variables()[before:]:
+        raise UserError(
+            f"{name} creates another variable, {variable.op.name}, when it is called again: create "
+            "it with tf.get_variable under tf.variable_scope(..., reuse=reuse)"
+        )
+    if not isinstance(result, tf.Tensor):
+        expected = "images [batch, 784]" if method == "_generator" else "logits [batch, 1]"
+        raise UserError(f"{name} must return one tensor, {expected}, got a {type(result).__name__}")
+    return result
+
+
+def _check_placeholders(gan, attributes, logits):
+    """Rejects placeholders that no step feeds."""
+    outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
+    fed = {getattr(gan, attribute).op for attribute in attributes if "placeholder" in attribute}
+    for op in sorted(upstream_ops(outputs) - fed, key=lambda op: op.name):
+        if op.type == "Placeholder":
+            raise UserError(
+                f"{type(gan).__name__} needs a value for the placeholder {op.name}, which no step "
+                "feeds: give it one with tf.placeholder_with_default"
+            )
+
+
+def _check_images(gan, recipe):
+    """Checks that the first images are in [0, 1], and with them that the session is usable."""
+    import tensorflow.compat.v1 as tf
+
+    name = type(gan).__name__
+    rng = np.random.default_rng(0)
+    feed = {gan.z_placeholder: rng.uniform(-1, 1, [_SAMPLES, recipe.nlatent])}
+    if recipe.conditional:
+        feed[gan.labels_placeholder] = np.eye(_SAMPLES)
+    try:
+        images = gan.session.run(gan.x_hat, feed)
+    except (RuntimeError, tf.errors.FailedPreconditionError) as error:
+        raise UserError(
+            f"{name}.session must be open and its variables initialised: end __init__ with "
+            "self.session.run(tf.global_variables_initializer())"
+        ) from error
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise UserError(
+            f"{name}.x_hat must be in [0, 1], got values from {images.min():.3g} to "
+            f"{images.max():.3g}: end _generator with tf.nn.sigmoid, or with (x + 1) / 2 after "
+            "tf.tanh"
+        )

@@ -117,8 +117,8 @@ def _normalised(x, gamma, beta, *statistics):
 
     The variance that x is divided by is the mean square, the one returned the unbiased estimate.
     """
-    if not statistics and passes.share().count > 1:
-        return _normalised_together(x, gamma, beta, passes.share())
+    if not statistics and passes.shard().count > 1:
+        return _normalised_together(x, gamma, beta, passes.shard())
     rows = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
     y, mean, variance = tf.nn.fused_batch_norm(
         rows, gamma, beta, *statistics, epsilon=_VARIANCE_FLOOR, is_training=not statistics
@@ -153,7 +153,7 @@ def dropout(x, rate):
     running = passes.current()
     if running is None:
         return x
-    seed, share = running.next_seed(), passes.share()
+    seed, share = running.next_seed(), passes.shard()
     if share.count == 1:
         bits = randomness.random_16_bits(tf.size(x), seed)
     else:  # those that x has of the whole batches' bits
@@ -218,7 +218,7 @@ def minibatch_stddev(x, labels=None):
     apart = tf.reshape(x, [batches, -1, x.shape[1]])
     if labels is not None:
         apart -= _means_of_labels(apart, tf.reshape(labels, [batches, -1, labels.shape[1]]))
-    variance = _variance(apart, passes.share())
+    variance = _variance(apart, passes.shard())
     spread = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=2, keepdims=True)
     column = tf.broadcast_to(spread, tf.concat([tf.shape(apart)[:2], [1]], axis=0))
     return tf.concat([x, tf.reshape(column, [-1, 1])], axis=1)
@@ -226,7 +226,7 @@ def minibatch_stddev(x, labels=None):
 
 def _means_of_labels(x, labels):
     """[batches, batch, n], one-hot [batches, batch, k] -> for each row the mean of its label's."""
-    mean = passes.share().mean
+    mean = passes.shard().mean
     sums = mean(tf.matmul(labels, x, transpose_a=True))  # [batches, k, n]
     counts = mean(tf.reduce_sum(labels, axis=1))[:, :, None]
     return tf.matmul(labels, tf.math.divide_no_nan(sums, counts))

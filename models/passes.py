@@ -1,28 +1,45 @@
-"""A training pass through a network: what it carries beside the call.
+"""Training passes: what a network's layers know beyond the arguments of the call.
 
-`_generator` and `_discriminator` have the article's signatures and know nothing of training. Layers
-that behave differently there ask `current()`: None means inference.
+`_generator` and `_discriminator` have the article's signatures, without a flag for training. Layers
+that differ in training ask `current()`, which is None in inference. Where several processes train
+together, layers ask `shard()` which part of each batch theirs is.
 """
 
 import contextlib
 import contextvars
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from models.share import WHOLE
-
-_CURRENT = contextvars.ContextVar("training pass", default=None)
-_SHARE = contextvars.ContextVar("share", default=WHOLE)
-# Odd and without structure, so that neighbouring seeds' draws do not meet.
+# Odd and without structure, so that the draws of neighbouring seeds do not coincide.
 _SEED_STRIDE = 0x1C88647
 
 
-class TrainingPass:
-    """Where the layers' randomness comes from, and what they leave to the network's update.
+class Shard(NamedTuple):
+    """Part `index` of `count` equal parts of each batch, in order.
 
-    batches: how many batches of one size pass together, one after the other.
-    updates: functions that create what the network's own update is to run too, such as a step of
-    moving averages; a pass through D while G trains must not.
+    `mean` returns the mean of a float32 tensor over all processes, with a gradient.
+    """
+
+    index: int = 0
+    count: int = 1
+    mean: Callable = lambda x: x
+
+
+WHOLE = Shard()
+
+_current = contextvars.ContextVar("training pass", default=None)
+_shard = contextvars.ContextVar("shard", default=WHOLE)
+
+
+class TrainingPass:
+    """The source of the layers' randomness in a pass, and the updates they ask for.
+
+    Attributes:
+      batches: how many batches of one size pass together, one after the other.
+      updates: functions that create operations for the network's own update to run, such as a step
+        of moving averages. A pass through D while G trains does not run them.
     """
 
     def __init__(self, seed, batches):
@@ -32,45 +49,47 @@ class TrainingPass:
         self.updates = []
 
     @property
-    def is_used(self):
-        """Whether anything so far was other than in inference."""
+    def is_used(self) -> bool:
+        """Whether any layer so far differed from inference."""
         return bool(self._draws or self.updates)
 
     def next_seed(self):
-        """() -> int32 [2], another one at every call."""
+        """Returns a seed, int32 [2], that differs at every call."""
         self._draws += 1
         return self._seed + tf.constant([self._draws * _SEED_STRIDE, 0])
 
 
 @contextlib.contextmanager
-def training(seed, batches=1):
-    """Within it networks are built for training; -> the TrainingPass.
+def training(seed, batches: int = 1) -> Iterator[TrainingPass]:
+    """Context manager that builds networks in training mode.
 
-    seed: int32 [2] tensor; the pass's randomness is a function of it alone.
+    Args:
+      seed: int32 [2] tensor, from which all of the pass's randomness follows.
+      batches: how many batches of one size pass together.
     """
     running = TrainingPass(seed, batches)
-    token = _CURRENT.set(running)
+    token = _current.set(running)
     try:
         yield running
     finally:
-        _CURRENT.reset(token)
+        _current.reset(token)
 
 
 @contextlib.contextmanager
-def sharing(share):
-    """Within it networks are built for a Share of each batch."""
-    token = _SHARE.set(share)
+def sharding(shard: Shard) -> Iterator[None]:
+    """Context manager that builds networks for a shard of each batch."""
+    token = _shard.set(shard)
     try:
         yield
     finally:
-        _SHARE.reset(token)
+        _shard.reset(token)
 
 
-def share():
-    """-> the Share of each batch that a network is being built for."""
-    return _SHARE.get()
+def shard() -> Shard:
+    """Returns the shard of each batch that a network is being built for."""
+    return _shard.get()
 
 
-def current():
-    """-> the TrainingPass that a network is being built for, or None for inference."""
-    return _CURRENT.get()
+def current() -> TrainingPass | None:
+    """Returns the training pass that a network is being built for, or None in inference."""
+    return _current.get()

@@ -1,16 +1,277 @@
-"""The recipes: which class, and its hyper-parameters. Importing it imports no TensorFlow.
+"""The recipes: which networks, trained with which hyperparameters.
 
-A recipe is data. A variant is a recipe with some of them replaced, see `override`; `build` turns
-either into a `Gan`.
+To add a recipe, add an entry to `RECIPES`; to add a hyperparameter, add a field to `Recipe`.
+The flag, its help, its validation and its place in `config.json` follow from the field.
+Importing this module does not import TensorFlow.
 """
 
+import dataclasses
 import importlib
 import inspect
+import types
+import typing
 
 from input_data import NUM_PIXELS
-from models import custom_class
-from models.hyperparameters import NETWORK_FIELDS, Recipe, override, values_of
+from models import custom_class, priors
 from support.errors import UserError
+
+# Groups of options, in the order in which `python main.py --help` shows them.
+EVERYDAY = "Everyday"
+BATCHES = "Latents and batches"
+OPTIMIZERS = "Optimizers"
+REGULARISATION = "Losses, updates and averages"
+NETWORKS = "Networks"
+
+
+def option(
+    default,
+    group,
+    text,
+    *,
+    low=None,
+    high=None,
+    above=None,
+    choices=None,
+    modes=("train",),
+    value=None,
+    unset=None,
+):
+    """Returns a dataclass field that is also a command-line flag.
+
+    Args:
+      default: value of the flag if it is not given.
+      group: heading under which --help shows it.
+      text: its help, a noun phrase or imperative.
+      low, high: smallest and largest valid value.
+      above: the value must be greater than this one; replaces `low`.
+      choices: the valid values, if they can be listed.
+      modes: values of --mode with which the flag is valid.
+      value: placeholder shown in --help, such as `DIR`.
+      unset: what None means, for --help.
+    """
+    metadata = {
+        "group": group,
+        "help": text,
+        "low": low,
+        "high": high,
+        "above": above,
+        "choices": choices,
+        "modes": modes,
+        "value": value,
+        "unset": unset,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One GAN and how it is trained; the defaults are those of `minimal`.
+
+    Attributes:
+      gan: location of the class, `module:Class`.
+      conditional_gan: location of its conditional form, or None.
+      source: the article or paper it follows.
+      convolutional: whether convolutions run in TensorFlow's kernels; XLA on a CPU is slow there.
+
+    All other attributes are hyperparameters; their metadata has the flag's help and bounds.
+    """
+
+    gan: str
+    source: str
+    conditional_gan: str | None = None
+    convolutional: bool = False
+
+    # Latents, images and steps.
+    nlatent: int = option(
+        10, EVERYDAY, "dimensions of the latent vector z, G's input", low=1, high=4096
+    )
+    prior: str = option(
+        "uniform",
+        BATCHES,
+        f"distribution of each coordinate of z: {priors.described()}",
+        choices=priors.PRIORS,
+    )
+    num_steps: int = option(
+        50_000,
+        EVERYDAY,
+        "training steps, each with d_iters updates of D and g_iters of G",
+        low=1,
+        high=10**9,
+    )
+    batch_size: int = option(16, EVERYDAY, "images per batch", low=1, high=65_536)
+    d_iters: int = option(1, BATCHES, "updates of D per step", low=1, high=100)
+    g_iters: int = option(1, BATCHES, "updates of G per step", low=1, high=100)
+    digit: int | None = option(
+        None, EVERYDAY, "train only on the images with this label", low=0, high=9
+    )
+    conditional: bool = option(
+        False,
+        EVERYDAY,
+        "give both networks the label: a conditional GAN (Mirza & Osindero 2014)",
+    )
+    validation_size: int = option(
+        5_000, BATCHES, "training images held out for validation", low=0, high=59_999
+    )
+    half_batches: bool = option(
+        False,
+        BATCHES,
+        "D sees batch_size / 2 real and as many generated images; G draws all",
+    )
+    reuse_latents: bool = option(
+        False, BATCHES, "train G on the latents that D has just seen instead of new ones"
+    )
+    pretraining: int = option(
+        0,
+        BATCHES,
+        "real images, and as many generated ones, on which D is trained before G; 0 for none",
+        low=0,
+        high=60_000,
+    )
+    pretraining_batch: int = option(
+        64, BATCHES, "real images per batch of the pre-training", low=1, high=60_000
+    )
+    held_out: int = option(
+        0,
+        BATCHES,
+        "test images on which both losses are computed after each epoch; 0 for none",
+        low=0,
+        high=10_000,
+    )
+
+    # The optimizers.
+    learning_rate: float = option(
+        1e-3, OPTIMIZERS, "Adam's step size, of D and of G", above=0, high=1
+    )
+    g_learning_rate: float | None = option(
+        None, OPTIMIZERS, "Adam's step size of G, if it differs from D's", above=0, high=1
+    )
+    lr_decay: float = option(
+        0.0, OPTIMIZERS, "divide both learning rates by 1 + lr_decay * step", low=0, high=1
+    )
+    lr_milestones: tuple[int, ...] = option(
+        (),
+        OPTIMIZERS,
+        "step at which both learning rates fall tenfold; may be repeated",
+        low=1,
+        high=10**9,
+    )
+    lr_cooldown: float = option(
+        0.0,
+        OPTIMIZERS,
+        "fraction of the steps, at the end, with a tenth of both learning rates",
+        low=0,
+        high=1,
+    )
+    beta1: float = option(
+        0.9,
+        OPTIMIZERS,
+        "Adam's first moment: m = beta1 * m + (1 - beta1) * grad (Kingma & Ba 2015)",
+        low=0,
+        high=0.9999,
+    )
+    beta2: float = option(
+        0.999,
+        OPTIMIZERS,
+        "Adam's second moment: v = beta2 * v + (1 - beta2) * grad^2; a weight changes by rate * "
+        "m / sqrt(v), with both moments corrected for their start at 0",
+        low=0,
+        high=0.999999,
+    )
+
+    # Additions to the plain losses and updates; 0 or False for none.
+    separate_updates: bool = option(
+        False,
+        REGULARISATION,
+        "update D twice, on mean ce(1, D(x)) and then on mean ce(0, D(G(z))), not once on the sum",
+    )
+    label_smoothing: float = option(
+        0.0,
+        REGULARISATION,
+        "D's target for real images is 1 - label_smoothing (one-sided, Salimans et al. 2016)",
+        low=0,
+        high=0.5,
+    )
+    r1_gamma: float = option(
+        0.0,
+        REGULARISATION,
+        "R1 penalty: add gamma/2 * mean ||grad D(x)||^2 on real images x to D's loss (Mescheder "
+        "et al. 2018)",
+        low=0,
+        high=1e6,
+    )
+    penalty_every: int = option(
+        1,
+        REGULARISATION,
+        "apply R1 only at every N-th update of D, with N times the weight: lazy regularisation "
+        "(Karras et al. 2020)",
+        low=1,
+        high=1000,
+    )
+    ema_decay: float = option(
+        0.0,
+        REGULARISATION,
+        "sample from an exponential moving average of G's weights, avg = d * avg + (1 - d) * w "
+        "with d = min(ema_decay, (1 + t) / (10 + t)) at update t; 0 for none (Yazici et al. 2019)",
+        low=0,
+        high=0.999999,
+    )
+
+    # Arguments of the networks' constructors; None: the class's own default.
+    conditioning: str | None = option(
+        None,
+        NETWORKS,
+        "how D of a conditional GAN sees the label: projection, embedding(label) . features(x) is "
+        "added to its logit (Miyato & Koyama 2018); concat, the label is appended to the pixels",
+        choices=("projection", "concat"),
+    )
+    d_channels: int | None = option(
+        None,
+        NETWORKS,
+        "channels of stable_cnn's first convolution in D; 0 for none",
+        low=0,
+        high=256,
+    )
+    g_channels: int | None = option(
+        None,
+        NETWORKS,
+        "channels before stable_cnn's last convolution in G; 0 for none",
+        low=0,
+        high=256,
+    )
+    minibatch_stddev: bool | None = option(
+        None,
+        NETWORKS,
+        "stable_cnn's D also sees the standard deviation of its last features over the batch "
+        "(Karras et al. 2018)",
+    )
+
+    @property
+    def d_batch_size(self) -> int:
+        """Number of real images, and of generated ones, per update of D."""
+        return self.batch_size // 2 if self.half_batches else self.batch_size
+
+    def rates(self, step: int) -> tuple[float, float]:
+        """Returns D's and G's learning rate at `step`: the learning-rate schedule."""
+        factor = 0.1 ** sum(step >= milestone for milestone in self.lr_milestones)
+        if step >= (1 - self.lr_cooldown) * self.num_steps:
+            factor *= 0.1
+        factor /= 1 + self.lr_decay * step
+        g_rate = self.learning_rate if self.g_learning_rate is None else self.g_learning_rate
+        return self.learning_rate * factor, g_rate * factor
+
+
+# Hyperparameters of our updates, which a custom class's own train ops ignore.
+UPDATE_FIELDS = (
+    "beta1",
+    "beta2",
+    "separate_updates",
+    "label_smoothing",
+    "r1_gamma",
+    "penalty_every",
+    "ema_decay",
+)
+# Hyperparameters that are arguments of the networks' constructors.
+NETWORK_FIELDS = ("conditioning", "d_channels", "g_channels", "minibatch_stddev")
 
 RECIPES = {
     "minimal": Recipe(
@@ -93,86 +354,173 @@ RECIPES = {
 }
 
 
-def get(name):
-    """The recipe of that name. Raises UserError that lists the names there are."""
+def get(name: str) -> Recipe:
+    """Returns the recipe of that name, or raises UserError with the known names."""
     if name not in RECIPES:
-        raise UserError(f"--recipe={name}: no such recipe, choose from {', '.join(RECIPES)}")
+        raise UserError(f"--recipe must be one of {', '.join(RECIPES)}, got {name}")
     return RECIPES[name]
 
 
-def difference(name, recipe):
-    """The hyper-parameters in which a recipe differs from the one of that name: its own values."""
+def hyperparameters() -> list[dataclasses.Field]:
+    """Returns the fields of `Recipe` that flags and `override` may set, in order."""
+    return [field for field in dataclasses.fields(Recipe) if "help" in field.metadata]
+
+
+def values_of(recipe: Recipe) -> dict:
+    """Returns {name: value} of all hyperparameters."""
+    return {field.name: getattr(recipe, field.name) for field in hyperparameters()}
+
+
+def difference(name: str, recipe: Recipe) -> dict:
+    """Returns {name: value} of the hyperparameters that differ from the recipe `name`."""
     standard = values_of(get(name))
-    return {name: value for name, value in values_of(recipe).items() if value != standard[name]}
+    return {key: value for key, value in values_of(recipe).items() if value != standard[key]}
 
 
-def build(name, **overrides):
-    """The Gan of a recipe, with hyper-parameters replaced, in the current default graph.
+def override(recipe: Recipe, **values) -> Recipe:
+    """Returns the recipe with some hyperparameters replaced.
 
-    Its train ops are the plain ones of `Gan`; `training.build` gives those of the recipe.
+    Raises:
+      UserError: an unknown name, a value out of bounds, or values that exclude each other.
     """
-    return build_gan(override(get(name), **overrides))
+    fields = {field.name: field for field in hyperparameters()}
+    for name in values:
+        if name not in fields:
+            raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
+    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    for name, value in values.items():
+        check_value(fields[name], value)
+    recipe = dataclasses.replace(recipe, **values)
+    _check_together(recipe)
+    return recipe
 
 
-def build_gan(recipe, gan_class=None):
-    """A recipe -> its Gan, or one of another class, in the current default graph.
+def without_update_fields(recipe: Recipe) -> tuple[Recipe, list[str]]:
+    """Returns the recipe as a custom class's own train ops follow it.
 
-    UserError for a hyper-parameter that the class's constructor does not take, and for labels
-    where its networks take none.
+    Returns:
+      The recipe without the hyperparameters that such train ops ignore, and their names.
     """
-    own, gan_class = gan_class is not None, gan_class or class_of(recipe)
-    if recipe.conditional:
-        _check_networks_take_labels(gan_class)
-    given = {name: getattr(recipe, name) for name in NETWORK_FIELDS}
-    given = {name: value for name, value in given.items() if value is not None}
-    for name in sorted(given.keys() - _constructor_parameters(gan_class)):
+    plain = {f.name: f.default for f in hyperparameters() if f.name in UPDATE_FIELDS}
+    ignored = [name for name, value in plain.items() if getattr(recipe, name) != value]
+    return dataclasses.replace(recipe, **plain), ignored
+
+
+def check_value(field: dataclasses.Field, value) -> None:
+    """Raises UserError unless `value` has the type and bounds of an `option` field."""
+    kind, is_tuple = value_type(field)
+    optional = value is None and type(None) in typing.get_args(field.type)
+    for each in value if is_tuple and isinstance(value, tuple) else [value]:
+        if not optional and not _is_valid(each, kind, field.metadata):
+            raise UserError(f"--{field.name} must be {_description(kind, field)}, got {value}")
+
+
+def value_type(field: dataclasses.Field) -> tuple[type, bool]:
+    """Returns the type of a field's value, or of a tuple's values, and whether it is a tuple."""
+    kind = field.type
+    if isinstance(kind, types.UnionType):
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    is_tuple = typing.get_origin(kind) is tuple
+    return (typing.get_args(kind)[0] if is_tuple else kind), is_tuple
+
+
+def bounds_text(field: dataclasses.Field) -> str:
+    """Returns a field's bounds, such as `0 to 9` or `above 0 to 1`; empty if it has none."""
+    limits = field.metadata
+    if limits["high"] is None:
+        return "" if limits["low"] is None else f"at least {limits['low']}"
+    start = limits["low"] if limits["above"] is None else f"above {limits['above']}"
+    return f"{start} to {limits['high']:.12g}"
+
+
+def _is_valid(value, kind, limits):
+    numbers = (int, float) if kind is float else kind
+    if not isinstance(value, numbers) or (isinstance(value, bool) and kind is not bool):
+        return False
+    if limits["choices"] is not None:
+        return value in limits["choices"]
+    # Comparisons with NaN are false.
+    return (
+        (limits["low"] is None or value >= limits["low"])
+        and (limits["above"] is None or value > limits["above"])
+        and (limits["high"] is None or value <= limits["high"])
+    )
+
+
+def _description(kind, field):
+    if field.metadata["choices"] is not None:
+        return f"one of {', '.join(field.metadata['choices'])}"
+    if kind in (bool, str):
+        return "True or False" if kind is bool else "text"
+    bounds = bounds_text(field)
+    noun = "an integer" if kind is int else "a number"
+    if bounds and not bounds.startswith(("above", "at least")):
+        bounds = f"from {bounds}"
+    return f"{noun} {bounds}".strip()
+
+
+def _check_together(recipe):
+    if recipe.half_batches and recipe.reuse_latents:
         raise UserError(
-            f"--{name}={given[name]}: {gan_class.__name__} takes no {name}; leave it out"
+            "--half_batches is not valid with --reuse_latents: G needs more latents than D has"
         )
-    arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent, **given}
-    gan = custom_class.build(gan_class, **arguments) if own else gan_class(**arguments)
+    if recipe.half_batches and recipe.batch_size < 2:
+        raise UserError(
+            f"--batch_size must be at least 2 with --half_batches, got {recipe.batch_size}"
+        )
+    if 0 < recipe.pretraining < recipe.pretraining_batch:
+        raise UserError(
+            f"--pretraining must be 0 or at least one batch, {recipe.pretraining_batch}, "
+            f"got {recipe.pretraining}"
+        )
     if recipe.conditional:
-        _check_placeholders_of_labels(gan)
-    return gan
+        for name in ("pretraining", "held_out"):
+            if getattr(recipe, name):
+                raise UserError(
+                    f"--conditional is not valid with --{name}, which does not support labels; "
+                    f"set --{name}=0"
+                )
+        if recipe.digit is not None:
+            raise UserError(
+                f"--conditional is not valid with --digit={recipe.digit}: it learns every label; "
+                "omit one of the two"
+            )
 
 
-def class_of(recipe):
-    """The `Gan` (sub)class of a recipe; imports TensorFlow."""
-    check_takes_labels(recipe)
+def check_has_conditional_form(recipe: Recipe) -> None:
+    """Raises UserError if a conditional recipe's networks do not support labels."""
+    if recipe.conditional and recipe.conditional_gan is None:
+        able = [name for name, each in RECIPES.items() if each.conditional_gan]
+        raise UserError(
+            f"--conditional requires networks that take labels, those of {', '.join(able)}; the "
+            f"networks of {recipe.source} take none"
+        )
+
+
+def class_of(recipe: Recipe) -> type:
+    """Returns the `Gan` class of a recipe; imports TensorFlow."""
+    check_has_conditional_form(recipe)
     module, name = (recipe.conditional_gan if recipe.conditional else recipe.gan).split(":")
     return getattr(importlib.import_module(module), name)
 
 
-def check_takes_labels(recipe):
-    """UserError for a conditional recipe whose own class has no form with labels."""
-    if recipe.conditional and recipe.conditional_gan is None:
-        able = [name for name, each in RECIPES.items() if each.conditional_gan]
+def build_gan(recipe: Recipe, gan_class: type | None = None):
+    """Builds a recipe's Gan, or a custom class's, in the current default graph.
+
+    Raises:
+      UserError: the constructor does not take one of the recipe's hyperparameters, or a
+        conditional recipe meets networks without labels.
+    """
+    is_custom = gan_class is not None
+    gan_class = gan_class or class_of(recipe)
+    given = {name: getattr(recipe, name) for name in NETWORK_FIELDS}
+    given = {name: value for name, value in given.items() if value is not None}
+    constructors = [c.__init__ for c in gan_class.__mro__[:-1] if "__init__" in vars(c)]
+    accepted = {name for each in constructors for name in inspect.signature(each).parameters}
+    for name in sorted(given.keys() - accepted):
         raise UserError(
-            f"--conditional: the networks of {recipe.source} take no labels; those of "
-            f"{', '.join(able)} do"
+            f"--{name}={given[name]} has no effect on {gan_class.__name__}, whose constructor "
+            f"does not take {name}; omit it"
         )
-
-
-def _check_networks_take_labels(gan_class):
-    for method in ("_generator", "_discriminator"):
-        network = getattr(gan_class, method, None)
-        if network and "labels" not in inspect.signature(network).parameters:
-            raise UserError(
-                f"--conditional: {gan_class.__name__}.{method} takes no labels; give it the "
-                "parameter labels=None, one-hot rows, or leave --conditional out"
-            )
-
-
-def _check_placeholders_of_labels(gan):
-    for name in ("labels_placeholder", "x_labels_placeholder"):
-        if not hasattr(gan, name):
-            raise UserError(
-                f"--conditional: {type(gan).__name__} has no {name}; give it one, float32 "
-                "[None, 10], before its networks are built, or leave --conditional out"
-            )
-
-
-def _constructor_parameters(gan_class):
-    """-> the names that a class's constructor takes, those of its bases' included."""
-    constructors = [base.__init__ for base in gan_class.__mro__ if "__init__" in vars(base)]
-    return {name for each in constructors[:-1] for name in inspect.signature(each).parameters}
+    arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent, **given}
+    return custom_class.build(gan_class, **arguments) if is_custom else gan_class(**arguments)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
-from models import contract, layers, recipes
+from models import custom_class, layers, recipes
 
 _COLUMNS = "{:<30}{:<24}{:>12}"
 _NETWORKS = ("generator", "discriminator")
@@ -30,7 +30,7 @@ def of_recipe(recipe, gan_class=None):
     """A Recipe -> the text of both networks' tables; UserError for a class of another shape."""
     with tf.Graph().as_default():
         gan = recipes.build_gan(recipe, gan_class)
-        contract.check(gan, recipe)
+        custom_class.check(gan, recipe)
         text = of_gan(gan)
         gan.session.close()
     return text

@@ -1,68 +1,70 @@
-"""Errors that a user can correct, and their one line."""
+"""Errors that a user can correct, and their one-line messages."""
 
 import errno
 
-# What a disk, a folder or a limit may have against a file.
-_USERS_ERRNOS = (
-    errno.EACCES, errno.EBUSY, errno.EDQUOT, errno.EFBIG, errno.EISDIR, errno.ELOOP, errno.EMFILE,
-    errno.ENAMETOOLONG, errno.ENFILE, errno.ENODEV, errno.ENOENT, errno.ENOLCK, errno.ENOMEM,
-    errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS,
-)  # fmt: skip
-_LIMITS = {errno.EFBIG: " (see `ulimit -f`)", errno.EMFILE: " (see `ulimit -n`)"}
+# An OSError of these may name no file: the disk, a quota or a limit of the process is used up.
+_OUT_OF_RESOURCES = (
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+)
 
 
 class UserError(ValueError):
-    """A value, file or folder that cannot be used; one line: the thing, what is there, what to do.
+    """A value, file or folder that cannot be used, with a one-line message.
 
-    `main.py` prints the line alone; any other exception is the program's fault and keeps its
-    traceback.
+    The message says what was expected, what was found and what to do. `main.py` prints only this
+    line; all other exceptions are faults of the program and keep their traceback.
     """
 
     exit_code = 1
 
 
 class RunError(UserError):
-    """A run folder that cannot be used as asked; one line that says what to do instead."""
+    """A run folder that cannot be used as requested."""
 
 
 class TemporaryError(UserError):
-    """What the same command, run again, may not meet: a supervisor should do so (EX_TEMPFAIL)."""
+    """An error that the same command may not meet when it is run again (EX_TEMPFAIL)."""
 
     exit_code = 75
 
 
-def reason(error):
-    """-> the first line of an exception, with its type unless it was raised for the user."""
-    kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-    return f"{kind}{error}".rstrip(": ").splitlines()[0]
+def reason(error: BaseException) -> str:
+    """Returns the first line of an exception, with its type unless it is a UserError."""
+    prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+    return f"{prefix}{error}".rstrip(": ").splitlines()[0]
 
 
-def user_message(error):
-    """-> what to say to a user whose value, file or machine caused an exception, or None."""
+def user_message(error: BaseException) -> str | None:
+    """Returns one line about an exception that the user can do something about.
+
+    Returns:
+        The line, or None if the exception is a fault of the program.
+    """
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.errno in _USERS_ERRNOS:
-        limit = _LIMITS.get(error.errno, "")
-        return f"{error.filename or 'cannot go on'}: {error.strerror}{limit}"
-    if _is_lack_of_memory(error):
-        why = reason(error)
-        return f"not enough memory ({why}): free some, or lower --batch_size or --num_samples"
+    if isinstance(error, OSError) and error.strerror:  # not an HTTPError, which has a filename too
+        if error.filename or error.errno in _OUT_OF_RESOURCES:
+            return f"{error.filename or 'cannot continue'}: {error.strerror}"
+        return None
+    if (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "ResourceExhaustedError"  # TensorFlow's, which is not imported
+        or (isinstance(error, ImportError) and "failed to map segment" in str(error))
+    ):
+        cause = reason(error)
+        return f"not enough memory ({cause}); free some, or lower --batch_size or --num_samples"
     return None
 
 
-def one_line(text):
-    """-> the text as one line of printable characters, all others as Python's escapes.
+def one_line(text: object) -> str:
+    """Returns the text as one line of printable characters, others as Python's escapes.
 
-    What files and servers say may hold characters that command a terminal.
+    Text from files and servers may contain characters that control a terminal.
     """
     line = " ".join(str(text).split())
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
-
-
-def _is_lack_of_memory(error):
-    """Also TensorFlow's own error, known by its name, and that of a library that found no room."""
-    return (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "ResourceExhaustedError"
-        or (isinstance(error, ImportError) and "failed to map segment" in str(error))
-    )

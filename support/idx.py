@@ -1,13 +1,11 @@
-"""IDX files of 28 x 28 images, or of labels: found, checked to the byte, read.
+"""IDX files of 28 x 28 images or of labels: found, checked and read.
 
-The format: http://yann.lecun.com/exdb/mnist/. What is wrong with a file is a DataError.
+The format: http://yann.lecun.com/exdb/mnist/. Anything wrong with a file is a DataError.
 """
 
 import gzip
 import hashlib
-import http.client
 import math
-import os
 import struct
 import zlib
 from contextlib import contextmanager
@@ -15,146 +13,112 @@ from pathlib import Path
 
 import numpy as np
 
-from support import errors
-from support.errors import UserError
+from support.errors import UserError, one_line
 
 SIDE = 28
 IMAGE_SHAPE = (SIDE, SIDE)
 NUM_PIXELS = SIDE * SIDE
-
 MAX_EXAMPLES = 1_000_000
-CHUNK_BYTES = 2**20
-# Of what a library or a server has to say about an error.
-MAX_REASON = 200
+# Of a file of unsigned bytes; the number of dimensions is added.
+_MAGIC = 0x800
 
 
 class DataError(UserError):
     """A data file, data folder or download that cannot be used; one line that names it."""
 
 
-def find_file(folder, name):
-    """Path of `name` in the folder, packed or not, `-idx` or `.idx`; None if it is not there.
-
-    Raises DataError if the folder cannot be listed.
-    """
-    folder = Path(folder)
-    with prefix_errors(folder):
-        if not folder.exists():
-            return None
-        files = {entry.name for entry in os.scandir(folder) if entry.is_file()}
-    stems = (name, name.replace("-idx", ".idx"))
-    spellings = (stem + end for end in (".gz", "") for stem in stems)
-    return next((folder / spelling for spelling in spellings if spelling in files), None)
-
-
-def read_idx(path):
-    """IDX file, `.gz` or not -> uint8 `[n, 28, 28]` if `idx3` is in its name, else `[n]`.
-
-    Raises DataError unless header and size are what the name promises, to the byte. Memory:
-    what the payload takes, whatever the header claims.
-    """
-    path = Path(path)
-    with prefix_errors(path):
-        return _items(_read_payload(path), _item_shape(path))
-
-
-def extract(file, item_shape):
-    """An open gzip file -> uint8 `[n, *item_shape]`; DataError for another content."""
-    with prefix_errors(getattr(file, "name", "file")), gzip.GzipFile(fileobj=file) as stream:
-        return _items(_read_stream(stream, item_shape), item_shape)
-
-
-def checksums(path):
-    """Path of a sound IDX file -> SHA-256 of its payload and of the file as it is, in hexadecimal.
-
-    Packing the same file again changes the second alone. Errors do not name the path.
-    """
-    payload = hashlib.sha256(_read_payload(path)).hexdigest()
-    return payload, hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def image_header(count):
-    """Number of images -> the bytes that an IDX file of them begins with."""
-    return struct.pack(">4I", _magic(IMAGE_SHAPE), count, *IMAGE_SHAPE)
+def require(condition, expected, actual):
+    """Raises DataError that states both values, unless the condition holds."""
+    if not condition:
+        raise DataError(f"expected {expected}, found {actual}")
 
 
 @contextmanager
 def prefix_errors(culprit):
-    """Turns what goes wrong with a file or folder into a DataError that names it first."""
+    """Context manager that makes errors of a file or folder DataErrors that name it first."""
     try:
         yield
     except DataError as error:
         raise DataError(f"{culprit}: {error}") from None
-    except UserError:
-        raise
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(f"{culprit}: {error}, wanted a whole gzip stream") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise DataError(f"{culprit}: {reason(error)}") from error
+    except OSError as error:
+        raise DataError(f"{culprit}: {error.strerror or one_line(error)}") from error
 
 
-def reason(error):
-    """-> what an exception says, as one short line of printable characters."""
-    said = getattr(error, "strerror", None) or f"{type(error).__name__} {error}"
-    line = errors.one_line(said)
-    return line if len(line) <= MAX_REASON else f"{line[:MAX_REASON]}..."
+def find_file(folder, name: str) -> Path | None:
+    """Returns the path of IDX file `name` in a folder, or None if it is missing.
+
+    The file may be compressed or not, and spelled with `-idx` or `.idx`.
+    """
+    with prefix_errors(folder):
+        for suffix in (".gz", ""):
+            for stem in (name, name.replace("-idx", ".idx")):
+                path = Path(folder) / (stem + suffix)
+                if path.is_file():
+                    return path
+    return None
 
 
-def require(condition, what, seen, wanted):
-    """DataError that names the thing and both values, unless the condition holds."""
-    if not condition:
-        raise DataError(f"{what}: {seen}, wanted {wanted}")
+def read_idx(path) -> np.ndarray:
+    """Returns the content of an IDX file, compressed or not.
+
+    Args:
+      path: The file; `idx3` in its name says that it has images.
+
+    Returns:
+      Images, uint8 `[n, 28, 28]`, or labels, uint8 `[n]`.
+
+    Raises:
+      DataError: If header or size are not what the name promises.
+    """
+    with prefix_errors(path):
+        return _read_file(Path(path))[1]
 
 
-def _read_payload(path):
-    """Path -> the uncompressed file, header included, after all checks; errors do not name it."""
-    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as stream:
-        return _read_stream(stream, _item_shape(path))
+def extract(file, item_shape) -> np.ndarray:
+    """Returns the items in an open gzip file, uint8 `[n, *item_shape]`."""
+    with prefix_errors(getattr(file, "name", "file")), gzip.GzipFile(fileobj=file) as stream:
+        return _read_stream(stream, item_shape)[1]
+
+
+def checksums(path) -> set[str]:
+    """Returns the SHA-256 of an IDX file's uncompressed payload and of the file, in hexadecimal.
+
+    Compressing the same payload again changes only the second. Errors do not name the path.
+    """
+    parts = _read_file(path)[0], path.read_bytes()
+    return {hashlib.sha256(part).hexdigest() for part in parts}
+
+
+def image_header(count: int) -> bytes:
+    """Returns the first bytes of an IDX file of `count` images."""
+    return struct.pack(">4I", _MAGIC + 3, count, *IMAGE_SHAPE)
+
+
+def _read_file(path):
+    with open(path, "rb") as file:
+        # By content, because some servers and browsers decompress a file without renaming it.
+        compressed = file.peek(2).startswith(b"\x1f\x8b")
+        stream = gzip.GzipFile(fileobj=file) if compressed else file
+        return _read_stream(stream, IMAGE_SHAPE if "idx3" in path.name else ())
 
 
 def _read_stream(stream, item_shape):
-    header = stream.read(_header_size(item_shape))
-    count = _header_count(header, item_shape)
-    return _read_exactly(stream, header, len(header) + count * math.prod(item_shape))
-
-
-def _items(payload, item_shape):
-    items = np.frombuffer(payload, np.uint8, offset=_header_size(item_shape))
-    return items.reshape(-1, *item_shape)
-
-
-def _item_shape(path):
-    return IMAGE_SHAPE if "idx3" in path.name else ()
-
-
-def _magic(item_shape):
-    # 8 stands for unsigned bytes; the last byte is the number of dimensions.
-    return 0x800 + 1 + len(item_shape)
-
-
-def _header_size(item_shape):
-    """Bytes of magic number, count and item shape, four each."""
-    return 4 * (2 + len(item_shape))
-
-
-def _header_count(header, item_shape):
-    """Header -> number of items, 1 to MAX_EXAMPLES; DataError if it is not one of `item_shape`."""
-    size = _header_size(item_shape)
-    require(len(header) == size, "bytes of header", len(header), size)
-    magic, count, *shape = struct.unpack(f">{size // 4}I", header)
-    require(magic == _magic(item_shape), "magic number", magic, _magic(item_shape))
-    require(tuple(shape) == item_shape, "image size", shape, list(item_shape))
-    require(1 <= count <= MAX_EXAMPLES, "number of items", count, f"1 to {MAX_EXAMPLES}")
-    return count
-
-
-def _read_exactly(stream, start, size):
-    """Stream after `start` -> both, as a bytearray of `size`; DataError for less or more."""
-    payload = bytearray(start)
-    # Grows with what comes, not with what the header promises. The byte too much that is asked
-    # for shows trailing data, and makes gzip compare its CRC.
-    while chunk := stream.read(min(CHUNK_BYTES, size + 1 - len(payload))):
-        payload += chunk
-    require(len(payload) >= size, "bytes", len(payload), size)
-    require(len(payload) <= size, "bytes", f"more than {size}", size)
-    return payload
+    """Returns the uncompressed file, as a bytearray, and the array of items in it."""
+    header_size = 4 * (2 + len(item_shape))
+    magic_number = _MAGIC + 1 + len(item_shape)
+    try:
+        payload = bytearray(stream.read(header_size))
+        require(payload, "an IDX file", "an empty file")
+        require(not payload.lstrip().startswith(b"<"), "an IDX file", "an HTML page")
+        require(len(payload) == header_size, f"a header of {header_size} bytes", len(payload))
+        magic, count, *shape = struct.unpack(f">{header_size // 4}I", payload)
+        require(magic == magic_number, f"magic number {magic_number}", magic)
+        require(tuple(shape) == item_shape, f"images of size {list(item_shape)}", shape)
+        require(1 <= count <= MAX_EXAMPLES, f"1 to {MAX_EXAMPLES} items", count)
+        size = header_size + count * math.prod(item_shape)
+        # One byte more than expected shows trailing data, and makes gzip compare its CRC.
+        payload += stream.read(size - header_size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"expected a complete gzip file, found: {error}") from error
+    require(len(payload) == size, f"{size} bytes", len(payload) if len(payload) < size else "more")
+    return payload, np.frombuffer(payload, np.uint8, offset=header_size).reshape(-1, *item_shape)

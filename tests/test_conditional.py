@@ -5,6 +5,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from assembly import assembled
 from test_resume import write_data
+from training.configuration import Configuration
+from training.run_folder import RunFolder
 
 import input_data
 from models import hyperparameters, layers, losses, passes, recipes
@@ -12,8 +14,6 @@ from models.conditional import Conditional, ConditionalGan, ConditionalStableCnn
 from models.gan import Gan
 from support.errors import UserError
 from training.batches import one_hot
-from training.configuration import Configuration
-from training.run_folder import RunFolder
 
 LABELS = np.array([3, 0, 7])
 X = np.random.default_rng(0).random([3, 784], np.float32)
@@ -89,9 +89,9 @@ def test_a_class_of_ones_own_needs_its_features_alone():
         def _features(self, x):
             return tf.nn.relu(layers.dense(x, 8, name="hidden"))
 
-    recipe = hyperparameters.override(recipes.get("minimal"), conditional=True, batch_size=4)
-    with assembled(recipe, gan_class=Small, engine="fused without XLA") as (model, engine):
-        (block,) = engine.blocks(model.session, 0, 2)
+    recipe = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
+    with assembled(recipe, gan_class=Small, engine="fused without XLA") as engine:
+        (block,) = engine.train(0, 2)
         assert all(np.isfinite([p.d_loss, p.g_loss]).all() for p in block)
 
 
@@ -118,7 +118,7 @@ class LabelsOfOthers(ConditionalGan):
 
 
 def test_train_ops_that_never_see_the_real_images_labels_are_refused():
-    recipe = hyperparameters.override(recipes.get("minimal"), conditional=True, batch_size=4)
+    recipe = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
     words = "LabelsOfOthers.d_loss does not depend on x_labels_placeholder"
     with pytest.raises(UserError, match=words):
         assembled(recipe, gan_class=LabelsOfOthers).__enter__()
@@ -144,14 +144,14 @@ class NoPlaceholders(Gan):
     ],
 )
 def test_classes_that_cannot_be_conditioned_are_refused(gan, words):
-    recipe = hyperparameters.override(recipes.get("minimal"), conditional=True)
+    recipe = recipes.override(recipes.get("minimal"), conditional=True)
     with pytest.raises(UserError, match=f"--conditional: {words}"):
         recipes.build_gan(recipe, gan)
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp", "upsampling_cnn"])
 def test_recipes_that_cannot_be_conditioned_are_refused(name):
-    recipe = hyperparameters.override(recipes.get(name), conditional=True)
+    recipe = recipes.override(recipes.get(name), conditional=True)
     with pytest.raises(UserError, match="take no labels; those of minimal, dcgan, stable_cnn do"):
         recipes.check_takes_labels(recipe)
 
@@ -160,7 +160,7 @@ def test_a_run_knows_its_labels(tmp_path):
     folder = write_data(tmp_path / "data", train=40)
     data = input_data.read_data_sets(folder, validation_size=0).train
     other = input_data.DataSet(data.pixels, (data.file_labels + 1) % 9)
-    recipe = hyperparameters.override(recipes.get("minimal"), conditional=True)
+    recipe = recipes.override(recipes.get("minimal"), conditional=True)
 
     def configuration(data):
         return Configuration.of("minimal", recipe, 0, "auto", "float32", data)

@@ -11,20 +11,17 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import assembled, frozen, progress
 
-from models import hyperparameters, recipes
+from models import recipes
 from support.errors import UserError
 from training import batches as batches_module
-from training import trainer
-from training.collectives import ALONE
-from training.configuration import check_precision
-from training.model import session_config
+from training.options import RunOptions, check_precision
 
 STEPS = 8
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
 
 def small(name, **values):
-    return hyperparameters.override(recipes.get(name), batch_size=8, **values)
+    return recipes.override(recipes.get(name), batch_size=8, **values)
 
 
 @functools.cache
@@ -82,11 +79,11 @@ def test_conditional_training_is_alike_and_labels_matter(engine):
 
 def test_losses_are_those_of_the_last_step_before_its_updates():
     recipe = small("minimal")
-    with assembled(recipe) as (model, engine):
-        progress(model, engine, (0, 2))
-        before = twin.doubles(model.state())
-        (last,) = progress(model, engine, (2, 3))
-        after = twin.doubles(model.state())
+    with assembled(recipe) as engine:
+        progress(engine, (0, 2))
+        before = twin.doubles(engine.state())
+        (last,) = progress(engine, (2, 3))
+        after = twin.doubles(engine.state())
         block = engine._batches.block(2, 3)
     x = block.images[0, 0] / 255
     assert last.step == 3
@@ -99,10 +96,10 @@ def test_losses_are_those_of_the_last_step_before_its_updates():
 
 def test_each_network_steps_at_its_own_rate_of_that_step():
     recipe = small("minimal", learning_rate=1e-2, g_learning_rate=1e-3, lr_milestones=(1,))
-    with assembled(recipe) as (model, engine):
-        states = [model.state()]
-        for _ in engine.blocks(model.session, 0, 2):
-            states.append(model.state())
+    with assembled(recipe) as engine:
+        states = [engine.state()]
+        for _ in engine.train(0, 2):
+            states.append(engine.state())
     for name, rate in [("discriminator/hidden/kernel", 1e-2), ("generator/hidden/kernel", 1e-3)]:
         first, second = (np.abs(b[name] - a[name]).max() for a, b in itertools.pairwise(states))
         assert first == pytest.approx(rate, rel=0.01)
@@ -112,7 +109,7 @@ def test_each_network_steps_at_its_own_rate_of_that_step():
 @pytest.mark.slow
 def test_xla_takes_large_batches():
     """From 13,755 on, TensorFlow's memory optimizer put what XLA refuses into the loop."""
-    recipe = hyperparameters.override(recipes.get("minimal"), batch_size=14_000)
+    recipe = recipes.override(recipes.get("minimal"), batch_size=14_000)
     done, _ = assembly.trained(recipe, 1, "fused")
     assert np.isfinite(done).all()
 
@@ -125,15 +122,15 @@ def in_fives():
     """The compiled engine with blocks of five steps, its model and how that began."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "_MAX_STEPS", 5)
-        with assembled(small("minimal"), "fused") as (model, engine):
-            yield engine, model, model.state()
+        with assembled(small("minimal"), "fused") as engine:
+            yield engine, model, engine.state()
 
 
 def run(in_fives, *spans):
     """From the beginning -> progress, and the state's bytes."""
     engine, model, state = in_fives
-    model.load_state(state)
-    return progress(model, engine, *spans), frozen(model.state())
+    engine.load(state)
+    return progress(engine, *spans), frozen(engine.state())
 
 
 @pytest.mark.parametrize("spans", [[(0, 20)], [(0, 7), (7, 20)], [(0, 1), (1, 20)]], ids=str)
@@ -148,10 +145,10 @@ def test_another_graph_ends_in_the_same_bytes(in_fives):
 
 def test_variables_are_those_after_the_block_just_seen(in_fives):
     engine, model, state = in_fives
-    model.load_state(state)
+    engine.load(state)
     seen = []
-    for block in engine.blocks(model.session, 0, 12):
-        now = model.state()
+    for block in engine.train(0, 12):
+        now = engine.state()
         assert now["d_adam/updates"] == now["g_adam/updates"] == block[-1].step
         seen.append([p.step for p in block])
     assert seen == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 10], [11, 12]]
@@ -159,16 +156,16 @@ def test_variables_are_those_after_the_block_just_seen(in_fives):
 
 def test_a_run_stopped_between_blocks_has_not_gone_further(in_fives):
     engine, model, state = in_fives
-    model.load_state(state)
-    blocks = engine.blocks(model.session, 0, 20)
+    engine.load(state)
+    blocks = engine.train(0, 20)
     first = next(blocks)
     blocks.close()
-    assert (first, frozen(model.state())) == run(in_fives, (0, 5))
+    assert (first, frozen(engine.state())) == run(in_fives, (0, 5))
 
 
 def test_no_steps_are_no_blocks(in_fives):
     engine, model, _ = in_fives
-    assert list(engine.blocks(model.session, 7, 7)) == []
+    assert list(engine.train(7, 7)) == []
 
 
 @pytest.mark.parametrize(
@@ -182,7 +179,7 @@ def test_no_steps_are_no_blocks(in_fives):
     ],
 )
 def test_choice_of_the_engine(slow, own, choice, wanted):
-    settings = trainer.Settings(engine=choice, gan_class=object if own else None)
+    settings = RunOptions(engine=choice, gan_class=object if own else None)
     assert trainer._engine_choice(slow, settings) == wanted
 
 

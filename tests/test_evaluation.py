@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from training.run_folder import RunFolder
 
 import input_data
 from evaluation import comparison, conditional, metrics, report
 from evaluation.classifier import Predictions
 from generation.generator import Generator
-from training.run_folder import RunFolder
 
 INFO = input_data.known(None)
 SCORES = {"frechet_distance": 4.5, "classes_covered": 10, "precision": 0.5, "recall": 0.25}

@@ -13,12 +13,12 @@ import test_program
 from PIL import Image
 from test_export import new_run
 from test_generation import _flags, main  # noqa: F401 - a fixture
+from training.run_folder import RunFolder
 
 import generation
 from generation import explore, program
 from models import priors
 from support.errors import UserError
-from training.run_folder import RunFolder
 
 pytestmark = pytest.mark.slow  # a browser takes seconds a test
 

@@ -8,6 +8,8 @@ import pytest
 import tensorflow.compat.v1 as tf
 from assembly import trained
 from test_resume import write_data
+from training.configuration import Configuration
+from training.run_folder import RunFolder
 
 import generation
 import input_data
@@ -15,8 +17,6 @@ from generation.export import export
 from models import layers, passes, priors, randomness, recipes
 from models.gan import Gan
 from training import trainer
-from training.configuration import Configuration
-from training.run_folder import RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ def test_one_of_each_from_outside_trains_samples_and_exports(extended, tmp_path)
     configuration = Configuration.of("hinge", extended, 0, "auto", "float32", data.train)
     folder = RunFolder(tmp_path / "run")
     with folder.prepared(configuration, new=False, log=print):
-        assert trainer.train(extended, data, folder, trainer.Settings()) is None
+        assert trainer.train(extended, data, folder, RunOptions()) is None
     images, latents = generation.load(folder.path).sample(50)
     assert images.shape == (50, 28, 28)
     assert np.abs(latents).max() <= 1

@@ -14,9 +14,9 @@ import pytest
 from absl.testing import flagsaver
 from PIL import Image
 from test_resume import write_data
+from training.run_folder import RunFolder
 
 import main as program
-from training.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -188,7 +188,7 @@ def test_scores_are_told_before_they_are_written(run, tmp_path):
     (copy / "metrics.json").mkdir()
     out, err = main("--mode=evaluate", f"--run_dir={copy}", "--num_samples=128", ok=False)
     assert "Fréchet distance" in out
-    assert "metrics.json: it is a folder, wanted a file's name" in err
+    assert "metrics.json: it is a folder; give the name of a file" in err
 
 
 def test_the_monitor_scores_on_the_way_and_keeps_the_best(run):

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from assembly import assembled
+from training.run_folder import RunFolder
+from training.trainer import Settings
 
 import input_data
 from evaluation import reference
@@ -12,8 +14,6 @@ from evaluation.monitor import Monitor
 from models import recipes
 from training import callbacks
 from training.engines import Progress
-from training.run_folder import RunFolder
-from training.trainer import Settings
 
 DATA = Path(__file__).resolve().parent.parent / "MNIST_data"
 
@@ -27,7 +27,7 @@ def data():
 def monitor(data, tmp_path):
     """-> an untrained model, whose samples are all noise, and its Monitor."""
     recipe, info = recipes.get("minimal"), input_data.identify(data.train.pixels)
-    with assembled(recipe, pixels=data.train.pixels) as (model, engine):
+    with assembled(recipe, pixels=data.train.pixels) as engine:
         bar = callbacks.ProgressBar(100)
         bar.on_train_begin(0)
         (tmp_path / "checkpoints").mkdir()
@@ -60,8 +60,8 @@ def test_what_looks_wrong_is_said_once_and_again_after_it_was_gone(monitor, capf
     watch.on_interval(2)
     (still,) = said(capfd)
     assert "Step 2: the samples hardly change any more: G has stopped moving" in still
-    state = model.state()
-    model.load_state({name: np.flip(value) for name, value in state.items()})
+    state = engine.state()
+    engine.load({name: np.flip(value) for name, value in state.items()})
     watch.on_steps([Progress(3, 0.001, 9.0)])
     watch.on_interval(3)
     (again,) = said(capfd)

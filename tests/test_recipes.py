@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from assembly import PIXELS, assembled, feed, progress, trained
+from training.run_folder import RunFolder, read_checkpoint
 
 from input_data import DataSet, Datasets
-from models import hyperparameters, recipes, summary
+from models import recipes, summary
 from models.gan import Gan
 from support.errors import UserError
 from training import pretraining, trainer
 from training.batches import Batches
-from training.run_folder import RunFolder, read_checkpoint
 
 SEED, BATCH = 3, 4
 NETWORKS = ("generator", "discriminator")
@@ -28,34 +28,34 @@ WITH_DROPOUT = ["dcgan", "upsampling_cnn", "pretrained_cnn"]
 
 
 def small(name, **values):
-    return hyperparameters.override(recipes.get(name), batch_size=BATCH, **values)
+    return recipes.override(recipes.get(name), batch_size=BATCH, **values)
 
 
 @functools.cache
 def beginning(name):
     """A recipe's model in a graph of its own, its step engine, and the state they begin with."""
-    model, engine = contextlib.ExitStack().enter_context(assembled(small(name), seed=SEED))
-    return model, engine, model.state()
+    engine = contextlib.ExitStack().enter_context(assembled(small(name), seed=SEED))
+    return engine, engine.state()
 
 
 @pytest.fixture
-def model(name):
-    model, _, state = beginning(name)
-    model.load_state(state)
-    return model
+def engine(name):
+    engine, state = beginning(name)
+    engine.load(state)
+    return engine
 
 
-def inputs(model, batch=BATCH, rate=1e-3):
+def inputs(engine, batch=BATCH, rate=1e-3):
     """A feed of images, latents and a rate."""
-    nlatent = model.gan.z_placeholder.shape[1]
+    nlatent = engine.gan.z_placeholder.shape[1]
     latents = np.random.default_rng(5).normal(size=[batch, nlatent])
-    return feed(model, PIXELS[:batch] / 255, latents, rate)
+    return feed(engine, PIXELS[:batch] / 255, latents, rate)
 
 
 def steps(name, start, stop):
     """Steps of the recipe's model -> progress."""
-    model, engine, _ = beginning(name)
-    return progress(model, engine, (start, stop))
+    engine, _ = beginning(name)
+    return progress(engine, (start, stop))
 
 
 def changed(before, after):
@@ -86,24 +86,24 @@ TOTALS = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_layers_have_the_articles_parameters(model, name):
+def test_layers_have_the_articles_parameters(engine, name):
     for network, numbers in zip(NETWORKS, TABLES[name], strict=True):
-        rows = summary.layers_of(model.gan, network)
+        rows = summary.layers_of(engine.gan, network)
         assert [row.parameters for row in rows] == numbers
 
 
 @pytest.mark.parametrize("name", TOTALS)
-def test_nets_have_the_articles_parameters(model, name):
+def test_nets_have_the_articles_parameters(engine, name):
     for network, (total, fixed) in zip(NETWORKS, TOTALS[name], strict=True):
-        rows = summary.layers_of(model.gan, network)
+        rows = summary.layers_of(engine.gan, network)
         assert summary.totals(rows) == (total, total - fixed, fixed)
-        trained = model.graph.get_collection("trainable_variables", f"{network}/")
+        trained = engine.session.graph.get_collection("trainable_variables", f"{network}/")
         assert sum(v.shape.num_elements() for v in trained) == total - fixed
 
 
 @pytest.mark.parametrize("name", ["dcgan"])
-def test_output_shapes_are_the_articles(model, name):
-    generator, discriminator = (summary.layers_of(model.gan, network) for network in NETWORKS)
+def test_output_shapes_are_the_articles(engine, name):
+    generator, discriminator = (summary.layers_of(engine.gan, network) for network in NETWORKS)
     assert [row.shape[1:] for row in generator if not row.name.endswith("norm")] == [
         [12544], [14, 14, 128], [28, 28, 64], [28, 28, 32], [28, 28, 1],
     ]  # fmt: skip
@@ -129,18 +129,18 @@ def test_the_summary_shows_both_networks():
 
 
 @pytest.mark.parametrize("name", ARTICLES)
-def test_images_are_in_the_unit_interval_for_any_number_of_latents(model, name):
+def test_images_are_in_the_unit_interval_for_any_number_of_latents(engine, name):
     for count in (0, 1, 3):
-        z = 100 * RNG.normal(size=[count, model.gan.z_placeholder.shape[1]])
-        images = model.generate(z)
+        z = 100 * RNG.normal(size=[count, engine.gan.z_placeholder.shape[1]])
+        images = generate(engine, z)
         assert images.shape == (count, 784)
         assert ((images >= 0) & (images <= 1)).all()
     # Black and white are within reach, whatever the range inside.
-    state = model.state()
+    state = engine.state()
     for bias, pixel in [(-1e4, 0), (1e4, 1)]:
         state["generator/pixels/bias"][:] = bias
-        model.load_state(state)
-        np.testing.assert_allclose(model.generate(z), pixel, atol=1e-6)
+        engine.load(state)
+        np.testing.assert_allclose(generate(engine, z), pixel, atol=1e-6)
 
 
 def dense(w, name, x):
@@ -163,28 +163,28 @@ def leaky_logits(w, images):
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_leaky_mlp_by_hand(model, name):
+def test_leaky_mlp_by_hand(engine, name):
     """tanh inside, [0, 1] outside, in both networks; D's loss with 0.9 for real images."""
-    w, feed = model.state(), inputs(model)
-    x, z = feed[model.gan.x_placeholder], feed[model.gan.z_placeholder]
+    w, feed = engine.state(), inputs(engine)
+    x, z = feed[engine.gan.x_placeholder], feed[engine.gan.z_placeholder]
     images = leaky_images(w, z)
-    np.testing.assert_allclose(model.generate(z), images, atol=1e-6)
+    np.testing.assert_allclose(generate(engine, z), images, atol=1e-6)
     y, y_hat = leaky_logits(w, x), leaky_logits(w, images)
     for seen, wanted in zip(model.discriminate(x, z), (y, y_hat), strict=True):
         np.testing.assert_allclose(seen, wanted, rtol=1e-4, atol=1e-5)
     real = 0.9 * np.logaddexp(0, -y) + 0.1 * np.logaddexp(0, y)
     wanted = (real + np.logaddexp(0, y_hat)).mean()
-    assert model.session.run(model.gan.d_loss, feed) == pytest.approx(wanted, rel=1e-5)
+    assert engine.session.run(engine.gan.d_loss, feed) == pytest.approx(wanted, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_two_way_softmax_is_the_sigmoid_of_the_difference(model, name):
+def test_two_way_softmax_is_the_sigmoid_of_the_difference(engine, name):
     """Article 000's categorical cross-entropy, of D's two logits, is the loss that G has here."""
     # The first is of generated images, the second of real ones.
-    _, split, *_ = (op for op in model.graph.get_operations() if op.type == "Split")
+    _, split, *_ = (op for op in engine.session.graph.get_operations() if op.type == "Split")
     logits = split.inputs[1]
     x, z = PIXELS[:BATCH] / 255, RNG.random([BATCH, 100])
-    logits = model.session.run(logits, {model.gan.x_placeholder: x})
+    logits = engine.session.run(logits, {engine.gan.x_placeholder: x})
     assert logits.shape == (BATCH, 2)
     softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     y, _ = model.discriminate(x, z)
@@ -195,31 +195,31 @@ def test_two_way_softmax_is_the_sigmoid_of_the_difference(model, name):
 
 
 @pytest.mark.parametrize("name", ARTICLES)
-def test_each_update_moves_its_own_net_alone(model, name):
+def test_each_update_moves_its_own_net_alone(engine, name):
     for network, update, loss in [
-        ("discriminator", model.gan.d_optimizer, model.gan.d_loss),
-        ("generator", model.gan.g_optimizer, model.gan.g_loss),
+        ("discriminator", engine.gan.d_optimizer, engine.gan.d_loss),
+        ("generator", engine.gan.g_optimizer, engine.gan.g_loss),
     ]:
-        before = model.state()
-        assert np.isfinite(model.session.run([loss, update], inputs(model))[0])
-        moved = changed(before, model.state())
+        before = engine.state()
+        assert np.isfinite(engine.session.run([loss, update], inputs(engine))[0])
+        moved = changed(before, engine.state())
         own = {v for v in before if v.startswith(f"{network}/") and "_adam" not in v}
         # A bias before batch normalisation has no effect, and all but no gradient.
         assert moved <= own
         assert all(v in moved or (v.endswith("bias") and name != "leaky_mlp") for v in own)
-        assert all(np.isfinite(values).all() for values in model.state().values())
+        assert all(np.isfinite(values).all() for values in engine.state().values())
 
 
 @pytest.mark.parametrize("name", ARTICLES)
-def test_a_step_goes_on_from_a_state_as_if_nothing_had_been(model, name):
+def test_a_step_goes_on_from_a_state_as_if_nothing_had_been(engine, name):
     """Moving averages, the optimizers' moments and the place among the dropout masks included."""
     steps(name, 0, 1)
-    middle = model.state()
-    straight, end = steps(name, 1, 2), model.state()
-    model.load_state(beginning(name)[2])
-    model.load_state(middle)
+    middle = engine.state()
+    straight, end = steps(name, 1, 2), engine.state()
+    engine.load(beginning(name)[2])
+    engine.load(middle)
     assert steps(name, 1, 2) == straight
-    again = model.state()
+    again = engine.state()
     assert all(np.array_equal(again[variable], end[variable]) for variable in end)
 
 
@@ -247,31 +247,31 @@ def test_every_trick_goes_with_convolutions_and_batch_normalisation():
 
 
 @pytest.mark.parametrize("name", WITH_AVERAGES)
-def test_samples_go_by_the_averages_that_training_updates(model, name):
-    before = model.state()
-    model.session.run(model.gan.g_optimizer, inputs(model))
-    after = model.state()
+def test_samples_go_by_the_averages_that_training_updates(engine, name):
+    before = engine.state()
+    engine.session.run(engine.gan.g_optimizer, inputs(engine))
+    after = engine.state()
     averages = [v for v in before if v.startswith("generator/") and "/moving_" in v]
     assert len(averages) == 2 * (4 if name == "dcgan" else 3)
     assert all(not np.array_equal(before[v], after[v]) for v in averages)
-    z = inputs(model)[model.gan.z_placeholder]
-    images = model.generate(z)
+    z = inputs(engine)[engine.gan.z_placeholder]
+    images = generate(engine, z)
     # An image does not depend on those beside it ...
-    np.testing.assert_allclose(model.generate(z[:1]), images[:1], atol=1e-5)
+    np.testing.assert_allclose(generate(engine, z[:1]), images[:1], atol=1e-5)
     # ... but on the averages.
-    model.load_state({v: before[v] if v in averages else after[v] for v in after})
-    assert np.abs(model.generate(z) - images).max() > 1e-3
+    engine.load({v: before[v] if v in averages else after[v] for v in after})
+    assert np.abs(generate(engine, z) - images).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_samples_of_article_000_go_by_their_own_batch(model, name):
-    assert not [variable for variable in model.state() if "moving" in variable]
+def test_samples_of_article_000_go_by_their_own_batch(engine, name):
+    assert not [variable for variable in engine.state() if "moving" in variable]
     z = RNG.random([BATCH, 100])
-    images = model.generate(z)
-    beside_others = model.generate(np.concatenate([z[:1], RNG.random([3, 100])]))
+    images = generate(engine, z)
+    beside_others = generate(engine, np.concatenate([z[:1], RNG.random([3, 100])]))
     assert np.abs(beside_others[0] - images[0]).max() > 1e-3
     # One latent alone is its own mean, which leaves nothing of it.
-    one, other = (model.generate(z[i : i + 1]) for i in range(2))
+    one, other = (generate(engine, z[i : i + 1]) for i in range(2))
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
@@ -279,18 +279,18 @@ def test_samples_of_article_000_go_by_their_own_batch(model, name):
 
 
 @pytest.mark.parametrize("name", WITH_DROPOUT)
-def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(model, name):
-    feed = inputs(model, rate=0)
-    before = model.state()
+def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(engine, name):
+    feed = inputs(engine, rate=0)
+    before = engine.state()
     losses = [
-        model.session.run([model.gan.d_loss, model.gan.d_optimizer], feed)[0] for _ in range(2)
+        engine.session.run([engine.gan.d_loss, engine.gan.d_optimizer], feed)[0] for _ in range(2)
     ]
     # With a rate of 0, only the masks differ from one update to the next.
     assert losses[0] != losses[1]
-    model.load_state(before)
-    assert model.session.run(model.gan.d_loss, feed) == losses[0]
+    engine.load(before)
+    assert engine.session.run(engine.gan.d_loss, feed) == losses[0]
     # Without dropout there is one answer.
-    x, z = feed[model.gan.x_placeholder], feed[model.gan.z_placeholder]
+    x, z = feed[engine.gan.x_placeholder], feed[engine.gan.z_placeholder]
     assert np.array_equal(model.discriminate(x, z), model.discriminate(x, z))
 
 
@@ -329,46 +329,46 @@ def test_epochs_and_batches_of_the_articles():
 DIGITS = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)  # plain greys
 
 
-def pretrain(model, recipe):
+def pretrain(engine, recipe):
     """-> the states before and after, and what was said."""
-    before, said = model.state(), []
-    pretraining.pretrain(model, Batches(recipe, DIGITS, SEED), DIGITS, said.append)
-    return before, model.state(), said
+    before, said = engine.state(), []
+    pretraining.pretrain(engine, Batches(recipe, DIGITS, SEED), DIGITS, said.append)
+    return before, engine.state(), said
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_pretraining_teaches_d_alone(model, name):
+def test_pretraining_teaches_d_alone(engine, name):
     recipe = small(name, pretraining=256)
-    before, after, said = pretrain(model, recipe)
+    before, after, said = pretrain(engine, recipe)
     assert all(variable.startswith("discriminator") for variable in changed(before, after))
     assert after["d_adam/updates"] == 256 // 64 * 2  # separate: two updates a batch
     (line,) = said
     right, seen = (int(word) for word in line.split() if word.isdigit())
     assert seen == 2 * 256 and right > 0.9 * seen
-    model.load_state(before)
-    _, again, _ = pretrain(model, recipe)
+    engine.load(before)
+    _, again, _ = pretrain(engine, recipe)
     assert all(np.array_equal(again[variable], after[variable]) for variable in after)
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_pretraining_is_evaluated_on_the_images_there_are(model, name):
+def test_pretraining_is_evaluated_on_the_images_there_are(engine, name):
     said = []
     recipe = small(name, pretraining=64)
-    pretraining.pretrain(model, Batches(recipe, DIGITS, SEED), DIGITS[:20], said.append)
+    pretraining.pretrain(engine, Batches(recipe, DIGITS, SEED), DIGITS[:20], said.append)
     assert said[0].endswith("of 40 other images right.")
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
-def test_without_pretraining_nothing_happens(model, name):
-    before, after, said = pretrain(model, small(name))
+def test_without_pretraining_nothing_happens(engine, name):
+    before, after, said = pretrain(engine, small(name))
     assert not changed(before, after) and not said
 
 
 @pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_article_000_pretrains(model, name):
+def test_article_000_pretrains(engine, name):
     recipe = small(name, pretraining=64)
-    pretraining.pretrain(model, Batches(recipe, DIGITS, SEED), DIGITS[:64], [].append)
-    assert all(v.startswith("discriminator") for v in changed(beginning(name)[2], model.state()))
+    pretraining.pretrain(engine, Batches(recipe, DIGITS, SEED), DIGITS[:64], [].append)
+    assert all(v.startswith("discriminator") for v in changed(beginning(name)[2], engine.state()))
     assert recipes.get(name).pretraining == 10_000
 
 
@@ -386,7 +386,7 @@ def train(path, recipe, num_steps, **settings):
     folder, said = RunFolder(path), []
     folder.file("checkpoints").mkdir(parents=True, exist_ok=True)
     recipe = dataclasses.replace(recipe, num_steps=num_steps)
-    trainer.train(recipe, data, folder, trainer.Settings(**settings), log=said.append)
+    trainer.train(recipe, data, folder, RunOptions(**settings), log=said.append)
     return said
 
 
@@ -419,8 +419,8 @@ def test_losses_on_held_out_images_are_the_classs_own():
         def _generator_loss(self, y_hat):
             return -tf.reduce_mean(y_hat)
 
-    with assembled(small("minimal"), gan_class=Mean, engine="fused without XLA") as (model, _):
-        batch = PIXELS[:4] / np.float32(255), np.ones([4, model.gan._nlatent], np.float32)
+    with assembled(small("minimal"), gan_class=Mean, engine="fused without XLA") as engine:
+        batch = PIXELS[:4] / np.float32(255), np.ones([4, engine.gan._nlatent], np.float32)
         (y, y_hat), seen = model.discriminate(*batch), model.losses(*batch)
     assert seen == pytest.approx(((y_hat - y).mean(), -y_hat.mean()), abs=1e-6)
 
@@ -447,11 +447,11 @@ def test_losses_on_held_out_images_by_hand_and_after_a_kill(epochs, tmp_path, ca
 
 
 def test_milestones_are_whole_steps_and_come_from_lists_too():
-    milestones = hyperparameters.override(recipes.get("minimal"), lr_milestones=[3, 5])
+    milestones = recipes.override(recipes.get("minimal"), lr_milestones=[3, 5])
     assert milestones.lr_milestones == (3, 5)
     for wrong in [(0,), (2.5,), 3, (True,)]:
         with pytest.raises(UserError, match="--lr_milestones="):
-            hyperparameters.override(recipes.get("minimal"), lr_milestones=wrong)
+            recipes.override(recipes.get("minimal"), lr_milestones=wrong)
 
 
 # Longer.
@@ -474,13 +474,13 @@ def test_training_gets_somewhere(name, batch, num_steps, share):
     for picture, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
         picture[place : place + 10, 8:20] = 255
     pixels = pixels.reshape(-1, 784)
-    recipe = hyperparameters.override(recipes.get(name), batch_size=batch, pretraining=0)
-    with assembled(recipe, seed=SEED, pixels=pixels) as (model, engine):
+    recipe = recipes.override(recipes.get(name), batch_size=batch, pretraining=0)
+    with assembled(recipe, seed=SEED, pixels=pixels) as engine:
         z = engine._batches.block(0, 1).g_latents[0, 0][:64]
-        distances = [distance(model.generate(z), pixels)]
-        done = np.array(progress(model, engine, (0, num_steps)))
-        distances.append(distance(model.generate(z), pixels))
-        state = model.state()
+        distances = [distance(generate(engine, z), pixels)]
+        done = np.array(progress(engine, (0, num_steps)))
+        distances.append(distance(generate(engine, z), pixels))
+        state = engine.state()
     d_losses = done[:, 1]
     assert np.isfinite(done).all() and all(np.isfinite(v).all() for v in state.values())
     assert d_losses[-20:].mean() < d_losses[0]

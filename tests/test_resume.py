@@ -21,7 +21,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-
 import training.run_folder
 from training.run_folder import read_checkpoint
 

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 import training.configuration
+from training.configuration import Configuration
+from training.run_folder import RunError, RunFolder, Table, digest, read_checkpoint
+
 from input_data import DataSet
 from models import hyperparameters, recipes
 from support.errors import UserError
-from training.configuration import Configuration
-from training.run_folder import RunError, RunFolder, Table, digest, read_checkpoint
 
 ROOT = Path(training.configuration.__file__).parent.parent
 DATA = DataSet(np.arange(90 * 784, dtype=np.uint32).astype(np.uint8).reshape(90, 784), [0] * 90)

@@ -19,7 +19,7 @@ NETWORKS = ("generator", "discriminator")
 def small(**values):
     """The minimal recipe with a few latents."""
     values = {"nlatent": NLATENT, "batch_size": BATCH, **values}
-    return hyperparameters.override(recipes.get("minimal"), **values)
+    return recipes.override(recipes.get("minimal"), **values)
 
 
 def random_batch(seed=0):
@@ -28,14 +28,14 @@ def random_batch(seed=0):
     return rng.random((BATCH, 784), np.float32), z
 
 
-def update(model, network, x, z, rate=1e-3):
+def update(engine, network, x, z, rate=1e-3):
     """One update of the network; -> its loss before."""
-    gan = model.gan
+    gan = engine.gan
     ops = {
         "discriminator": [gan.d_loss, gan.d_optimizer],
         "generator": [gan.g_loss, gan.g_optimizer],
     }
-    return model.session.run(ops[network], feed(model, x, z, rate))[0]
+    return engine.session.run(ops[network], feed(engine, x, z, rate))[0]
 
 
 def weights(state, network=""):
@@ -62,16 +62,16 @@ def test_updates_descend_the_closed_forms_by_central_differences(tricks):
         "discriminator": lambda w: twin.d_total(w, recipe, x, z),
         "generator": lambda w: twin.g_loss(w, z),
     }
-    with assembled(recipe) as (model, _):
-        start = model.state()
+    with assembled(recipe) as engine:
+        start = engine.state()
         w = twin.doubles(start)
         for network, total in totals.items():
-            model.load_state(start)
-            loss = update(model, network, x, z)
+            engine.load(start)
+            loss = update(engine, network, x, z)
             # The loss reported is that before the update and without the penalty.
             plain = twin.d_loss(w, recipe, x, z) if network[0] == "d" else total(w)
             assert loss == pytest.approx(plain, rel=1e-5)
-            after = model.state()
+            after = engine.state()
             for name in weights(w, network):
                 direction = np.random.default_rng(1).normal(size=w[name].shape)
                 expected = twin.directional(total, w, name, direction)
@@ -87,11 +87,11 @@ def test_lazy_penalties_come_every_nth_time_at_n_times_the_weight(separate, ever
 
     def after(r1_gamma, penalty_every, updates):
         recipe = small(r1_gamma=r1_gamma, penalty_every=penalty_every, separate_updates=separate)
-        with assembled(recipe) as (model, _):
+        with assembled(recipe) as engine:
             for before in updates:
-                model.load_state({**model.state(), **before})
-                update(model, "discriminator", x, z)
-            return model.state()
+                engine.load({**engine.state(), **before})
+                update(engine, "discriminator", x, z)
+            return engine.state()
 
     first = after(6.0 / every, every, [{}])
     assert_close(first, after(6.0, 1, [{}]))
@@ -102,14 +102,14 @@ def test_lazy_penalties_come_every_nth_time_at_n_times_the_weight(separate, ever
 
 def test_separate_updates_are_two_adam_steps():
     recipe, (x, z) = small(separate_updates=True), random_batch()
-    with assembled(recipe) as (model, _):
-        w, adam = twin.doubles(model.state()), twin.Adam(1e-3)
+    with assembled(recipe) as engine:
+        w, adam = twin.doubles(engine.state()), twin.Adam(1e-3)
         for _ in range(2):
             expected = twin.d_loss(w, recipe, x, z)
-            assert update(model, "discriminator", x, z) == pytest.approx(expected, rel=1e-5)
+            assert update(engine, "discriminator", x, z) == pytest.approx(expected, rel=1e-5)
             adam.step(w, twin.d_gradients(w, x, 1))
             adam.step(w, twin.d_gradients(w, twin.generate(w, z), 0))
-        assert_close(weights(model.state()), weights(w), atol=2e-5)
+        assert_close(weights(engine.state()), weights(w), atol=2e-5)
 
 
 class Hinge(Gan):
@@ -123,12 +123,12 @@ class Hinge(Gan):
 def test_a_loss_of_ones_own_is_the_one_that_trains(separate):
     """Near 0 the hinge's gradient is -1 at each real logit and 1 at each generated one."""
     recipe = small(separate_updates=separate)
-    with assembled(recipe, "fused without XLA", gan_class=Hinge) as (model, engine):
-        w, adam = twin.doubles(model.state()), twin.Adam(1e-3)
+    with assembled(recipe, "fused without XLA", gan_class=Hinge) as engine:
+        w, adam = twin.doubles(engine.state()), twin.Adam(1e-3)
         block = engine._batches.block(0, 1)
-        for _ in engine.blocks(model.session, 0, 1):
+        for _ in engine.train(0, 1):
             pass
-        after = model.state()
+        after = engine.state()
     x, z = block.images[0, 0] / 255, block.d_latents[0, 0]
     gradients = [hinge_gradients(w, x, -1), hinge_gradients(w, twin.generate(w, z), 1)]
     if not separate:
@@ -259,36 +259,36 @@ def by_variable(operations):
 
 def test_samples_come_from_the_average_of_g_s_weights():
     x, z = random_batch()
-    with assembled(small(ema_decay=0.5)) as (model, _):
-        average = weights(twin.doubles(model.state()), "generator")
+    with assembled(small(ema_decay=0.5)) as engine:
+        average = weights(twin.doubles(engine.state()), "generator")
         for t in range(1, 13):
-            update(model, "generator", x, z, rate=0.01)
+            update(engine, "generator", x, z, rate=0.01)
             # The cap takes over at t = 8.
             decay = min(0.5, (1 + t) / (10 + t))
-            raw = weights(twin.doubles(model.state()), "generator")
+            raw = weights(twin.doubles(engine.state()), "generator")
             average = {name: decay * average[name] + (1 - decay) * raw[name] for name in raw}
-        state = model.state()
+        state = engine.state()
         kept = {name: state[f"{name}/ExponentialMovingAverage"] for name in average}
         assert_close(kept, average)
-        np.testing.assert_allclose(model.generate(z), twin.generate(average, z), atol=1e-5)
+        np.testing.assert_allclose(generate(engine, z), twin.generate(average, z), atol=1e-5)
         # And afterwards G has its own weights again.
-        assert all(np.array_equal(state[n], value) for n, value in model.state().items())
-        x_hat = model.session.run(model.gan.x_hat, feed(model, z=z))
+        assert all(np.array_equal(state[n], value) for n, value in engine.state().items())
+        x_hat = engine.session.run(engine.gan.x_hat, feed(engine, z=z))
         np.testing.assert_allclose(x_hat, twin.generate(raw, z), atol=1e-5)
-        assert np.abs(x_hat - model.generate(z)).max() > 1e-3
+        assert np.abs(x_hat - generate(engine, z)).max() > 1e-3
 
 
 def test_no_average_without_a_decay():
-    with assembled(small()) as (model, _):
-        assert not any("Average" in name for name in model.state())
+    with assembled(small()) as engine:
+        assert not any("Average" in name for name in engine.state())
 
 
 # State.
 
 
 def test_a_state_of_other_networks_is_refused_and_changes_nothing():
-    with assembled(small()) as (model, _):
-        state = model.state()
+    with assembled(small()) as engine:
+        state = engine.state()
         name = "generator/hidden/kernel"
         less = {key: value for key, value in state.items() if key != name}
         for other, words in [
@@ -297,15 +297,15 @@ def test_a_state_of_other_networks_is_refused_and_changes_nothing():
             ({**state, name: np.zeros([5, 64])}, r"kernel \(5, 64\), your class has \(3, 64\)"),
         ]:
             with pytest.raises(UserError, match=words):
-                model.load_state(other)
-        assert all(np.array_equal(state[n], value) for n, value in model.state().items())
+                engine.load(other)
+        assert all(np.array_equal(state[n], value) for n, value in engine.state().items())
 
 
 def test_weights_follow_from_the_seed():
     states = []
     for seed in (1, 1, 2):
-        with assembled(small(), seed=seed) as (model, _):
-            states.append(weights(model.state()))
+        with assembled(small(), seed=seed) as engine:
+            states.append(weights(engine.state()))
     first, again, other = states
     for name in first:
         assert np.array_equal(first[name], again[name])
@@ -376,7 +376,7 @@ def test_streams_are_independent_of_each_other_and_of_themselves_later():
 )
 def test_numbers_out_of_range_are_refused(name, value, wanted):
     with pytest.raises(UserError) as error:
-        hyperparameters.override(recipes.get("minimal"), **{name: value})
+        recipes.override(recipes.get("minimal"), **{name: value})
     assert str(error.value) == f"--{name}={value}: wanted {wanted}"
 
 
@@ -394,5 +394,5 @@ def test_numbers_out_of_range_are_refused(name, value, wanted):
 )
 def test_what_does_not_fit_is_refused_in_one_line(values, message):
     with pytest.raises(UserError, match=message) as error:
-        hyperparameters.override(recipes.get("minimal"), **values)
+        recipes.override(recipes.get("minimal"), **values)
     assert "\n" not in str(error.value)

@@ -1,27 +1,31 @@
-"""What each training step sees, as a function of (seed, step) alone: images, latents, rates."""
+"""What each training step sees, as a function of (seed, step): images, latents, learning rates."""
 
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from input_data import NUM_CLASSES, NUM_PIXELS
+from input_data import NUM_PIXELS
 from models import priors
-from models.share import WHOLE
+from models.passes import WHOLE
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
-_BATCH_ORDER, _LATENTS, _PICTURES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)
-# A block's images take about this much memory, within these numbers of steps.
+_BATCH_ORDER, _LATENTS, _IMAGES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)
+# Memory of a block's images, within these numbers of steps.
 _BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
 
 class Inputs(NamedTuple):
-    """What k steps in a row see; b and B are the batches of D and of G.
+    """What k consecutive steps see; b and B are the batch sizes of D and of G.
 
-    images: uint8 [k, d_iters, b, 784]; d_latents: float32 [k, d_iters, b, nlatent];
-    g_latents: float32 [k, g_iters, B, nlatent]; rates: float32 [k, 2], D's and G's.
-    For a conditional GAN, else None: labels of the images, and those to generate for D and for G,
-    uint8 [k, d_iters, b], [k, d_iters, b], [k, g_iters, B].
+    Attributes:
+      images: uint8 [k, d_iters, b, 784].
+      d_latents: float32 [k, d_iters, b, nlatent].
+      g_latents: float32 [k, g_iters, B, nlatent].
+      rates: float32 [k, 2], D's and G's learning rate.
+      labels: labels of the images, uint8 [k, d_iters, b]; None unless conditional, like the rest.
+      d_labels: labels to generate for D's updates, of the same shape.
+      g_labels: labels to generate for G's updates, [k, g_iters, B].
     """
 
     images: np.ndarray
@@ -33,52 +37,54 @@ class Inputs(NamedTuple):
     g_labels: np.ndarray | None = None
 
     def d_updates(self):
-        """Of one step, without the first axis: [(images, latents, labels, labels to generate)]."""
-        return _apart(self.images, self.d_latents, self.labels, self.d_labels)
+        """Returns [(images, latents, labels, labels to generate)] of one step's updates of D."""
+        return _unstack(self.images, self.d_latents, self.labels, self.d_labels)
 
     def g_updates(self):
-        """Of one step, without the first axis: [(latents, labels to generate)]."""
-        return _apart(self.g_latents, self.g_labels)
+        """Returns [(latents, labels to generate)] of one step's updates of G."""
+        return _unstack(self.g_latents, self.g_labels)
 
-    def share(self, share):
-        """-> the Inputs of one of several processes: its part of each batch, the same rates."""
+    def shard(self, shard):
+        """Returns the inputs of one of several processes: its part of each batch."""
         batches = self._replace(rates=None)
-        parts = batches.map(lambda a: np.array_split(a, share.count, axis=2)[share.index])
+        parts = batches.map(lambda a: np.array_split(a, shard.count, axis=2)[shard.index])
         return parts._replace(rates=self.rates)
 
     def map(self, function):
-        """-> Inputs of function(array) for each array; None stays None."""
+        """Applies a function to each array; None stays None."""
         return Inputs(*(None if array is None else function(array) for array in self))
 
 
-def _apart(*arrays):
-    """Arrays or tensors [k, ...], None for some -> a list of k tuples of their parts."""
+def _unstack(*arrays):
+    """Splits arrays or tensors [k, ...], some of them None, into a list of k tuples."""
     count = arrays[0].shape[0]
     return [tuple(None if a is None else a[i] for a in arrays) for i in range(count)]
 
 
-def one_hot(labels):
-    """Whole numbers [n] from 0 to 9 -> float32 [n, 10]."""
-    return np.eye(NUM_CLASSES, dtype=np.float32)[np.asarray(labels)]
-
-
 def block_steps(recipe):
-    """A Recipe -> the steps of one block of the fused engine."""
+    """Returns the number of steps in one block of the fused engine."""
     step_bytes = recipe.d_iters * recipe.d_batch_size * NUM_PIXELS
     return min(max(_BLOCK_BYTES // step_bytes, _MIN_STEPS), _MAX_STEPS)
 
 
 class Batches:
-    """Batches in each epoch's shuffled order, every image once, and fresh latents."""
+    """Batches in a shuffled order, every image once per epoch, and new latents.
 
-    def __init__(self, recipe, pixels, seed, labels=None, share=WHOLE):
-        """recipe: a Recipe; pixels: uint8 [n, 784]; seed: whole number below 2**31.
+    Attributes:
+      classes: labels that a conditional recipe learns, those that occur; None without labels.
+    """
 
-        labels: whole numbers [n] from 0 to 9, which a conditional recipe needs. share: the part of
-        each batch that `block` gives.
-        classes: the labels that occur, of which alone a conditional GAN is asked for any.
+    def __init__(self, recipe, pixels, seed, labels=None, shard=WHOLE):
+        """Draws nothing yet.
+
+        Args:
+          recipe: `Recipe`.
+          pixels: uint8 [n, 784].
+          seed: integer below 2**31.
+          labels: integers [n] from 0 to 9, which a conditional recipe requires.
+          shard: the part of each batch that `block` returns.
         """
-        self._share = share
+        self._shard = shard
         self.recipe = recipe
         self.pixels = pixels
         self._labels = None if labels is None else np.asarray(labels, np.uint8)
@@ -88,65 +94,57 @@ class Batches:
         self._order = functools.lru_cache(maxsize=2)(self._shuffled)
 
     def block(self, start, stop):
-        """The Inputs of steps start + 1 ... stop."""
-        return self._whole_block(start, stop).share(self._share)
-
-    def _whole_block(self, start, stop):
-        recipe = self.recipe
-        latents = [self._step_latents(step) for step in range(start, stop)]
-        chosen = self._chosen(start, stop)
+        """Returns the Inputs of steps start + 1 to stop."""
+        recipe, steps = self.recipe, range(start, stop)
+        per_step = recipe.d_iters * recipe.d_batch_size
+        chosen = self._positions(start * per_step, stop * per_step)
+        chosen = chosen.reshape(len(steps), recipe.d_iters, recipe.d_batch_size)
+        d_latents, g_latents = zip(*map(self._step_latents, steps), strict=True)
         inputs = Inputs(
             images=self.pixels[chosen],
-            d_latents=np.stack([d for d, _ in latents]),
-            g_latents=np.stack([g for _, g in latents]),
-            rates=np.array([recipe.rates(step) for step in range(start, stop)], np.float32),
+            d_latents=np.stack(d_latents),
+            g_latents=np.stack(g_latents),
+            rates=np.array([recipe.rates(step) for step in steps], np.float32),
         )
-        if not recipe.conditional:
-            return inputs
-        labels = [self._step_labels(step) for step in range(start, stop)]
-        return inputs._replace(
-            labels=self._labels[chosen],
-            d_labels=np.stack([d for d, _ in labels]),
-            g_labels=np.stack([g for _, g in labels]),
-        )
+        if recipe.conditional:
+            d_labels, g_labels = zip(*map(self._step_labels, steps), strict=True)
+            inputs = inputs._replace(
+                labels=self._labels[chosen],
+                d_labels=np.stack(d_labels),
+                g_labels=np.stack(g_labels),
+            )
+        return inputs.shard(self._shard)
 
     def part(self, batch):
-        """-> the rows of a batch that are this process's."""
-        return np.array_split(batch, self._share.count)[self._share.index]
+        """Returns the rows of a batch that are in this process's shard."""
+        return np.array_split(batch, self._shard.count)[self._shard.index]
 
     def pretraining(self, count):
-        """-> (real uint8 [n, 784], latents float32 [n, nlatent]) for D to learn from first."""
+        """Returns real images, uint8 [n, 784], and latents [n, nlatent] to train D on first."""
         rng = self._rng(_PRETRAINING, 0)
         chosen = rng.choice(len(self.pixels), min(count, len(self.pixels)), replace=False)
         return self.pixels[chosen], self._sample(rng, len(chosen))
 
     def held_out(self, images, count, epoch):
-        """-> `count` of the given images, again and again if they are fewer, and as many latents.
+        """Returns `count` of the given images and as many latents, others in each epoch.
 
-        Others in each epoch.
+        If there are fewer images, some are drawn repeatedly.
         """
         rng = self._rng(_HELD_OUT, epoch)
         chosen = rng.choice(len(images), count, replace=count > len(images))
         return images[chosen], self._sample(rng, count)
 
     def picture_rng(self):
-        """A generator for the pictures' latents, the same at every call."""
-        return self._rng(_PICTURES, 0)
+        """Returns a generator for the latents of a run's images, the same at every call."""
+        return self._rng(_IMAGES, 0)
 
     @property
     def steps_per_epoch(self):
-        """Whole batches in the data, one an update of D."""
+        """Number of whole steps in one pass through the images."""
         return max(1, len(self.pixels) // (self.recipe.d_batch_size * self.recipe.d_iters))
 
-    def _chosen(self, start, stop):
-        """-> int [k, d_iters, b], the indices of D's images."""
-        recipe = self.recipe
-        per_step = recipe.d_iters * recipe.d_batch_size
-        chosen = self._positions(start * per_step, stop * per_step)
-        return chosen.reshape(stop - start, recipe.d_iters, recipe.d_batch_size)
-
     def _positions(self, start, stop):
-        """Places in the endless sequence of shuffled epochs -> indices of images."""
+        """Returns the indices of images at places of the endless sequence of shuffled epochs."""
         size = len(self.pixels)
         epochs = range(start // size, (stop - 1) // size + 1)
         parts = [
@@ -159,6 +157,7 @@ class Batches:
         return self._rng(_BATCH_ORDER, epoch).permutation(len(self.pixels))
 
     def _step_latents(self, step):
+        """Returns latents [d_iters, b, nlatent] and [g_iters, B, nlatent]."""
         recipe = self.recipe
         d_count = recipe.d_iters * recipe.d_batch_size
         g_count = recipe.g_iters * recipe.batch_size
@@ -170,7 +169,7 @@ class Batches:
         return d_latents, g_latents
 
     def _step_labels(self, step):
-        """-> uint8 [d_iters, b] and [g_iters, B], all labels that occur alike often."""
+        """Returns labels [d_iters, b] and [g_iters, B], all that occur equally often."""
         recipe, rng = self.recipe, self._rng(_LABELS, step)
         d_labels = self._draw_labels(rng, [recipe.d_iters, recipe.d_batch_size])
         g_shape = [recipe.g_iters, recipe.batch_size]

@@ -1,31 +1,38 @@
-"""Callbacks of a run: the progress bar, tables, pictures and checkpoints.
+"""Callbacks of a run: progress bar, tables, images and checkpoints.
 
-Each has four moments: `on_train_begin`, `on_steps`, `on_interval`, `on_train_end`.
+Each can act at four moments: `on_train_begin`, `on_steps`, `on_interval`, `on_train_end`.
 """
 
 import contextlib
-from typing import NamedTuple
+import dataclasses
 
 import numpy as np
 
+from input_data import Datasets
 from models import priors
+from models.inference import Inference
+from models.recipes import Recipe
 from support import pictures
 from support.terminal import Bar
-from training.model import has_convolutions
-from training.run_folder import LOSSES, Table
+from training.batches import Batches
+from training.engines import has_convolutions
+from training.options import RunOptions
+from training.run import LOSSES, RunFolder, Table
 
 _GRID_SIDE = 20
-# Steps, for dense and for convolutional recipes, whose steps take a hundred times longer.
-_CHECKPOINT_EVERY = {False: 5000, True: 100}
 _FRAME_SIDE = 8
+# Steps between checkpoints; a step of a convolutional recipe takes a hundred times longer.
+_CHECKPOINT_EVERY, _CHECKPOINT_EVERY_CONVOLUTIONAL = 5000, 100
 
 
 class Callback:
-    """What happens at four moments of a run; each does nothing unless overridden.
+    """Actions at four moments of a run; each does nothing unless overridden.
 
-    every: steps from one `on_interval` to the next; 0 for the run's end alone, where every callback
-    has one. order: of two callbacks the one with the lower number has its `on_interval` first.
-    when_stopping: whether a run that is stopped early has an `on_interval` there.
+    Attributes:
+      every: steps between two calls of `on_interval`, which is also called at the end of a run;
+        0: only there.
+      order: of two callbacks, the one with the lower number acts first.
+      when_stopping: whether `on_interval` is also called when a run is stopped early.
     """
 
     every = 0
@@ -33,100 +40,105 @@ class Callback:
     when_stopping = False
 
     def on_train_begin(self, step):
-        """The run starts after this many steps."""
+        """Called once, after `step` steps."""
 
     def on_steps(self, block):
-        """Steps were done: a list of Progress, maybe empty."""
+        """Called after some steps with a list of Progress, which may be empty."""
 
     def on_interval(self, step):
-        """The model's variables are those after this many steps."""
+        """Called when the variables are those after `step` steps."""
 
     def on_train_end(self):
-        """The run has ended, well or not."""
+        """Called at the end, also after an error."""
 
     def flush(self):
-        """Puts on the disk all that a checkpoint of now must find there."""
+        """Writes to the disk what the next checkpoint relies on."""
 
 
 class Callbacks:
-    """All callbacks of a run, in any order."""
+    """All callbacks of a run."""
 
     def __init__(self, callbacks):
         self._callbacks = sorted(callbacks, key=lambda callback: callback.order)
+        self.periods = [callback.every for callback in callbacks if callback.every]
 
     @contextlib.contextmanager
-    def begun(self, step):
-        """Within it the run goes on from this step."""
+    def running(self, step):
+        """Context manager for a training that starts after `step` steps."""
         with contextlib.ExitStack() as stack:
             for callback in self._callbacks:
                 callback.on_train_begin(step)
                 stack.callback(callback.on_train_end)
             yield
 
+    def next_interval(self, step, stop):
+        """Returns the step, at most `stop`, at which some callback acts next."""
+        return min([stop, *(step - step % period + period for period in self.periods)])
+
     def on_steps(self, block):
-        """As of a Callback."""
+        """Calls all callbacks after some steps."""
         for callback in self._callbacks:
             callback.on_steps(block)
 
     def on_interval(self, step, *, last, stopping):
-        """For the callbacks that have one after this step; before a checkpoint all is flushed."""
+        """Calls the callbacks that act after this step; all are flushed before a checkpoint."""
         for callback in self._callbacks:
-            due = callback.every and step % callback.every == 0
-            if due or last or (stopping and callback.when_stopping):
+            is_due = callback.every and step % callback.every == 0
+            if is_due or last or (stopping and callback.when_stopping):
                 if isinstance(callback, Checkpoints):
-                    self._flush()
+                    for each in self._callbacks:
+                        each.flush()
                 callback.on_interval(step)
 
-    @property
-    def periods(self):
-        """The steps from one `on_interval` to the next, of all callbacks that have some."""
-        return [callback.every for callback in self._callbacks if callback.every]
 
-    def marks(self, start, stop):
-        """Yields the spans (first, mark) that end where some callback has its interval."""
-        while start < stop:
-            mark = min([stop, *(start - start % period + period for period in self.periods)])
-            yield start, mark
-            start = mark
+@dataclasses.dataclass
+class Run:
+    """Everything that callbacks need to know of a run.
 
-    def _flush(self):
-        for callback in self._callbacks:
-            callback.flush()
-
-
-class Run(NamedTuple):
-    """What callbacks are made from.
-
-    model: TrainingModel; batches: Batches; data: Datasets; folder: RunFolder; settings: Settings;
-    bar: the run's ProgressBar; listeners: functions of (step, {tag: number}) that want to hear of
-    scores.
+    Attributes:
+      engine: one of `training.engines`; its `state()` has the current weights.
+      inference: both networks in inference, for images and losses.
+      listeners: functions of (step, {tag: number}) that are called with scores.
     """
 
-    model: object
-    batches: object
-    data: object
-    folder: object
-    settings: object
+    recipe: Recipe
+    options: RunOptions
+    images: Datasets
+    batches: Batches
+    engine: object
+    inference: Inference
+    folder: RunFolder
     bar: object = None
-    listeners: list = None
+    listeners: list = dataclasses.field(default_factory=list)
+
+    def save_checkpoint(self, step, name=None):
+        """Writes the current weights, and what the networks return for a few fixed inputs."""
+        state = self.engine.state()
+        self.folder.save_checkpoint(step, state | self.inference.outputs(state), name)
+
+    def generate(self, z, labels=None):
+        """Returns images [n, 784] in [0, 1] by the average of G's weights, if one is kept."""
+        self.inference.load(self.engine.state())
+        return self.inference.generate(z, labels)
+
+    def losses(self, x, z):
+        """Returns D's and G's loss of images [n, 784] and latents, by the current weights."""
+        self.inference.load(self.engine.state(), average=False)
+        return self.inference.losses(x, z)
 
     def report(self, step, scores):
-        """Tells the listeners {tag: number} as of a step."""
+        """Passes scores, {tag: number}, to the listeners."""
         for listener in self.listeners:
             listener(step, scores)
 
-    @property
-    def recipe(self):
-        return self.batches.recipe
-
     def draw(self, count):
-        """-> the latents of the run's pictures and, for a conditional GAN, their labels in turn."""
+        """Returns the latents of the run's images and, for a conditional GAN, their labels."""
         prior = priors.get(self.recipe.prior)
         latents = prior.sample(self.batches.picture_rng(), [count, self.recipe.nlatent])
         return latents, self.labels(count)
 
     def labels(self, count):
-        """-> [count], as many of each label that occurs, sorted; None without labels."""
+        """Returns `count` labels, sorted, each equally often; None without labels."""
         classes = self.batches.classes
         return None if classes is None else classes[np.arange(count) * len(classes) // count]
 
@@ -134,28 +146,26 @@ class Run(NamedTuple):
 class ProgressBar(Callback):
     """The steps done, their rate and the latest losses on the terminal.
 
-    note: what other callbacks want shown beside the losses.
+    Attributes:
+      note: text that other callbacks add to the line.
     """
 
     def __init__(self, total):
         self._total = total
         self._bar = None
-        self.step = 0
         self.note = ""
 
     def on_train_begin(self, step):
-        self.step = step
         self._bar = Bar(self._total, start=step)
 
     def on_steps(self, block):
         if block:
-            self.step = block[-1].step
             d_loss, g_loss = np.mean([(p.d_loss, p.g_loss) for p in block], axis=0)
             note = f"d_loss {d_loss:.3f}, g_loss {g_loss:.3f}"
             self._bar.advance(len(block), ", ".join(filter(None, [note, self.note])))
 
     def line(self, text):
-        """Shows a line above the bar."""
+        """Prints a line above the bar."""
         self._bar.line(text)
 
     def on_train_end(self):
@@ -166,7 +176,7 @@ class Losses(Callback):
     """losses.csv, and losses.png at the end."""
 
     def __init__(self, run):
-        self._picture = run.folder.file("losses.png")
+        self._figure = run.folder.file("losses.png")
         self._table = Table(run.folder.file("losses.csv"), LOSSES, every=1)
         self._rows = []
 
@@ -179,7 +189,7 @@ class Losses(Callback):
 
     def on_interval(self, step):
         self._table.flush()
-        _draw(self._picture, self._rows)
+        _draw_curves(self._figure, self._rows)
 
     def flush(self):
         self._table.flush()
@@ -188,50 +198,38 @@ class Losses(Callback):
         self._table.close()
 
 
-def _draw(path, rows, note=""):
-    """Rows (step, d_loss, g_loss) -> a picture, the same of rows that a table gives back.
-
-    Those are not the very numbers that were written, but the same float32 ones.
-    """
-    steps, d_losses, g_losses = zip(*rows, strict=True)
-    pictures.curves(path, steps, np.float32(d_losses), np.float32(g_losses), note)
-
-
-class Pictures(Callback):
-    """samples.png and latent_grid.png at the end, from latents that never change."""
+class Images(Callback):
+    """samples.png and latent_grid.png at the end, always from the same latents."""
 
     def __init__(self, run):
         self._run = run
 
     def on_interval(self, step):
-        run = self._run
-        samples = run.model.generate(*run.draw(_GRID_SIDE**2))
+        run, count = self._run, _GRID_SIDE**2
+        samples = run.generate(*run.draw(count))
         pictures.save_png(run.folder.file("samples.png"), pictures.tiles(samples, _GRID_SIDE))
-        pictures.save_png(run.folder.file("latent_grid.png"), self._latent_grid())
-
-    def _latent_grid(self):
-        run, labels = self._run, self._run.labels(_GRID_SIDE**2)
-        return pictures.latent_grid(
-            lambda z: run.model.generate(z, labels),
+        grid = pictures.latent_grid(
+            lambda z: run.generate(z, run.labels(count)),
             priors.get(run.recipe.prior),
             run.recipe.nlatent,
             _GRID_SIDE,
             rng=run.batches.picture_rng(),
         )
+        pictures.save_png(run.folder.file("latent_grid.png"), grid)
 
 
 class HeldOut(Callback):
-    """held_out.csv: both losses on a few test images and samples after each epoch of D's data.
+    """held_out.csv: both losses on a few test images and samples after each epoch.
 
-    Labels 1 and 0 without smoothing, both networks in inference; a line on the terminal for each,
-    as article 004 prints them, and held_out.png at the end.
+    Both networks are in inference, and labels are 1 and 0 without smoothing. After each epoch a
+    line is printed as article 004 prints it; held_out.png is drawn at the end.
     """
 
     def __init__(self, run):
         self.every = run.batches.steps_per_epoch
         self._run = run
         self._last = run.recipe.num_steps
-        self._picture = run.folder.file("held_out.png")
+        self._figure = run.folder.file("held_out.png")
         self._table = Table(run.folder.file("held_out.csv"), LOSSES)
         self._rows = []
 
@@ -242,7 +240,7 @@ class HeldOut(Callback):
         if step % self.every == 0:
             self._measure(step)
         if step == self._last and self._rows:
-            _draw(self._picture, self._rows, "on held-out images")
+            _draw_curves(self._figure, self._rows, "on held-out images")
 
     def flush(self):
         self._table.flush()
@@ -251,76 +249,71 @@ class HeldOut(Callback):
         self._table.close()
 
     def _measure(self, step):
+        run = self._run
         epoch, epochs = step // self.every, self._last // self.every
-        d_loss, g_loss = self._losses(epoch)
+        test = run.images.test.pixels
+        pixels, latents = run.batches.held_out(test, run.recipe.held_out, epoch)
+        d_loss, g_loss = run.losses(pixels / np.float32(255), latents)
         self._rows.append((step, d_loss, g_loss))
         self._table.append(self._rows[-1:])
-        self._run.bar.line(
+        run.bar.line(
             f"Epoch: {epoch:>3}/{epochs} Discriminator Loss: {d_loss:>6.4f} "
             f"Generator Loss: {g_loss:>6.4f}"
         )
-
-    def _losses(self, epoch):
-        """-> the discriminator's and the generator's loss."""
-        run = self._run
-        test = run.data.test.pixels
-        pixels, latents = run.batches.held_out(test, run.recipe.held_out, epoch)
-        return run.model.losses(pixels / np.float32(255), latents)
 
 
 class Frames(Callback):
     """progress/step-N.png: the same latents as they learn; training.gif of them at the end."""
 
     def __init__(self, run):
-        self.every = run.settings.image_every
+        self.every = run.options.image_every
         self._run = run
         self._drawn = run.draw(_FRAME_SIDE**2)
 
     def on_interval(self, step):
         frames = self._run.folder.file("progress")
         frames.mkdir(exist_ok=True)
-        picture = pictures.tiles(self._run.model.generate(*self._drawn), _FRAME_SIDE)
-        pictures.save_png(frames / f"step-{step:09d}.png", picture)
+        image = pictures.tiles(self._run.generate(*self._drawn), _FRAME_SIDE)
+        pictures.save_png(frames / f"step-{step:09d}.png", image)
         if step == self._run.recipe.num_steps:
-            film = self._run.folder.file("training.gif")
-            pictures.film(film, sorted(frames.glob("step-*.png")))
+            pictures.film(self._run.folder.file("training.gif"), sorted(frames.glob("step-*.png")))
 
 
 class Checkpoints(Callback):
-    """Checkpoints, each after all that the other callbacks wrote up to its step is on the disk."""
+    """Checkpoints, each written after everything that the other callbacks wrote."""
 
     order = 100
     when_stopping = True
 
     def __init__(self, run):
-        self.every = (
-            run.settings.checkpoint_every or _CHECKPOINT_EVERY[has_convolutions(run.model.gan)]
+        default = (
+            _CHECKPOINT_EVERY_CONVOLUTIONAL
+            if has_convolutions(run.engine.gan)
+            else _CHECKPOINT_EVERY
         )
+        self.every = run.options.checkpoint_every or default
         self._run = run
 
     def on_interval(self, step):
-        self._run.folder.save_checkpoint(step, self._run.model.state())
-
-
-class Pause(Callback):
-    """An interval in which this process does nothing, but the chief does."""
-
-    def __init__(self, every):
-        self.every = every
-
-
-def of_worker(total, periods):
-    """The Callbacks of a worker, which writes nothing: the bar, and the chief's intervals."""
-    return Callbacks([ProgressBar(total), *map(Pause, periods)])
+        self._run.save_checkpoint(step)
 
 
 def make(run, extra=()):
-    """A Run without its bar -> its Callbacks. extra: functions of a Run -> Callback."""
-    bar = ProgressBar(run.recipe.num_steps)
-    run = run._replace(bar=bar, listeners=[])
-    chosen = [Losses, Pictures, Checkpoints]
-    if run.settings.image_every:
+    """Returns the callbacks of a run, and sets its bar.
+
+    Args:
+      extra: functions of a `Run` that each return a further callback.
+    """
+    run.bar = ProgressBar(run.recipe.num_steps)
+    chosen = [Losses, Images, Checkpoints]
+    if run.options.image_every:
         chosen.append(Frames)
     if run.recipe.held_out:
         chosen.append(HeldOut)
-    return Callbacks([bar, *(make_one(run) for make_one in [*chosen, *extra])])
+    return Callbacks([run.bar, *(make_one(run) for make_one in [*chosen, *extra])])
+
+
+def _draw_curves(path, rows, title=""):
+    # Tables hold float32 values, so that the figure is the same after a run was resumed.
+    steps, d_losses, g_losses = zip(*rows, strict=True)
+    pictures.curves(path, steps, np.float32(d_losses), np.float32(g_losses), title)

@@ -1,7 +1,7 @@
-"""Two engines that train a step, or a block of steps, at a time, on the same batches.
+"""Two engines that train on the same batches: one step, or a block of steps, per session call.
 
-`blocks` yields lists of Progress, and whenever it yields, the model's variables are those after the
-list's last step.
+`train` yields lists of Progress; whenever it yields, the variables are those after the list's last
+step.
 """
 
 import re
@@ -12,8 +12,10 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from input_data import NUM_CLASSES
+from models.inference import assign, check_shapes, one_hot, variables_behind
 from support.errors import UserError
-from training.batches import block_steps, one_hot
+from training.batches import block_steps
+from training.run import check_names
 
 
 class Progress(NamedTuple):
@@ -24,92 +26,106 @@ class Progress(NamedTuple):
     g_loss: float
 
 
-class StepEngine:
-    """The article's loop: one `session.run` of the Gan's train ops an update, the batch fed."""
+class _Engine:
+    """A session, the variables that training changes, and the batches to train on."""
+
+    def __init__(self, gan, batches, train_ops, averages, precision):
+        """Opens a session and initialises the variables.
+
+        Args:
+          gan: instance in the current default graph; its own session is closed.
+          batches: `Batches`.
+          train_ops: operations that training runs.
+          averages: variables of moving averages, which no train op may read.
+          precision: `float32` or `bfloat16`.
+        """
+        self.gan = gan
+        self._batches = batches
+        variables = variables_behind([*train_ops, gan.x_hat], averages)
+        self._variables = {variable.op.name: variable for variable in variables}
+        check_names(self._variables)
+        gan.session.close()
+        self.session = tf.Session(config=_session_config(precision))
+        self.session.run([variable.initializer for variable in variables])
+
+    def state(self):
+        """Returns {variable name: ndarray} of everything that training continues from."""
+        return self.session.run(self._variables)
+
+    def load(self, state):
+        """Sets all variables from `state`; raises UserError if it is of other networks."""
+        check_shapes(state, self._variables)
+        assign(self.session, self._variables, state)
+
+
+class StepEngine(_Engine):
+    """The article's loop: one `session.run` of the Gan's train ops per update, the batch fed."""
 
     name = "step"
 
-    def __init__(self, gan, batches):
-        """gan: with the train ops to run, its class's own or a recipe's."""
-        self._gan = gan
-        self._batches = batches
-        self.train_ops = [gan.d_optimizer, gan.d_loss, gan.g_optimizer, gan.g_loss]
+    def __init__(self, gan, batches, averages=(), precision="float32"):
+        train_ops = [gan.d_optimizer, gan.d_loss, gan.g_optimizer, gan.g_loss]
+        super().__init__(gan, batches, train_ops, averages, precision)
 
-    def blocks(self, session, start, stop):
-        """Trains steps start + 1 ... stop; yields lists of one Progress each."""
+    def train(self, start, stop):
+        """Trains steps start + 1 to stop; yields lists of one Progress."""
         for step in range(start, stop):
-            yield [Progress(step + 1, *self._step(session, self._batches.block(step, step + 1)))]
-
-    def _step(self, session, inputs):
-        one = inputs.map(lambda array: array[0])
-        d_rate, g_rate = one.rates
-        for images, z, labels, z_labels in one.d_updates():
-            x = images.astype(np.float32) / np.float32(255)
-            feed = {**self._feed(x, z, z_labels, d_rate), **self._labels_of_images(labels)}
-            d_loss, _ = session.run([self._gan.d_loss, self._gan.d_optimizer], feed)
-        for z, z_labels in one.g_updates():
-            feed = {**self._feed(x, z, z_labels, g_rate), **self._labels_of_images(labels)}
-            g_loss, _ = session.run([self._gan.g_loss, self._gan.g_optimizer], feed)
-        return float(d_loss), float(g_loss)
-
-    def _feed(self, x, z, z_labels, rate):
-        gan = self._gan
-        feed = {gan.x_placeholder: x, gan.z_placeholder: z, gan.learning_rate_placeholder: rate}
-        return feed if z_labels is None else {**feed, gan.labels_placeholder: one_hot(z_labels)}
-
-    def _labels_of_images(self, labels):
-        return {} if labels is None else {self._gan.x_labels_placeholder: one_hot(labels)}
+            inputs = self._batches.block(step, step + 1).map(lambda array: array[0])
+            yield [Progress(step + 1, *run_step(self.session, self.gan, inputs))]
 
 
-class FusedEngine:
+class FusedEngine(_Engine):
     """A block of steps in one `session.run`: a loop in the graph, compiled by XLA if `jit`.
 
-    The loop's shapes are fixed and its number of turns is fed, so a short last block costs no
-    second compilation. The next block is drawn while the running one computes.
+    The loop has fixed shapes and a fed number of iterations, so that a short last block needs no
+    second compilation. The next block is drawn while the current one runs.
     """
 
-    def __init__(self, updates, batches, *, jit):
-        """updates: the Updates of a Gan in the default graph."""
+    def __init__(self, updates, batches, *, jit, precision="float32", other_ops=()):
+        """Builds the loop.
+
+        Args:
+          updates: `Updates` of a Gan in the current default graph.
+          jit: whether to compile the loop with XLA.
+          other_ops: operations that will run in the same session, such as pre-training.
+        """
         self.name = "fused" if jit else "fused without XLA"
         self._updates = updates
-        self._batches = batches
         self._length = block_steps(batches.recipe)
-        self._inputs = batches.block(0, 1).map(self._placeholder)
+        self._inputs = batches.block(0, 1).map(
+            lambda array: tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
+        )
         self._count = tf.placeholder(tf.int32, [])
         loop = tf.function(self._loop, autograph=False, jit_compile=jit)
         self._losses = loop(*_present(self._inputs), self._count)
-        self.train_ops = [self._losses]
+        train_ops = [self._losses, *other_ops]
+        super().__init__(updates.gan, batches, train_ops, updates.averages(), precision)
 
-    def blocks(self, session, start, stop):
-        """Trains steps start + 1 ... stop; yields a list of Progress for each block."""
+    def train(self, start, stop):
+        """Trains steps start + 1 to stop; yields a list of Progress for each block."""
         starts = range(start, stop, self._length)
         spans = [(first, min(first + self._length, stop)) for first in starts]
         with ThreadPoolExecutor(1) as pool:
-            for (first, last), block in zip(
-                spans, _prefetch(pool, self._padded, spans), strict=True
-            ):
+            blocks = _prefetch(pool, self._padded_block, spans)
+            for (first, last), block in zip(spans, blocks, strict=True):
                 feed = dict(zip(_present(self._inputs), _present(block), strict=True))
-                losses = self._run(session, {**feed, self._count: last - first})
+                losses = self._run({**feed, self._count: last - first})
                 rows = losses[: last - first].tolist()
-                yield [Progress(first + i + 1, *row) for i, row in enumerate(rows)]
+                yield [Progress(first + i, *row) for i, row in enumerate(rows, 1)]
 
-    def _run(self, session, feed):
-        """-> losses [length, 2]; UserError where a class has an operation unknown to XLA."""
+    def _run(self, feed):
         try:
-            return session.run(self._losses, feed)
+            return self.session.run(self._losses, feed)
         except tf.errors.InvalidArgumentError as error:
             unknown = re.search(r"unsupported operations .* on \w+: (\w+)", str(error))
             if unknown is None:
                 raise
             raise UserError(
-                f"the fused engine: XLA cannot compile the operation {unknown[1]}; "
-                "leave it out of the networks and losses, or train with --engine=step"
+                f"--engine=fused: XLA cannot compile the operation {unknown[1]}; remove it from "
+                "the networks and losses, or train with --engine=step"
             ) from error
 
-    def _placeholder(self, array):
-        return tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
-
-    def _padded(self, span):
+    def _padded_block(self, span):
         block = self._batches.block(*span)
         missing = self._length - len(block.images)
         if not missing:
@@ -130,7 +146,7 @@ class FusedEngine:
         return losses.stack()
 
     def _step(self, step):
-        """Inputs of one step (tensors without their first axis) -> its two losses."""
+        """Returns D's and G's loss of one step, after whose updates they are available."""
         d_rate, g_rate = tf.unstack(step.rates)
         done = []
         for images, z, labels, z_labels in step.d_updates():
@@ -148,17 +164,64 @@ class FusedEngine:
             return tf.identity(d_loss), tf.identity(g_loss)
 
 
+def run_step(session, gan, inputs):
+    """Runs one step of a Gan's train ops.
+
+    Args:
+      inputs: `Inputs` of one step, without their first axis.
+
+    Returns:
+      D's and G's loss before their last updates, as floats.
+    """
+    d_rate, g_rate = inputs.rates
+    for images, z, labels, z_labels in inputs.d_updates():
+        feed = _feed(gan, images, z, labels, z_labels, d_rate)
+        d_loss, _ = session.run([gan.d_loss, gan.d_optimizer], feed)
+    for z, z_labels in inputs.g_updates():  # which may read the last real images too
+        feed = _feed(gan, images, z, labels, z_labels, g_rate)
+        g_loss, _ = session.run([gan.g_loss, gan.g_optimizer], feed)
+    return float(d_loss), float(g_loss)
+
+
+def has_convolutions(gan):
+    """Returns whether a Gan's graph has convolutions."""
+    return any(op.type.startswith("Conv") for op in gan.x_hat.graph.get_operations())
+
+
+def _feed(gan, images, z, labels, z_labels, learning_rate):
+    feed = {
+        gan.x_placeholder: images.astype(np.float32) / np.float32(255),
+        gan.z_placeholder: z,
+        gan.learning_rate_placeholder: learning_rate,
+    }
+    if labels is not None:
+        feed[gan.x_labels_placeholder] = one_hot(labels)
+        feed[gan.labels_placeholder] = one_hot(z_labels)
+    return feed
+
+
+def _session_config(precision):
+    config = tf.ConfigProto()
+    config.gpu_options.allow_growth = True
+    rewrites = config.graph_options.rewrite_options
+    # It would put TemporaryVariable, which XLA rejects, into loops of large batches.
+    rewrites.memory_optimization = rewrites.NO_MEM_OPT
+    if precision == "bfloat16":
+        # TensorFlow's rewrite of convolutions and products for oneDNN; the weights stay float32.
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+    return config
+
+
 def _one_hot_tensor(labels):
     return None if labels is None else tf.one_hot(tf.cast(labels, tf.int32), NUM_CLASSES)
 
 
 def _present(inputs):
-    """Inputs -> the list of those that are not None."""
     return [array for array in inputs if array is not None]
 
 
 def _prefetch(pool, function, arguments):
-    """Yields function(a) for each argument, the next one already under way."""
+    """Yields function(a) for each argument, and computes the next result in the background."""
     waiting = None
     for argument in arguments:
         upcoming = pool.submit(function, argument)

@@ -11,13 +11,13 @@ from training.callbacks import Callback
 
 # A scalar for each step would make the files larger than the checkpoints.
 _SCALARS_EVERY = 100
-_PICTURES = ("samples", "latent_grid")
+_IMAGES = ("samples", "latent_grid")
 
 
 class Events(Callback):
-    """Both losses every 100 steps; at the end the run's pictures."""
+    """Both losses every 100 steps; at the end the run's images."""
 
-    order = 50  # after the pictures that it shows
+    order = 50  # after the images that it shows
 
     def __init__(self, run):
         self._folder = run.folder
@@ -27,13 +27,12 @@ class Events(Callback):
     def on_train_begin(self, step):
         folder = self._folder.file("events")
         folder.mkdir(exist_ok=True)
-        with self._user_errors():
+        with self._disk_errors():
             name = f"events.out.tfevents.{time.time():.6f}"
             self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
         self._write(file_version="brain.Event:2")
-        # What a run that was killed had written beyond this step is void.
-        started = tf.SessionLog(status=tf.SessionLog.START)
-        self._write(step=step + 1, session_log=started)
+        # TensorBoard then ignores what a killed run had written after this step.
+        self._write(step=step + 1, session_log=tf.SessionLog(status=tf.SessionLog.START))
 
     def on_steps(self, block):
         for progress in block:
@@ -42,25 +41,23 @@ class Events(Callback):
                 self.scalars(progress.step, values)
 
     def on_interval(self, step):
-        for name in _PICTURES:
+        for name in _IMAGES:
             encoded = self._folder.file(f"{name}.png").read_bytes()
             image = tf.Summary.Image(encoded_image_string=encoded, colorspace=1)
             self._add(step, tf.Summary.Value(tag=name, image=image))
         self.flush()
 
     def scalars(self, step, values):
-        """Adds {tag: number} as of a step."""
-        self._add(
-            step,
-            *(tf.Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()),
-        )
+        """Adds {tag: number} of a step."""
+        summaries = (tf.Summary.Value(tag=tag, simple_value=v) for tag, v in values.items())
+        self._add(step, *summaries)
 
     def flush(self):
-        with self._user_errors():
+        with self._disk_errors():
             self._writer.flush()
 
     def on_train_end(self):
-        # What the disk does not take any more, no checkpoint stands for.
+        # All events up to the last checkpoint are already flushed.
         with contextlib.suppress(tf.errors.OpError):
             self._writer.close()
 
@@ -68,16 +65,16 @@ class Events(Callback):
         self._write(step=step, summary=tf.Summary(value=values))
 
     def _write(self, **content):
-        with self._user_errors():
+        with self._disk_errors():
             self._writer.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
 
     @contextlib.contextmanager
-    def _user_errors(self):
+    def _disk_errors(self):
         try:
             yield
         except tf.errors.OpError as error:
             raise RunError(
                 f"cannot write {self._folder.file('events')} ({error.message}); "
-                f"{self._folder.last_checkpoint()}; free some space, or leave the events out with "
-                "--noevents, and run the same command"
+                f"{self._folder.last_checkpoint()}; free some space, or use --noevents, and rerun "
+                "the command"
             ) from error

@@ -1,54 +1,67 @@
 """One update of the discriminator and one of the generator, on any class of the article's shape.
 
-Loss, penalty, gradients, Adam and the average of weights are defined here and nowhere else. Of a
-class they ask `_generator`, `_discriminator`, `_discriminator_loss`, `_generator_loss`, and that
-its variables are under the scopes `generator` and `discriminator`.
+Losses, penalties, gradients, Adam and the average of weights come together here and nowhere else.
+A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_generator_loss`, and its
+variables under the scopes `generator` and `discriminator`.
 """
 
 import contextlib
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow.compat.v1 as tf
 
 from input_data import NUM_CLASSES
 from models import losses, passes
 from models.gan import Gan
-from models.share import WHOLE
+from models.passes import WHOLE
 from support.errors import UserError
-from training import shares
 
 _STREAM_STRIDE = 0x2545F49
+_EXAMPLE_ROWS = 4
 
 
 class Updates:
-    """D's and G's updates by a recipe, as functions of tensors."""
+    """D's and G's updates as a recipe defines them, as functions of tensors."""
 
-    def __init__(self, gan, recipe, seed, share=WHOLE):
-        """gan: in its graph, which is the default one, with an open session.
+    def __init__(self, gan, recipe, seed, shard=WHOLE):
+        """Creates the optimizers.
 
-        seed: whole number below 2**31 that the training passes' randomness follows from.
-        share: the part of each batch that the tensors here will be, where several processes train.
-        UserError for a class that does not learn from shares what it learns from whole batches.
+        Args:
+          gan: instance in the current default graph, with an open session.
+          recipe: `Recipe`.
+          seed: integer below 2**31, from which dropout masks follow.
+          shard: the part of each batch that the tensors are, if several processes train.
         """
-        self._gan = gan
+        self.gan = gan
         self._recipe = recipe
-        self._share = share
-        # Seeds apart, so that the networks' dropout masks are independent.
-        self._d = _Optimizer("discriminator", recipe, seed ^ 0x5EED, share)
-        self._g = _Optimizer("generator", recipe, seed, share)
-        self._ema = _moving_average(recipe.ema_decay, self._g.count)
+        self._shard = shard
+        # Different seeds, so that the networks' dropout masks are independent.
+        self._d = _Optimizer("discriminator", recipe, seed ^ 0x5EED, shard)
+        self._g = _Optimizer("generator", recipe, seed, shard)
+        self._ema = None
+        if recipe.ema_decay:
+            self._ema = tf.train.ExponentialMovingAverage(
+                recipe.ema_decay, num_updates=self._g.count
+            )
         self._d_loss = _discriminator_loss(gan, recipe.label_smoothing)
-        if share.count > 1:
-            shares.check(gan, self._with_any_labels, self._d_loss)
         self._one_pass = not recipe.separate_updates and not self._logits_depend_on_other_batch()
 
     def d_update(self, x, z, learning_rate, labels=None, z_labels=None):
-        """Real images [batch, ndims], latents, a rate -> (loss before the update, operation).
+        """Builds one update of the discriminator.
 
-        labels, z_labels: one-hot [batch, 10], of the images and for G, of a conditional Gan.
+        Args:
+          x: real images [batch, ndims] in [0, 1].
+          z: latents [batch, nlatent].
+          learning_rate: scalar.
+          labels: for a conditional Gan, one-hot labels [batch, 10] of the real images.
+          z_labels: likewise the labels to generate.
+
+        Returns:
+          D's loss before the update, a scalar; and the operation that updates D.
         """
         real = _Examples(x, labels)
-        generated = _Examples(self._through(self._gan._generator, z, z_labels), z_labels)
+        generated = _Examples(self._call(self.gan._generator, z, z_labels), z_labels)
         if self._recipe.separate_updates:
             return self._separate_updates(real, generated, learning_rate)
         y, y_hat, moving = self._logits_of_both(real, generated)
@@ -58,12 +71,15 @@ class Updates:
         )
 
     def g_update(self, z, learning_rate, z_labels=None):
-        """Latents [batch, nlatent], a rate -> (loss before the update, operation)."""
+        """Builds one update of the generator, and of the average of its weights.
+
+        Args and returns: as for `d_update`.
+        """
         with self._g.training_pass() as through_g:
-            x_hat = self._through(self._gan._generator, z, z_labels)
+            x_hat = self._call(self.gan._generator, z, z_labels)
         with self._g.training_pass(stream=1):
             y_hat = self._discriminate(_Examples(x_hat, z_labels))
-        loss = self._gan._generator_loss(y_hat)
+        loss = self.gan._generator_loss(y_hat)
         loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
         if self._ema is None:
             return loss, update
@@ -71,8 +87,8 @@ class Updates:
             return loss, self._ema.apply(self._g.variables)
 
     def install(self):
-        """Puts these losses and train ops, on its placeholders, in the place of the class's own."""
-        gan = self._gan
+        """Replaces the Gan's losses and train ops by these, on its placeholders."""
+        gan = self.gan
         x, z, rate = gan.x_placeholder, gan.z_placeholder, gan.learning_rate_placeholder
         labels = z_labels = None
         if self._recipe.conditional:
@@ -81,17 +97,15 @@ class Updates:
         gan.g_loss, gan.g_optimizer = self.g_update(z, rate, z_labels)
 
     def averages(self):
-        """-> {name of a variable of G: the variable of its average}, empty where none is kept."""
-        if self._ema is None:
-            return {}
-        return {v.op.name: self._ema.average(v) for v in self._g.variables}
+        """Returns the variables of the average of G's weights; none if no average is kept."""
+        return [] if self._ema is None else [self._ema.average(v) for v in self._g.variables]
 
     def _separate_updates(self, real, generated, learning_rate):
-        """D is updated by the loss's gradient at real images, then by that at generated ones."""
+        """Updates D by the loss's gradient at real images, then by that at generated ones."""
         y, moving = self._logits(real)
         y_hat, _ = self._logits(generated)
         loss = self._d_loss(y, y_hat)
-        # Updates come in twos, of which the first alone has the real batch.
+        # The optimizer counts two updates per step, of which only the first has the real batch.
         every = self._recipe.penalty_every
         with tf.control_dependencies([loss]):
             loss, first = self._d.minimize(
@@ -109,32 +123,35 @@ class Updates:
         return loss, second
 
     def _logits(self, examples, **stream):
-        """-> D's logits in training, and the functions that the pass leaves to the update."""
+        """Returns D's logits in training mode, and what the pass leaves for the update to do."""
         with self._d.training_pass(**stream) as running:
             return self._discriminate(examples), running.updates
 
-    def _discriminate(self, examples):
-        """-> D's logits. The reshape tells D the images' width where a class leaves it open."""
-        images = tf.reshape(examples.images, [-1, self._gan.x_placeholder.shape[1]])
-        return self._through(self._gan._discriminator, images, examples.labels)
-
-    def _through(self, network, inputs, labels):
-        """A network's result of this process's share of a batch."""
-        with passes.sharing(self._share):
-            return _call(network, inputs, labels)
-
     def _logits_of_both(self, real, generated):
-        """-> D(x), D(x_hat), what the passes leave to do; as one product where that is the same."""
+        """Returns D(x), D(x_hat) and what the passes leave to do; in one pass if that is equal."""
         if not self._one_pass:
             (y, moving), (y_hat, also) = self._logits(real), self._logits(generated, stream=1)
             return y, y_hat, moving + also
+        labels = None
+        if real.labels is not None:
+            labels = tf.concat([real.labels, generated.labels], axis=0)
         count = tf.shape(real.images)[0]
-        both = _Examples(*map(_joined, real, generated))
+        both = _Examples(tf.concat([real.images, generated.images], axis=0), labels)
         logits, moving = self._logits(both, batches=2)
         return logits[:count], logits[count:], moving
 
+    def _discriminate(self, examples):
+        # The reshape sets the images' width if a class leaves it open.
+        images = tf.reshape(examples.images, [-1, self.gan.x_placeholder.shape[1]])
+        return self._call(self.gan._discriminator, images, examples.labels)
+
+    def _call(self, network, inputs, labels):
+        """Returns a network's result on the existing variables, for this process's shard."""
+        with passes.sharding(self._shard):
+            return _call(network, inputs, labels)
+
     def _r1_penalty(self, real):
-        """-> () -> scalar to add to D's loss where it is due, or None."""
+        """Returns a function of the scalar that R1 adds to D's loss, or None without R1."""
         if not self._recipe.r1_gamma:
             return None
 
@@ -146,19 +163,16 @@ class Updates:
         return penalty
 
     def _logits_depend_on_other_batch(self):
-        """Whether D's logits for one of two batches that pass together depend on the other batch.
+        """Returns whether D's logits of one of two concatenated batches depend on the other.
 
-        They do where D normalises by the batch's statistics. Then real and generated images have
-        to pass apart, or each kind would be seen in the light of the other.
+        They do if D normalises by the batch's statistics. Then real and generated images must pass
+        separately; otherwise the one would be normalised by the other.
         """
-        x = shares.example(self._gan.x_placeholder)
+        x = example(self.gan.x_placeholder)
+        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
         with passes.training(tf.constant([0, 0]), batches=2):
-            logits = self._with_any_labels(self._gan._discriminator, x)
-        return shares.crosses(self._gan.session, logits, x)
-
-    def _with_any_labels(self, network, inputs):
-        labels = tf.eye(inputs.shape[0], NUM_CLASSES) if self._recipe.conditional else None
-        return _call(network, inputs, labels)
+            logits = _call(self.gan._discriminator, x, labels)
+        return mixes_rows(self.gan.session, logits, x)
 
 
 class _Examples(NamedTuple):
@@ -168,25 +182,19 @@ class _Examples(NamedTuple):
     labels: tf.Tensor | None
 
 
-def _joined(real, generated):
-    """Two batches, or None twice -> one, the first before the second."""
-    return None if real is None else tf.concat([real, generated], axis=0)
-
-
-def _call(network, inputs, labels):
-    """A class's `_generator` or `_discriminator` on its variables, with labels if there are any."""
-    given = {} if labels is None else {"labels": labels}
-    return network(inputs, reuse=True, **given)
-
-
 class _Optimizer:
-    """Adam on the variables of one network alone, and the count of its updates."""
+    """Adam on the variables of one network, and the number of its updates."""
 
-    def __init__(self, scope, recipe, seed, share):
+    def __init__(self, scope, recipe, seed, shard):
         self.variables = tf.trainable_variables(f"{scope}/")
-        _check_are_resources(self.variables)
+        for variable in self.variables:  # reads and writes of reference variables have no order
+            if variable.op.type != "VarHandleOp":
+                raise UserError(
+                    f"{variable.op.name} must be a resource variable, got a reference variable; "
+                    "create it with use_resource=True, or train with --engine=step"
+                )
         self._seed = seed
-        self._share = share
+        self._shard = shard
         self._name = f"{scope[0]}_adam"
         self._learning_rate = None
         self._adam = tf.train.AdamOptimizer(
@@ -203,26 +211,34 @@ class _Optimizer:
 
     @contextlib.contextmanager
     def training_pass(self, stream=0, batches=1):
-        """A pass whose randomness follows from the seed, the updates so far and the stream.
+        """Context manager for a pass whose dropout follows from the seed and the updates so far.
 
-        stream: other whole numbers for passes that one update needs beside each other.
+        Args:
+          stream: a different integer for each pass of one update.
+          batches: number of batches that are concatenated.
         """
         seed = self._seed ^ (stream * _STREAM_STRIDE)
         with passes.training(tf.stack([seed, self.count.read_value()]), batches) as running:
             yield running
 
     def minimize(self, loss, learning_rate, moving, penalty=None, every=1, constants=()):
-        """A scalar and a rate -> (the scalar of the whole batch, the operation of one Adam step).
+        """Builds one step of Adam.
 
-        moving: functions that create what to run after it. penalty: () -> scalar to add to the
-        loss at the first of `every` so many updates. constants: tensors that the gradient does not
-        go through.
+        Args:
+          loss: scalar, a mean over this process's shard of the batch.
+          learning_rate: scalar.
+          moving: functions that each create an operation to run after the step.
+          penalty: function of a scalar to add to the loss, at every `every`-th update.
+          constants: tensors through which the gradient does not flow.
+
+        Returns:
+          The loss of the whole batch before the step, and the operation.
         """
         self._learning_rate = learning_rate
         total, *gradients = self._total_and_gradients(loss, penalty, every, constants)
-        # The total first: a penalty may read variables that it has no gradient for, such as biases.
+        # The total first: a penalty may read variables without a gradient in it, such as biases.
         with tf.name_scope(f"{self._name}/"), tf.control_dependencies([total]):
-            loss, *gradients = _of_whole_batch([loss, *gradients], self._share)
+            loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
             done = self._adam.apply_gradients(zip(gradients, self.variables, strict=True))
             for create in [*moving, lambda: self.count.assign_add(1).op]:
                 with tf.control_dependencies([done]):
@@ -230,8 +246,6 @@ class _Optimizer:
             return loss, done
 
     def _total_and_gradients(self, loss, penalty, every, constants):
-        """All gradients within one branch: what leaves a branch is written and added up."""
-
         def of(total):
             gradients = tf.gradients(
                 total,
@@ -245,41 +259,45 @@ class _Optimizer:
             return of(loss)
         if every == 1:
             return of(loss + penalty())
+        # All gradients within each branch: a value that leaves a branch is copied.
         due = tf.equal(self.count % every, 0)
         return tf.cond(due, lambda: of(loss + penalty()), lambda: of(loss))
 
 
-def _of_whole_batch(tensors, share):
-    """Tensors that are means over a share of a batch -> the same over all of it, in one sum."""
-    if share.count == 1:
+def _call(network, inputs, labels):
+    given = {} if labels is None else {"labels": labels}
+    return network(inputs, reuse=True, **given)
+
+
+def example(placeholder):
+    """Returns arbitrary values for a placeholder [None, n], float32 [4, n]."""
+    values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
+    return tf.constant(values)
+
+
+def mixes_rows(session, y, x):
+    """Returns whether the first half of y's rows depends on the second half of x's."""
+    half = _EXAMPLE_ROWS // 2
+    (gradient,) = tf.gradients(y[:half], x)
+    return gradient is not None and session.run(gradient)[half:].any()
+
+
+def _of_whole_batch(tensors, shard):
+    """Averages tensors over the shards of a batch, in one sum."""
+    if shard.count == 1:
         return tensors
     rows = [tf.reshape(tensor, [-1]) for tensor in tensors]
-    parts = tf.split(share.mean(tf.concat(rows, axis=0)), [row.shape[0] for row in rows])
+    parts = tf.split(shard.mean(tf.concat(rows, axis=0)), [row.shape[0] for row in rows])
     return [tf.reshape(part, t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
 def _discriminator_loss(gan, label_smoothing):
-    """-> the loss that trains D: the class's own; UserError where smoothing would replace it."""
+    """Returns the loss that trains D: the class's own, or ours with smoothed labels."""
     if not label_smoothing:
         return gan._discriminator_loss
     if type(gan)._discriminator_loss is not Gan._discriminator_loss:
         raise UserError(
-            f"--label_smoothing={label_smoothing}: {type(gan).__name__} has a _discriminator_loss "
-            "of its own, which smoothing would replace; smooth the labels there and leave it at 0"
+            f"--label_smoothing={label_smoothing} would replace the _discriminator_loss of "
+            f"{type(gan).__name__}; smooth the labels there and set --label_smoothing=0"
         )
     return lambda y, y_hat: losses.discriminator_cross_entropy(y, y_hat, label_smoothing)
-
-
-def _moving_average(decay, num_updates):
-    """-> the exponential moving average of G's weights, or None where the decay is 0."""
-    return tf.train.ExponentialMovingAverage(decay, num_updates=num_updates) if decay else None
-
-
-def _check_are_resources(variables):
-    """UserError for a reference variable, whose reads and writes are in no order."""
-    for variable in variables:
-        if variable.op.type != "VarHandleOp":
-            raise UserError(
-                f"{variable.op.name} is a reference variable, wanted a resource variable: create "
-                "it with use_resource=True, or train with --engine=step"
-            )

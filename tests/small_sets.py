@@ -1,0 +1,53 @@
+"""Small data sets in IDX files, whose images can be told from each other."""
+
+import gzip
+import struct
+
+import numpy as np
+
+TRAIN_IMAGES = "train-images-idx3-ubyte"
+TRAIN_LABELS = "train-labels-idx1-ubyte"
+TEST_IMAGES = "t10k-images-idx3-ubyte"
+TEST_LABELS = "t10k-labels-idx1-ubyte"
+NAMES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+
+
+def numbered_images(count, first=0):
+    """Returns noise, uint8 `[count, 28, 28]`, with each image's number in its first two pixels."""
+    images = np.random.default_rng(count).integers(0, 256, (count, 28, 28), np.uint8)
+    numbers = np.arange(first, first + count)
+    images[:, 0, 0], images[:, 0, 1] = numbers // 256, numbers % 256
+    return images
+
+
+def numbers_of(images):
+    """Returns the numbers that `numbered_images` wrote, from float images in [0, 1]."""
+    pixels = np.rint(images.reshape(len(images), 784)[:, :2] * 255).astype(int)
+    return list(pixels[:, 0] * 256 + pixels[:, 1])
+
+
+def idx(array, magic=None, count=None):
+    """Returns an array of bytes as the content of an IDX file, if need be with a wrong header."""
+    array = np.asarray(array, np.uint8)
+    magic = 0x800 + array.ndim if magic is None else magic
+    shape = (len(array) if count is None else count, *array.shape[1:])
+    return struct.pack(f">{1 + len(shape)}I", magic, *shape) + array.tobytes()
+
+
+def payloads(train=30, test=7):
+    """Returns the uncompressed content of the four files, by name."""
+    return {
+        TRAIN_IMAGES: idx(numbered_images(train)),
+        TRAIN_LABELS: idx(np.arange(train) % 10),
+        TEST_IMAGES: idx(numbered_images(test, first=1000)),
+        TEST_LABELS: idx(9 - np.arange(test) % 10),
+    }
+
+
+def write_set(folder, separator="-", suffix=".gz", **sizes):
+    """Writes the four files into a new folder and returns it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, payload in payloads(**sizes).items():
+        path = folder / (name.replace("-idx", f"{separator}idx") + suffix)
+        path.write_bytes(gzip.compress(payload) if suffix else payload)
+    return folder
