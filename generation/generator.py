@@ -38,7 +38,7 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print
     with custom_class.user_errors(custom and custom.path):
         generator = Generator(recipe, *loaded, raw=raw, gan_class=custom and custom.gan_class)
     generator.classes = configuration.classes
-    generator.class_names = input_data.known(configuration.dataset).class_names
+    generator.dataset = configuration.dataset
     return generator
 
 
@@ -50,7 +50,7 @@ class Generator:
       step: the number of steps that it was trained for.
       digest: a SHA-256 of the checkpoint.
       raw: whether the weights are G's own instead of their average.
-      class_names: names of the labels from 0 to 9.
+      dataset: the name of its data set, or None.
       classes: the labels that a conditional one was trained on.
       gan: its `Gan`, in a graph of its own.
     """
@@ -61,7 +61,7 @@ class Generator:
         self.digest = digest(state)
         self.raw = raw
         self.classes = tuple(range(NUM_CLASSES))
-        self.class_names = tuple("0123456789")
+        self.dataset = None
         self._prior = priors.get(recipe.prior)
         with tf.Graph().as_default():
             self.gan = recipes.build_gan(recipe, gan_class)
@@ -69,6 +69,11 @@ class Generator:
         self._inference = Inference(self.gan)
         self.gan.session = self._inference.session
         self._inference.load(state, average=not raw)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels from 0 to 9."""
+        return input_data.known(self.dataset).class_names
 
     def is_scored_by(self, content) -> bool:
         """Returns whether the content of a metrics.json is of these weights.
