@@ -70,7 +70,7 @@ class ModeOptions:
         "minimal", EVERYDAY, f"GAN to train: {', '.join(RECIPES)}", choices=RECIPES
     )
     eval_every: int = option(
-        0, WHILE_TRAINING, "steps between scores; 0 for none", low=0, high=10**9
+        0, WHILE_TRAINING, "steps between scores; 0 for none", bounds=(0, 10**9)
     )
     summary: bool = option(False, ENGINES, "print the networks' layers and parameters, and exit")
     out: str | None = option(
@@ -86,8 +86,7 @@ class ModeOptions:
         None,
         _OTHER_MODES,
         "samples to draw",
-        low=1,
-        high=10**6,
+        bounds=(1, 10**6),
         modes=("evaluate", "sample"),
         unset="10000 to score, 100 to show",
     )
@@ -103,8 +102,7 @@ class ModeOptions:
         None,
         _OTHER_MODES,
         "walk through this many draws",
-        low=2,
-        high=1000,
+        bounds=(2, 1000),
         modes=("sample",),
         unset="no walk",
     )
@@ -112,8 +110,7 @@ class ModeOptions:
         None,
         _OTHER_MODES,
         "draw each coordinate of a normal z only from [-X, X] (Brock et al. 2019)",
-        low=0.01,
-        high=100,
+        bounds=(0.01, 100),
         modes=("sample",),
         unset="none",
     )

@@ -50,7 +50,10 @@ def load(dataset: str | None = None, data_dir=None) -> tuple[Datasets, DataSetIn
     info = identify(data.train.pixels)
     if dataset not in (None, info.name):
         actual = info.title if info.name else "other images"
-        raise UserError(f"--dataset={dataset}: {folder} contains {actual}; choose another folder")
+        raise UserError(
+            f"{folder} contains {actual}, not {known(dataset).title}; "
+            "choose another --dataset or --data_dir"
+        )
     return data, info
 
 

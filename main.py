@@ -168,7 +168,8 @@ def main(_):
     """Runs the mode and returns its exit code; errors of the user end in one line."""
     try:
         if FLAGS.mode != "train" and mpi.launched(os.environ):
-            raise UserError(f"--mode={FLAGS.mode} runs in one process; start it without mpirun")
+            with mpi.connect().together():
+                raise UserError(f"--mode={FLAGS.mode} runs in one process; start it without mpirun")
         with terminal.stoppable():
             code = FUNCTIONS[FLAGS.mode]()
         terminal.check_output()

@@ -37,7 +37,7 @@ class Ours:
         terminal.import_tensorflow()
         import tensorflow.compat.v1 as tf
 
-        from training.train import make_engine
+        from training.loop import make_engine
 
         batches = Batches(job.recipe, job.pixels, _SEED)
         options = RunOptions(seed=_SEED, engine=engine, precision=precision)

@@ -39,6 +39,7 @@ class Monitor(Callback):
             *(f"share_{d}" for d in range(10)),
         ]
         self._table = Table(run.folder.file("metrics.csv"), columns)
+        run.files.append(self._table)
         self._drawn = run.draw(_SAMPLES)
         self._best = np.inf
         self._images = None
@@ -67,9 +68,6 @@ class Monitor(Callback):
         if distance < self._best:
             self._best = distance
             self._run.save_checkpoint(step, name="best")
-
-    def flush(self):
-        self._table.flush()
 
     def on_train_end(self):
         self._table.close()

@@ -1,7 +1,8 @@
-"""Convolutions in the forms that are fast on a CPU; `layers` gives them variables.
+"""Convolutions in forms that are fast on a CPU; `layers` adds the variables.
 
-XLA on a CPU is many times slower on convolutions than on products, and TensorFlow's own kernels are
-slow at some shapes: a convolution here is what it says, computed in another order.
+XLA on a CPU is many times slower on convolutions than on matrix products, and TensorFlow's own
+kernels are slow at some shapes. The functions here return what their docstrings say, computed in
+another order.
 """
 
 import itertools
@@ -11,12 +12,12 @@ import tensorflow.compat.v1 as tf
 
 from input_data import SIDE
 
-# Input channels times output channels from which on a kernel's gradient is taken tap by tap.
+# From this many input channels times output channels, a kernel's gradient is taken tap by tap.
 _MANY_CHANNELS = 2**15
 
 
 def same(x, kernel, strides=1):
-    """[batch, h, w, n], kernel [k, k, n, m] -> `tf.nn.conv2d` with padding SAME."""
+    """Computes `tf.nn.conv2d` with padding SAME and a kernel `[k, k, n, m]`."""
     size, _, n, m = kernel.shape.as_list()
     if strides == 1 and size // 2 < min(x.shape[1:3]) < size:
         return _same_by_taps(x, kernel)
@@ -27,7 +28,7 @@ def same(x, kernel, strides=1):
 
 @tf.RegisterGradient("ConvolutionByTaps")
 def _gradients_of_convolution(convolution, dy):
-    """A convolution and the gradient in its result -> the gradients in x and in the kernel."""
+    """Returns the gradients of a convolution in x and in the kernel."""
     x, kernel = convolution.inputs
     strides = convolution.get_attr("strides")
     dx = tf.nn.conv2d_backprop_input(tf.shape(x), kernel, dy, strides, "SAME")
@@ -35,10 +36,10 @@ def _gradients_of_convolution(convolution, dy):
 
 
 def _filter_gradient(x, shape, dy, strides):
-    """A kernel's gradient as a matrix product for each of its entries, over what it meets.
+    """Returns a kernel's gradient, by a matrix product for each of its entries.
 
-    With many channels as fast as oneDNN's in float32 on a Xeon, and two to four times as fast in
-    bfloat16.
+    With many channels it is as fast as oneDNN's in float32 on a Xeon, and two to four times as fast
+    in bfloat16.
     """
     size, _, n, m = shape
     out = dy.shape.as_list()[1:3]
@@ -52,9 +53,9 @@ def _filter_gradient(x, shape, dy, strides):
 
 
 def _phases(x, size, strides, out):
-    """[batch, h, w, n] -> [strides, strides, batch, ., ., n]: padded, every strides-th pixel.
+    """Pads [batch, h, w, n] and splits it to [strides, strides, batch, ., ., n].
 
-    A slice with strides in its place takes four times as long.
+    Each part has every strides-th pixel. A slice with strides takes four times as long.
     """
     edges = []
     for length, steps in zip(x.shape.as_list()[1:3], out, strict=True):
@@ -66,10 +67,10 @@ def _phases(x, size, strides, out):
 
 
 def _same_by_taps(x, kernel):
-    """conv2d of stride 1 as a matrix product for each entry of the kernel, over what it meets.
+    """Computes a convolution by a matrix product for each entry of the kernel.
 
-    On pictures smaller than the kernel, half of conv2d's multiplications are by the zeros beyond
-    the border; here there are none.
+    On images smaller than the kernel, half of conv2d's multiplications are by the zeros of the
+    padding; this has none of them.
     """
     (_, height, width, _), (size, _, n, m) = x.shape.as_list(), kernel.shape.as_list()
     reach = range(-((size - 1) // 2), size // 2 + 1)
@@ -85,7 +86,14 @@ def _same_by_taps(x, kernel):
 
 
 def phase_kernels(kernel):
-    """[k, k, n, m] -> [t, t, n, 4 m] with t = (k + 1) / 2, position by position of the square."""
+    """Returns the four kernels of `layers.upsample_conv2d`.
+
+    Args:
+      kernel: `[k, k, n, m]`, k odd.
+
+    Returns:
+      `[t, t, n, 4 m]` with t = (k + 1) / 2, position by position.
+    """
     size, _, n, m = kernel.shape.as_list()
     taps = (size + 1) // 2
     # At position s of a doubled row, the kernel's entry u meets the row's pixel (s + u) // 2.
@@ -98,9 +106,12 @@ def phase_kernels(kernel):
 
 
 def patches(x, size):
-    """[batch, h, w, n] -> its patches as rows [batch * p * q, size * size * n].
+    """Returns the patches of `[batch, h, w, n]` as rows of a matrix.
 
-    p = h + 1 - size, q = w + 1 - size; times a kernel as a matrix, a VALID convolution.
+    Multiplied by a kernel as a matrix, they are a convolution with padding VALID.
+
+    Returns:
+      `[batch * p * q, size * size * n]` with p = h + 1 - size, q = w + 1 - size.
     """
     _, height, width, n = x.shape.as_list()
     reach = [height + 1 - size, width + 1 - size]
@@ -110,9 +121,12 @@ def patches(x, size):
 
 
 def squares(x):
-    """[batch, 28, 28, n] -> [batch, 8, 8, 16 n]: 4 x 4 pixels as channels, 2 zeros at each border.
+    """Pads `[batch, 28, 28, n]` by 2 and turns 4 x 4 pixels into channels.
 
-    A patch of 2 x 2 of them is one of 8 x 8 pixels, and the next is 4 pixels away.
+    A patch of 2 x 2 squares has 8 x 8 pixels, and the next one is 4 pixels away.
+
+    Returns:
+      `[batch, 8, 8, 16 n]`.
     """
     n = int(x.shape[-1])
     padded = tf.pad(x, [[0, 0], [2, 2], [2, 2], [0, 0]])
@@ -121,9 +135,12 @@ def squares(x):
 
 
 def overlapped(patches_):
-    """[batch, 7, 7, 64] -> [batch, 28, 28]: patches of 8 x 8 pixels, 4 apart, added up.
+    """Adds up `[batch, 7, 7, 64]`, patches of 8 x 8 pixels that are 4 pixels apart.
 
-    The transpose of what `squares` and `patches` do to a picture.
+    It is the transpose of `patches(squares(x), 2)`.
+
+    Returns:
+      `[batch, 28, 28]`.
     """
     parts = [tf.slice(patches_, [0, 0, 0, 16 * k], [-1, 7, 7, 16]) for k in range(4)]
     corners = itertools.product([[0, 1], [1, 0]], repeat=2)

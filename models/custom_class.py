@@ -1,4 +1,4 @@
-"""A custom class instead of a recipe's: `--gan=FILE.py:CLASS`, loaded and checked for training.
+"""Custom classes, `--gan=FILE.py:CLASS`: loading, and the contract of training.
 
 Its code comes only from the path on the command line, never from a run folder. An error in it is
 reported in one line with the line in its file. Importing this module imports no TensorFlow.
@@ -30,6 +30,9 @@ _HINTS = {
     "No variables to optimize|No gradients provided": (
         "the variables of D and G must be in their scopes; Keras creates its own elsewhere"
     ),
+    r"__init__\(\) got an unexpected keyword argument '(ndims|nlatent)'": (
+        "write it as `def __init__(self, ndims=784, nlatent=2)`"
+    ),
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
 _ATTRIBUTES = {
@@ -44,8 +47,8 @@ _ATTRIBUTES = {
     "session": "an open session whose variables are initialised",
 }
 _LABELS = {
-    "labels_placeholder": "one-hot float32 [None, 10], the labels to generate",
-    "x_labels_placeholder": "one-hot float32 [None, 10], the labels of the images",
+    "labels_placeholder": "the labels that --conditional generates, one-hot float32 [None, 10]",
+    "x_labels_placeholder": "the images' labels for --conditional, one-hot float32 [None, 10]",
 }
 _METHODS = {
     "_generator": "z, reuse=False",
@@ -97,7 +100,7 @@ def parse(spec: str) -> tuple[str, str, str]:
 
 
 def load(spec: str) -> CustomClass:
-    """Runs the file of `FILE.py:CLASS`, which may import its neighbours, and returns the class."""
+    """Loads the class of `FILE.py:CLASS`; the file may import its neighbours."""
     path, name, sha256 = parse(spec)
     _let_import_from(str(Path(path).resolve().parent))
     # Its neighbours import it by the file's name, unless another module has that name.
@@ -117,13 +120,13 @@ def load(spec: str) -> CustomClass:
     if not isinstance(gan_class, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type)]
         raise UserError(
-            f"--gan={spec}: {path} has no class {name}, but {', '.join(classes) or 'no class'}"
+            f"--gan must name a class of {path} ({', '.join(classes) or 'it has none'}), got {name}"
         )
     return CustomClass(path, name, sha256, gan_class)
 
 
 def _let_import_from(folder):
-    """Puts a folder on the path, before those of other classes, whose modules are forgotten."""
+    """Puts a folder on `sys.path` and forgets the modules of other classes' folders."""
     others = [each for each in _folders if each != folder]
     for name, module in list(sys.modules.items()):
         path = getattr(module, "__file__", None) and Path(module.__file__).resolve()
@@ -134,26 +137,15 @@ def _let_import_from(folder):
 
 
 def build(gan_class: type, **arguments):
-    """Returns an instance of a custom class; raises UserError for all that its code raises."""
-    try:
-        place = f"{_shown(inspect.getsourcefile(gan_class))}, line "
-        place += f"{inspect.getsourcelines(gan_class)[1]}, class {gan_class.__name__}"
-    except (OSError, TypeError):  # no class statement made it
-        place = f"class {gan_class.__name__}"
-    try:
-        inspect.signature(gan_class).bind(**arguments)
-    except TypeError as error:
-        raise UserError(
-            f"{place}: __init__ is called with {' and '.join(arguments)}, {error}; write it as "
-            "`def __init__(self, ndims=784, nlatent=2)`"
-        ) from error
+    """Builds an instance; all that its code raises becomes a UserError."""
+    place = f"class {gan_class.__name__}"
     with user_errors(place, otherwise=place):
         return gan_class(**arguments)
 
 
 @contextlib.contextmanager
 def user_errors(path: str | None, otherwise: str | None = None) -> Iterator[None]:
-    """Context manager that reports errors of a custom class as a UserError with the file's line.
+    """Context manager that turns errors of a custom class into one-line UserErrors.
 
     Args:
       path: the class's file; None without a custom class, when errors pass unchanged.
@@ -170,23 +162,19 @@ def user_errors(path: str | None, otherwise: str | None = None) -> Iterator[None
         line, place = user_code.find_line(error, _folders, _PROJECT), otherwise
         if line:
             function = f", in {line.function}" if line.function else ""
-            place = f"{_shown(line.path)}, line {line.number}{function}"
+            path, folder = line.path, Path.cwd()
+            shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+            place = f"{shown}, line {line.number}{function}"
         if place is None:
             raise
         raise UserError(f"{place}: {user_code.describe(error, _HINTS)}") from error
-
-
-def _shown(filename):
-    """Returns the path relative to the current folder if it is below it."""
-    path = Path(filename).resolve()
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 # The contract of training.
 
 
 def check(gan, recipe):
-    """Checks that an instance has article 003's interface; raises UserError with what to change.
+    """Checks that an instance has article 003's interface, or raises UserError.
 
     Args:
       gan: the instance, in the current default graph, with an open session.
@@ -203,7 +191,7 @@ def check(gan, recipe):
 
 
 def check_generator(gan):
-    """Checks that `_generator` can be called again, as updates other than its own need."""
+    """Checks that `_generator` can be called again, which our updates need."""
     _call_again(gan, "_generator", gan.z_placeholder)
 
 
@@ -237,7 +225,7 @@ def check_own_train_ops(gan, recipe):
 
 
 def random_ops(gan) -> list[str]:
-    """Returns the names of the operations that draw random numbers while the train ops run.
+    """Returns the names of the train ops' operations that draw random numbers.
 
     TensorFlow keeps their state in no variable, so that a resumed run draws other numbers than an
     uninterrupted one. The bodies of branches, loops and functions are included.
@@ -273,10 +261,7 @@ def _check_attributes(gan, attributes):
     for attribute, meaning in attributes.items():
         value, name = getattr(gan, attribute, None), f"{type(gan).__name__}.{attribute}"
         if value is None:
-            raise UserError(
-                f"{type(gan).__name__} has no {attribute}: set self.{attribute} in __init__, "
-                f"{meaning}"
-            )
+            raise UserError(f"{name} is missing: set self.{attribute} in __init__, {meaning}")
         if attribute == "session":
             continue
         types = (tf.Tensor, tf.Operation) if attribute.endswith("optimizer") else tf.Tensor
@@ -323,7 +308,7 @@ def _check_shapes(gan, nlatent):
 
 
 def _check_variables(gan):
-    """Checks that each scope has trainable variables, and that all are under one of them."""
+    """Checks that all trainable variables are under two scopes, and each has some."""
     import tensorflow.compat.v1 as tf
 
     variables = [variable.op.name for variable in tf.trainable_variables()]
@@ -342,7 +327,7 @@ def _check_variables(gan):
 
 
 def _call_again(gan, method, inputs):
-    """Returns a network's result on its existing variables; rejects one that creates others."""
+    """Calls a network on its existing variables; rejects one that creates others."""
     import tensorflow.compat.v1 as tf
 
     name = f"{type(gan).__name__}.{method}"
@@ -372,7 +357,7 @@ def _check_placeholders(gan, attributes, logits):
 
 
 def _check_images(gan, recipe):
-    """Checks that the first images are in [0, 1], and with them that the session is usable."""
+    """Checks that the session can generate images, and that they are in [0, 1]."""
     import tensorflow.compat.v1 as tf
 
     name = type(gan).__name__

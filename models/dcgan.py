@@ -1,7 +1,4 @@
-"""The GAN of article 001, "Generative Adversarial Networks".
-
-Convolutions, batch normalisation in G, dropout in D.
-"""
+"""The GAN of article 001: convolutions, batch normalisation in G, dropout in D."""
 
 import tensorflow.compat.v1 as tf
 
@@ -12,15 +9,16 @@ _SLOPE, _DROPOUT, _MOMENTUM = 0.2, 0.2, 0.9
 
 
 class DcGan(Gan):
-    """Article 001, Generative Adversarial Networks; all hyper-parameters are the article's.
+    """Article 001, Generative Adversarial Networks.
 
-    G's transposed convolutions of stride 1 are plain ones here: the same functions, with each
-    kernel turned by 180 degrees. Not reproduced: the article writes its generator to the disk at
-    every step, and draws each batch from all images anew, where ours run through shuffled epochs.
+    All hyperparameters are the article's. G's transposed convolutions of stride 1 are plain ones
+    here: the same functions, with each kernel rotated by 180 degrees. Not reproduced: the article
+    saves its generator at every step, and draws each batch from all images, whereas ours run
+    through shuffled epochs.
     """
 
     def _generator(self, z, reuse=False):
-        """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 7 x 7 and 14 x 14 pixels."""
+        """Maps latents `[batch, nlatent]` to images `[batch, 784]` in [0, 1]."""
         normal = tf.glorot_normal_initializer()
 
         def norm_relu(x, name):
@@ -40,13 +38,13 @@ class DcGan(Gan):
             return layers.flat(tf.nn.sigmoid(x))
 
     def _discriminator(self, x, reuse=False):
-        """[batch, 784] in [0, 1] -> logits [batch, 1] by way of 14 x 14, 7 x 7 and 4 x 4 pixels."""
+        """Maps images `[batch, 784]` in [0, 1] to logits `[batch, 1]`."""
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             return layers.dense(self._features(x), 1, name="logit")
 
     def _features(self, x):
-        """[batch, n * 784], n images in a row as n channels -> [batch, 4 * 4 * 512]."""
-        x = layers.pictures(x)
+        """Maps `[batch, n * 784]`, n images as n channels, to `[batch, 4 * 4 * 512]`."""
+        x = layers.images(x)
         for number, (filters, strides) in enumerate([(64, 2), (128, 2), (256, 2), (512, 1)], 1):
             x = layers.conv2d(x, filters, 5, name=f"conv{number}", strides=strides)
             x = layers.dropout(tf.nn.leaky_relu(x, _SLOPE), _DROPOUT)

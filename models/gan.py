@@ -1,4 +1,4 @@
-"""The GAN of article 003, "Minimal GAN modeling on MNIST" (Shukla 2018): its class, piece by piece.
+"""The GAN of article 003, "Minimal GAN modeling on MNIST" (Shukla 2018).
 
 Importing this module turns eager execution off: everything here is a TensorFlow 1 graph.
 """
@@ -12,17 +12,19 @@ tf.disable_eager_execution()
 
 
 class Gan:
-    """A generator z -> image and a discriminator image -> logit, trained against each other.
+    """A generator and a discriminator, trained against each other.
 
-    A recipe is a subclass with a `_generator` and a `_discriminator` of its own, which keep images
-    in [0, 1] outside whatever range they prefer inside. The two train ops here are the article's
-    plain ones; what a recipe adds to them is in `training/updates.py`.
+    A recipe is a subclass with its own `_generator` and `_discriminator`. Images are in [0, 1] at
+    their interface, whatever range they use inside. The two train ops here are the article's plain
+    ones; what a recipe adds to them is in `training/updates.py`.
     """
 
     def __init__(self, ndims=784, nlatent=2):
-        """Builds the graph in the default graph, opens a session, initialises the variables.
+        """Builds the default graph, opens a session and initialises the variables.
 
-        ndims: pixels of an image; nlatent: dimensions of the latent space.
+        Args:
+          ndims: number of pixels of an image.
+          nlatent: number of dimensions of the latent space.
         """
         self._ndims = ndims
         self._nlatent = nlatent
@@ -30,7 +32,7 @@ class Gan:
         self._discriminator_scope = _unused_scope("discriminator")
         variables_before = tf.global_variables()
 
-        # Images in [0, 1], latents, and the rate of whichever optimizer is run.
+        # Images in [0, 1], latents, and the learning rate of the optimizer that is run.
         self.x_placeholder = tf.placeholder(tf.float32, [None, ndims], "x")
         self.z_placeholder = tf.placeholder(tf.float32, [None, nlatent], "z")
         self.learning_rate_placeholder = tf.placeholder(tf.float32, [], "learning_rate")
@@ -51,53 +53,70 @@ class Gan:
         self.session.run(tf.variables_initializer(ours))
 
     def _generator(self, z, reuse=False):
-        """[batch, nlatent] -> [batch, ndims] in [0, 1], by 64 ReLU units.
+        """Builds G with one hidden layer of 64 ReLU units.
 
-        reuse: use the variables there are instead of creating them.
+        Args:
+          z: latents `[batch, nlatent]`.
+          reuse: whether to use the existing variables instead of creating them.
+
+        Returns:
+          Images `[batch, ndims]` in [0, 1].
         """
         with tf.variable_scope(self._generator_scope, reuse=reuse):
             hidden = tf.nn.relu(layers.dense(z, 64, name="hidden"))
             return tf.nn.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
 
     def _generator_loss(self, y_hat):
-        """Logits [batch, 1] of generated images -> scalar mean(ce(1, y_hat)), in nats."""
+        """Returns mean(ce(1, y_hat)) in nats, a scalar.
+
+        Args:
+          y_hat: logits of generated images, `[batch, 1]`.
+        """
         return losses.generator_cross_entropy(y_hat)
 
     def _discriminator(self, x, reuse=False):
-        """[batch, ndims] in [0, 1] -> logits [batch, 1] that the image is real, by 512 ReLU units.
+        """Builds D with one hidden layer of 512 ReLU units.
 
-        reuse: as for `_generator`.
+        Args:
+          x: images `[batch, ndims]` in [0, 1].
+          reuse: whether to use the existing variables instead of creating them.
+
+        Returns:
+          Logits `[batch, 1]` of the probability that an image is real.
         """
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             hidden = tf.nn.relu(layers.dense(x, 512, name="hidden"))
             return layers.dense(hidden, 1, name="logit")
 
     def _discriminator_loss(self, y, y_hat):
-        """Logits [batch, 1] of real and of generated images -> scalar, in nats.
+        """Returns mean(ce(1, y) + ce(0, y_hat)) in nats, a scalar.
 
-        mean(ce(1, y) + ce(0, y_hat)).
+        Args:
+          y: logits of real images, `[batch, 1]`.
+          y_hat: logits of generated images, `[batch, 1]`.
         """
         return losses.discriminator_cross_entropy(y, y_hat)
 
     def generate_samples(self, z_np):
-        """[n, nlatent] -> ndarray float32 [n, ndims] in [0, 1].
+        """Generates float32 images `[n, ndims]` in [0, 1] from latents `[n, nlatent]`.
 
-        Raises ValueError, naming both shapes, unless z_np has that shape.
+        Raises:
+          ValueError: z_np has another shape; the message names both.
         """
         shape = np.shape(z_np)
         if len(shape) != 2 or shape[1] != self._nlatent:
-            raise ValueError(f"latents have shape {shape}, wanted (n, {self._nlatent})")
+            raise ValueError(f"latents must have shape (n, {self._nlatent}), got {shape}")
         if not shape[0]:  # TensorFlow's convolutions give an empty batch a wrong shape
             return np.empty([0, self._ndims], np.float32)
         return self.session.run(self.x_hat, {self.z_placeholder: z_np})
 
     def _minimize(self, loss, scope, name):
-        """A scalar -> the op of one Adam step on the variables of that scope alone."""
+        """Returns the op of one Adam step on the variables of only that scope."""
         adam = tf.train.AdamOptimizer(self.learning_rate_placeholder, name=name)
         return adam.minimize(loss, var_list=tf.trainable_variables(f"{scope.name}/"))
 
 
 def _unused_scope(name):
-    """-> the scope `name`, or `name_1`, ... where the graph has another Gan already."""
+    """Returns the scope `name`, or `name_1`, ... if the graph already has another Gan."""
     with tf.variable_scope(None, default_name=name) as scope:
         return scope

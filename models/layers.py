@@ -1,8 +1,8 @@
-"""Layers as functions of tensors, each on `get_variable` in the scope that the caller names.
+"""Layers: functions that create variables in a scope that the caller names.
 
-Variables are resource variables on explicit request, because `disable_v2_behavior` turns that
-default off. Pictures are [batch, height, width, channels]. Dropout and batch norm are themselves in
-a training pass (`passes.training`) and stand still outside one.
+They ask for resource variables explicitly, because `disable_v2_behavior` turns that default off.
+Images are [batch, height, width, channels]. Dropout and batch norm act as in training only within
+`passes.training`.
 """
 
 import tensorflow.compat.v1 as tf
@@ -10,30 +10,36 @@ import tensorflow.compat.v1 as tf
 from input_data import SIDE
 from models import convolutions, passes, randomness
 
-# The graph collection of (scope name, output shape) of every layer with variables.
+# The graph collection of (scope name, output shape), one for each layer with variables.
 LAYERS = "layers"
 
 _VARIANCE_FLOOR = 1e-3
 
 
 def variable(name, shape, *, initializer=None, trainable=True):
-    """A float32 resource variable of the current scope; Glorot uniform unless told otherwise."""
+    """Returns a float32 resource variable, by default Glorot uniform."""
     return tf.get_variable(
         name, shape, tf.float32, initializer=initializer, trainable=trainable, use_resource=True
     )
 
 
 def dense(x, units, *, name, initializer=None):
-    """[batch, n] -> [batch, units], x * kernel + bias."""
+    """Applies a dense layer to `[batch, n]`; returns `[batch, units]`."""
     with tf.variable_scope(name):
         kernel, bias = _weights([x.shape[-1], units], initializer)
         return _record_shape(tf.matmul(x, kernel) + bias)
 
 
 def conv2d(x, filters, size, *, name, strides=1, initializer=None):
-    """[batch, h, w, n] -> [batch, ceil(h / strides), ceil(w / strides), filters], plus bias.
+    """Applies a convolution with bias and zero padding (SAME).
 
-    Kernels of `size` x `size` pixels; beyond the border there are zeros.
+    Args:
+      x: `[batch, h, w, n]`.
+      filters: output channels.
+      size: height and width of the kernels, in pixels.
+
+    Returns:
+      `[batch, ceil(h / strides), ceil(w / strides), filters]`.
     """
     with tf.variable_scope(name):
         kernel, bias = _weights([size, size, x.shape[-1], filters], initializer)
@@ -41,7 +47,11 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
 
 
 def conv2d_valid(x, filters, size, *, name):
-    """[batch, h, w, n] -> [batch, h + 1 - size, w + 1 - size, filters]: within the borders."""
+    """Applies a convolution with bias and no padding (VALID).
+
+    Returns:
+      `[batch, h + 1 - size, w + 1 - size, filters]` for x of shape `[batch, h, w, n]`.
+    """
     _, height, width, n = x.shape.as_list()
     rows = convolutions.patches(x, size)
     with tf.variable_scope(name):
@@ -51,14 +61,21 @@ def conv2d_valid(x, filters, size, *, name):
 
 
 def conv2d_8x8_stride_4(x, filters, *, name):
-    """[batch, 28, 28, n] -> [batch, 7, 7, filters]; beyond the border there are zeros."""
+    """Applies a convolution with bias and zero padding to `[batch, 28, 28, n]`.
+
+    Returns:
+      `[batch, 7, 7, filters]`.
+    """
     return conv2d_valid(convolutions.squares(x), filters, 2, name=name)
 
 
 def conv2d_transpose_8x8_stride_4(x, *, name):
-    """[batch, 7, 7, n] -> [batch, 28, 28], the transpose of the convolution above, plus bias.
+    """Applies the transpose of `conv2d_8x8_stride_4` and a bias (Zeiler et al. 2010).
 
-    One bias for each of a patch's 64 pixels (Zeiler et al. 2010).
+    The bias has one value for each of a patch's 64 pixels.
+
+    Returns:
+      `[batch, 28, 28]` for x of shape `[batch, 7, 7, n]`.
     """
     n = int(x.shape[-1])
     with tf.variable_scope(name):
@@ -68,12 +85,15 @@ def conv2d_transpose_8x8_stride_4(x, *, name):
 
 
 def upsample_conv2d(x, filters, size, *, name, initializer=None):
-    """[batch, h, w, n] -> [batch, 2h, 2w, filters]: every pixel becomes 2 x 2, then `conv2d`.
+    """Repeats every pixel 2 x 2, then applies `conv2d`.
 
-    The same kernel [size, size, n, filters], size odd, and the same result, with 4 multiplications
-    in the place of 9 (size 3) or 9 in that of 25 (size 5): where the kernel meets equal pixels its
-    weights are added up first. That gives a kernel for each of the four positions in a 2 x 2
-    square, all on the same patches of x but for a shift of the result if size // 2 is odd.
+    The kernel `[size, size, n, filters]`, size odd, and the result are those of the two steps, with
+    4 multiplications instead of 9 (size 3) or 9 instead of 25 (size 5): weights that meet equal
+    pixels are added first. That takes a kernel for each of the four positions in a 2 x 2 square,
+    all on the same patches of x; the result is shifted by a pixel if size // 2 is odd.
+
+    Returns:
+      `[batch, 2 h, 2 w, filters]` for x of shape `[batch, h, w, n]`.
     """
     _, height, width, channels = x.shape.as_list()
     shift = size // 2 % 2
@@ -87,11 +107,15 @@ def upsample_conv2d(x, filters, size, *, name, initializer=None):
 
 
 def batch_norm(x, *, name, momentum=0.9):
-    """[batch, ..., n] -> the same, each of the n features with mean beta and deviation gamma.
+    """Normalises each feature to mean beta and deviation gamma (Ioffe & Szegedy 2015).
 
-    Ioffe & Szegedy 2015. In training by the batch's own statistics, of which the network's update
-    keeps moving averages; in inference by those. momentum: the averages' decay; None keeps none
-    and takes the batch's own statistics always, so that a result depends on its whole batch.
+    Training takes the batch's own statistics, and the network's update keeps moving averages of
+    them for inference.
+
+    Args:
+      x: `[batch, ..., n]`.
+      momentum: the decay of the moving averages. None always takes the batch's own statistics, so
+        that a result depends on its whole batch.
     """
     with tf.variable_scope(name):
         shape = [x.shape[-1]]
@@ -113,9 +137,10 @@ def _moving_averages(shape):
 
 
 def _normalised(x, gamma, beta, *statistics):
-    """-> (normalised x, mean [n], variance [n]) by the given statistics, or else by x's own.
+    """Returns normalised x, mean [n] and variance [n].
 
-    The variance that x is divided by is the mean square, the one returned the unbiased estimate.
+    Without given statistics, x is normalised by its own: it is divided by the root of the mean
+    square, and the variance returned is the unbiased estimate.
     """
     if not statistics and passes.shard().count > 1:
         return _normalised_together(x, gamma, beta, passes.shard())
@@ -126,18 +151,18 @@ def _normalised(x, gamma, beta, *statistics):
     return tf.reshape(y, tf.shape(x)), mean, variance
 
 
-def _normalised_together(x, gamma, beta, share):
-    """As `_normalised`, by the statistics of all processes' x."""
+def _normalised_together(x, gamma, beta, shard):
+    """Like `_normalised`, but by the statistics of all processes' x."""
     axes = list(range(len(x.shape) - 1))
-    mean = share.mean(tf.reduce_mean(x, axes))
-    variance = share.mean(tf.reduce_mean(tf.square(x - mean), axes))
+    mean = shard.mean(tf.reduce_mean(x, axes))
+    variance = shard.mean(tf.reduce_mean(tf.square(x - mean), axes))
     y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, _VARIANCE_FLOOR)
-    count = tf.cast(share.count * tf.size(x) // tf.size(mean), tf.float32)
+    count = tf.cast(shard.count * tf.size(x) // tf.size(mean), tf.float32)
     return y, mean, variance * count / (count - 1)
 
 
 def _moved(averages, statistics, momentum):
-    """-> the operation that takes each average a step towards the statistic."""
+    """Returns the operation that moves each average towards its statistic."""
     moves = zip(averages, statistics, strict=True)
     return tf.group(
         *(average.assign_sub((1 - momentum) * (average.read_value() - s)) for average, s in moves)
@@ -145,62 +170,62 @@ def _moved(averages, statistics, momentum):
 
 
 def dropout(x, rate):
-    """Any shape -> the same: in training, a share `rate` of the values 0, the others scaled up.
+    """Sets a fraction `rate` of the values to 0 in training (Srivastava et al. 2014).
 
-    Srivastava et al. 2014; the scale 1 / (1 - rate) keeps the mean. Which are dropped is a function
-    of the pass's seed alone. In inference x itself.
+    The others are scaled by 1 / (1 - rate), which keeps the mean. Which are dropped follows from
+    the pass's seed. Inference returns x.
     """
     running = passes.current()
     if running is None:
         return x
-    seed, share = running.next_seed(), passes.shard()
-    if share.count == 1:
+    seed, shard = running.next_seed(), passes.shard()
+    if shard.count == 1:
         bits = randomness.random_16_bits(tf.size(x), seed)
-    else:  # those that x has of the whole batches' bits
+    else:  # the bits of this process's rows in the whole batches
         count = tf.size(x) // running.batches
-        starts = [(i * share.count + share.index) * count for i in range(running.batches)]
+        starts = [(i * shard.count + shard.index) * count for i in range(running.batches)]
         bits = tf.concat([randomness.random_16_bits(count, seed, at) for at in starts], axis=0)
     kept = bits >= tf.constant(round(rate * 2**16), tf.uint16)
     return x * tf.reshape(tf.cast(kept, tf.float32) / (1 - rate), tf.shape(x))
 
 
 def leaky_relu(x, slope):
-    """Any shape -> the same: x where positive, slope * x elsewhere, with a slope of at most 1.
+    """Returns x where it is positive, slope * x elsewhere, for a slope up to 1.
 
-    On pictures TensorFlow's own is three times as fast.
+    On images `tf.nn.leaky_relu` is three times as fast.
     """
     return tf.maximum(x, slope * x)
 
 
 def signed(x):
-    """[0, 1] -> [-1, 1]."""
+    """Maps [0, 1] to [-1, 1]."""
     return 2 * x - 1
 
 
 def unsigned(x):
-    """[-1, 1] -> [0, 1]."""
+    """Maps [-1, 1] to [0, 1]."""
     return (x + 1) / 2
 
 
-def pictures(x):
-    """[batch, n * 784] -> [batch, 28, 28, n]: n images in a row as n channels."""
+def images(x):
+    """Reshapes `[batch, n * 784]`, n images in a row, to `[batch, 28, 28, n]`."""
     stacked = tf.reshape(x, [-1, x.shape[-1] // SIDE**2, SIDE, SIDE])
     return tf.transpose(stacked, [0, 2, 3, 1])
 
 
 def flat(x):
-    """[batch, ...] -> [batch, n]."""
+    """Reshapes `[batch, ...]` to `[batch, n]`."""
     return tf.reshape(x, [-1, x.shape[1:].num_elements()])
 
 
 def _weights(shape, initializer=None):
-    """-> the current scope's `kernel` of that shape and its `bias` of zeros."""
+    """Returns the current scope's `kernel` of that shape and its `bias` of zeros."""
     kernel = variable("kernel", shape, initializer=initializer)
     return kernel, variable("bias", shape[-1:], initializer=tf.zeros_initializer())
 
 
 def _record_shape(y):
-    """A layer's output -> the same, its shape noted where the layer's variables are created."""
+    """Returns y; records its shape when the layer's variables are created."""
     scope = tf.get_variable_scope()
     if not scope.reuse:
         tf.add_to_collection(LAYERS, (scope.name, y.shape.as_list()))
@@ -208,10 +233,17 @@ def _record_shape(y):
 
 
 def minibatch_stddev(x, labels=None):
-    """[batch, n] -> [batch, n + 1]: appends the features' mean standard deviation in the batch.
+    """Appends the features' mean standard deviation over the batch.
 
-    Karras et al. 2018, with the whole batch as one group, each of its own if several pass together.
-    labels: one-hot [batch, k]; then the deviation from the mean of the rows of the same label.
+    Karras et al. 2018, with a whole batch as one group.
+
+    Args:
+      x: `[batch, n]`.
+      labels: one-hot `[batch, k]`; with them deviations are from the mean of the rows of the same
+        label.
+
+    Returns:
+      `[batch, n + 1]`.
     """
     running = passes.current()
     batches = 1 if running is None else running.batches
@@ -225,16 +257,16 @@ def minibatch_stddev(x, labels=None):
 
 
 def _means_of_labels(x, labels):
-    """[batches, batch, n], one-hot [batches, batch, k] -> for each row the mean of its label's."""
+    """Returns for each row of [batches, batch, n] the mean of the rows with its label."""
     mean = passes.shard().mean
     sums = mean(tf.matmul(labels, x, transpose_a=True))  # [batches, k, n]
     counts = mean(tf.reduce_sum(labels, axis=1))[:, :, None]
     return tf.matmul(labels, tf.math.divide_no_nan(sums, counts))
 
 
-def _variance(x, share):
-    """[batches, batch, n] -> [batches, 1, n], over the batch of all processes."""
-    if share.count == 1:
+def _variance(x, shard):
+    """Returns the variance over the batch of all processes, [batches, 1, n]."""
+    if shard.count == 1:
         return tf.math.reduce_variance(x, axis=1, keepdims=True)
-    mean = share.mean(tf.reduce_mean(x, axis=1, keepdims=True))
-    return share.mean(tf.reduce_mean(tf.square(x - mean), axis=1, keepdims=True))
+    mean = shard.mean(tf.reduce_mean(x, axis=1, keepdims=True))
+    return shard.mean(tf.reduce_mean(tf.square(x - mean), axis=1, keepdims=True))

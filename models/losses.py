@@ -1,36 +1,48 @@
-"""Losses as pure functions of logits [batch, 1] -> scalars, in nats."""
+"""Losses: functions of logits `[batch, 1]` that return scalars, in nats."""
 
 import tensorflow.compat.v1 as tf
 
 
 def cross_entropy(label, logits):
-    """A label in [0, 1] and logits [batch, 1] -> [batch, 1] sigmoid cross-entropy, in nats."""
+    """Returns the sigmoid cross-entropy `[batch, 1]` of a label in [0, 1] and logits."""
     return tf.nn.sigmoid_cross_entropy_with_logits(
         labels=label * tf.ones_like(logits), logits=logits
     )
 
 
 def discriminator_cross_entropy(y, y_hat, label_smoothing=0.0):
-    """Logits of real and of generated images -> mean(ce(1 - smoothing, y)) + mean(ce(0, y_hat)).
+    """Returns mean(ce(1 - label_smoothing, y)) + mean(ce(0, y_hat)).
 
-    Goodfellow et al. 2014; one-sided label smoothing after Salimans et al. 2016.
+    Goodfellow et al. 2014, with the one-sided label smoothing of Salimans et al. 2016.
+
+    Args:
+      y: logits of real images, `[batch, 1]`.
+      y_hat: logits of generated images, `[batch, 1]`.
+      label_smoothing: in [0, 1).
     """
     real = tf.reduce_mean(cross_entropy(1.0 - label_smoothing, y))
     return real + tf.reduce_mean(cross_entropy(0.0, y_hat))
 
 
 def generator_cross_entropy(y_hat):
-    """Logits of generated images -> mean(ce(1, y_hat)), the loss that does not saturate.
+    """Returns mean(ce(1, y_hat)), the non-saturating loss.
 
     Goodfellow et al. 2014, section 3.
+
+    Args:
+      y_hat: logits of generated images, `[batch, 1]`.
     """
     return tf.reduce_mean(cross_entropy(1.0, y_hat))
 
 
 def squared_gradient(logits, images):
-    """D's logits at images [batch, ndims] -> the batch's mean squared gradient norm.
+    """Returns the batch's mean squared norm of the gradient of D in its images.
 
-    With the factor gamma / 2 on real images this is the R1 penalty of Mescheder et al. 2018.
+    Times gamma / 2, on real images, it is the R1 penalty of Mescheder et al. 2018.
+
+    Args:
+      logits: `[batch, 1]`.
+      images: `[batch, ndims]`.
     """
     (gradient,) = tf.gradients(logits, images)
     return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=1))

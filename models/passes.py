@@ -19,12 +19,15 @@ _SEED_STRIDE = 0x1C88647
 class Shard(NamedTuple):
     """Part `index` of `count` equal parts of each batch, in order.
 
-    `mean` returns the mean of a float32 tensor over all processes, with a gradient.
+    Attributes:
+      mean: function that returns the mean of a float32 tensor over all processes, differentiable.
+      begin_update: function to call before an update is built; updates share no calls of `mean`.
     """
 
     index: int = 0
     count: int = 1
     mean: Callable = lambda x: x
+    begin_update: Callable = lambda: None
 
 
 WHOLE = Shard()
@@ -50,7 +53,7 @@ class TrainingPass:
 
     @property
     def is_used(self) -> bool:
-        """Whether any layer so far differed from inference."""
+        """True if any layer so far differed from inference."""
         return bool(self._draws or self.updates)
 
     def next_seed(self):
@@ -91,5 +94,5 @@ def shard() -> Shard:
 
 
 def current() -> TrainingPass | None:
-    """Returns the training pass that a network is being built for, or None in inference."""
+    """Returns the pass that a network is being built for, or None in inference."""
     return _current.get()

@@ -1,7 +1,4 @@
-"""The GAN of article 000, "MNIST Generative Adversarial Model in Keras" (O'Shea).
-
-A wide convolutional D that is trained first, before G ever is.
-"""
+"""The GAN of article 000 (O'Shea): a wide convolutional D that is pre-trained."""
 
 import tensorflow.compat.v1 as tf
 
@@ -14,24 +11,24 @@ _SLOPE, _DROPOUT = 0.2, 0.25
 class PretrainedCnn(Gan):
     """Article 000, MNIST Generative Adversarial Model in Keras.
 
-    The rates, the steps at each, the dropout and the batches of the pre-training (128 images, half
-    of them real) are those of the script that it links to. D keeps the lead that its pre-training
-    gives it for some 1,500 steps, here as in the script's own plot of the losses: digits come
+    The learning rates, the steps at each, the dropout and the batches of the pre-training (128
+    images, half of them real) are those of the script that the article links to. D keeps the lead
+    of its pre-training for some 1,500 steps, like in the script's plot of the losses; digits appear
     after that (docs/recipes.md).
 
-    D ends in two classes. Their softmax cross-entropy is the sigmoid one on the difference of the
-    two logits, which is what D returns. Batch normalisation goes by the batch's own statistics
-    always, as the article asks (`mode=2`): an image also depends on the latents beside it, and
-    one latent alone gives the same image whatever it is.
+    D has two classes. Their softmax cross-entropy is the sigmoid one of the difference of the two
+    logits, which D returns. Batch normalisation always uses the batch's own statistics, like the
+    article (`mode=2`): an image also depends on the other latents of its batch, and a batch of one
+    latent has the same image for any latent.
 
     Not reproduced: the text swaps the two classes of its script; its layers, with features first,
-    normalise each column of a picture where each feature is meant; the LeakyReLU behind the ReLU
-    of a convolution is left out, for it has nothing left to do; and D stands still while G learns,
-    as the text says, where the script comments that out and G's update moves D too.
+    normalise each column of an image instead of each feature; the LeakyReLU after the ReLU of a
+    convolution, which would change nothing, is omitted; and D is frozen while G learns, as in the
+    text, whereas the script comments that out, so that G's update moves D too.
     """
 
     def _generator(self, z, reuse=False):
-        """[batch, nlatent] -> [batch, 784] in [0, 1] by way of 14 x 14 pixels."""
+        """Maps latents `[batch, nlatent]` to images `[batch, 784]` in [0, 1]."""
 
         def norm_relu(x, name):
             return tf.nn.relu(layers.batch_norm(x, name=f"{name}_norm", momentum=None))
@@ -46,9 +43,9 @@ class PretrainedCnn(Gan):
             return layers.flat(tf.nn.sigmoid(x))
 
     def _discriminator(self, x, reuse=False):
-        """[batch, 784] in [0, 1] -> logits [batch, 1]: that of real images less the other."""
+        """Maps images `[batch, 784]` in [0, 1] to logits `[batch, 1]`, real minus fake."""
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
-            x = layers.pictures(x)
+            x = layers.images(x)
             for number, filters in enumerate([256, 512], 1):
                 x = tf.nn.relu(layers.conv2d(x, filters, 5, name=f"conv{number}", strides=2))
                 x = layers.dropout(x, _DROPOUT)

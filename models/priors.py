@@ -1,7 +1,7 @@
-"""Latent distributions: where the generator's z comes from, and how to move among its draws.
+"""Latent distributions: draws of the generator's input, and walks among them.
 
-`priors.get("normal").sample(rng, [16, 10])`. NumPy only. A new prior is a `Prior` with a `sample`
-in `PRIORS`: what is exported draws by its quantiles, which come from `sample` too.
+`priors.get("normal").sample(rng, [16, 10])` draws 16 latents. To add a prior, put a `Prior` with a
+`sample` into `PRIORS`; exported generators draw by its quantiles, which are computed from `sample`.
 """
 
 from dataclasses import dataclass
@@ -10,21 +10,22 @@ import numpy as np
 
 from support.errors import UserError
 
-# Below this, resampling would throw away more than 99 of 100 draws.
+# Below this, resampling would reject more than 99 of 100 draws.
 SMALLEST_TRUNCATION = 0.01
 
-# Draws that quantiles are taken from, and levels from 0 to 1 at which, the closer the further out.
+# The number of draws that quantiles are taken from, and their levels, denser towards 0 and 1.
 _DRAWS = 2**22
 _LEVELS = (1 - np.cos(np.linspace(0, np.pi, 1025))) / 2
 
 
 @dataclass(frozen=True)
 class Prior:
-    """One distribution, the same and independent for each latent coordinate.
+    """A distribution of independent, identically distributed latent coordinates.
 
-    low, high: the range that pictures of the latent space span; a bounded prior's whole support.
-    spherical: whether all directions are alike, so that a walk turns instead of going straight.
-    formula: of the density or the distribution's usual sign, for a line of help.
+    Attributes:
+      low, high: the range that figures of the latent space span; the support of a bounded prior.
+      spherical: whether all directions are equally likely, so that walks follow great circles.
+      formula: the usual sign of the distribution, or its density, for a line of help.
     """
 
     name: str
@@ -34,43 +35,54 @@ class Prior:
     spherical = False
 
     def sample(self, rng, shape):
-        """np.random.Generator, shape -> float32 array of that shape, independent draws."""
+        """Returns independent draws, a float32 array of that shape.
+
+        Args:
+          rng: np.random.Generator.
+        """
         raise NotImplementedError
 
     def quantiles(self):
-        """-> levels from 0 to 1 and the values that so large a share of draws is below, [k] each.
+        """Returns levels from 0 to 1 and the quantiles at them.
 
-        Both float32 and rising. A uniform number's value between them, in a straight line, is a
-        draw: that is how it is done where this module is not, without another definition of it.
+        Both are float32 `[k]` and increasing. Linear interpolation at a uniform random level is a
+        draw, which needs no other definition of the prior: exported generators draw in this way.
         """
         draws = self.sample(np.random.default_rng(0), _DRAWS)
         return _LEVELS.astype(np.float32), np.quantile(draws, _LEVELS).astype(np.float32)
 
     def truncate(self, rng, shape, limit):
-        """Like `sample`, with every value in [-limit, limit]; UserError for a bounded prior."""
+        """Like `sample`, but all values are in [-limit, limit]; only for `normal`."""
         self.check_truncation(limit)
 
     def check_truncation(self, limit):
-        """UserError if `truncate` refuses this limit."""
+        """Raises UserError if `truncate` would reject this limit."""
         raise UserError(
-            f"--truncation={limit}: the prior '{self.name}' is bounded already, wanted 'normal'"
+            f"--truncation requires the prior 'normal', got '{self.name}', a bounded one"
         )
 
     def interpolate(self, a, b, t):
-        """[..., latent] x 2 and t in [0, 1] -> float32 [..., latent], a walk from a to b.
+        """Walks from a to b in a straight line, which stays in a bounded prior's support.
 
-        t broadcasts against the leading dimensions: two latents and t `[k]` give `[k, latent]`.
-        A straight line, which cannot leave a bounded prior's support.
+        Args:
+          a, b: latents `[..., nlatent]`.
+          t: position from 0 to 1; broadcast against the leading dimensions of a and b.
+
+        Returns:
+          Latents, float32 `[..., nlatent]`; two latents and t of shape `[k]` return `[k, nlatent]`.
         """
         t = np.asarray(t, np.float64)[..., None]
         return ((1 - t) * a + t * b).astype(np.float32)
 
     def axis(self, count):
-        """count -> float32 `[count]`, evenly spaced from low to high, both included."""
+        """Returns float32 `[count]`, evenly spaced from low to high, both included."""
         return np.linspace(self.low, self.high, count, dtype=np.float32)
 
     def plane(self, side):
-        """side -> float32 `[side * side, 2]`, row by row: first latent right, second upwards."""
+        """Returns a grid of two latents, float32 `[side * side, 2]`.
+
+        Row by row from the top left; the first latent increases to the right, the second upwards.
+        """
         x, y = np.meshgrid(self.axis(side), self.axis(side)[::-1])
         return np.stack([x, y], axis=-1).reshape(side * side, 2)
 
@@ -86,7 +98,7 @@ class Uniform(Prior):
 
 
 class Semicircle(Prior):
-    """Wigner's semicircle of radius 1: density 2 / pi sqrt(1 - x^2) on [-1, 1]; variance 1/4."""
+    """Wigner's semicircle on [-1, 1]: density 2 / pi sqrt(1 - x^2), variance 1/4."""
 
     def sample(self, rng, shape):
         # The first coordinate of a uniform point in the unit disc, in polar coordinates.
@@ -95,7 +107,7 @@ class Semicircle(Prior):
 
 
 class Normal(Prior):
-    """Standard normal. Pictures span +-2, the middle 95 % of each coordinate's draws."""
+    """Standard normal. Figures span +-2, the middle 95 % of each coordinate's draws."""
 
     spherical = True
 
@@ -103,9 +115,10 @@ class Normal(Prior):
         return rng.standard_normal(shape, np.float32)
 
     def truncate(self, rng, shape, limit):
-        """Draws outside [-limit, limit] are drawn again: the truncation trick, Brock et al. 2019.
+        """Redraws values outside [-limit, limit].
 
-        A smaller limit gives more typical and less varied samples. UserError below 0.01.
+        This is the truncation trick of Brock et al. 2019: a smaller limit makes samples more
+        typical and less varied. It must be at least 0.01.
         """
         self.check_truncation(limit)
         z = self.sample(rng, shape)
@@ -115,32 +128,33 @@ class Normal(Prior):
 
     def check_truncation(self, limit):
         if not limit >= SMALLEST_TRUNCATION:
-            raise UserError(f"--truncation={limit}: wanted at least {SMALLEST_TRUNCATION}")
+            raise UserError(f"--truncation must be at least {SMALLEST_TRUNCATION}, got {limit}")
 
     def interpolate(self, a, b, t):
-        """As `Prior.interpolate`, along a great circle: the direction turns evenly (slerp).
+        """Like `Prior.interpolate`, but along a great circle at constant speed (slerp).
 
-        The norm goes straight from |a| to |b|. Draws lie near the sphere of radius sqrt(latent);
-        a straight line would cut through its inside, where the generator was hardly trained.
+        The norm changes linearly from |a| to |b|. Draws lie near the sphere of radius
+        sqrt(nlatent); a straight line would cross its inside, where the generator had hardly any
+        training.
         """
         t = np.asarray(t, np.float64)[..., None]
         (norm_a, unit_a), (norm_b, unit_b) = _polar(a), _polar(b)
         cosine = np.sum(unit_a * unit_b, axis=-1, keepdims=True)
-        # Between opposite points every circle is a shortest way: stop just short of dividing by 0.
+        # Between opposite points every great circle is shortest; avoid a division by 0.
         angle = np.minimum(np.arccos(np.clip(cosine, -1, 1)), np.pi - 1e-6)
         direction = _turn(1 - t, angle) * unit_a + _turn(t, angle) * unit_b
         return (direction * ((1 - t) * norm_a + t * norm_b)).astype(np.float32)
 
 
 def _polar(z):
-    """`[..., latent]` -> norm `[..., 1]` and direction `[..., latent]` (0 where z is 0)."""
+    """Returns the norm `[..., 1]` and the direction `[..., nlatent]`, 0 if z is 0."""
     z = np.asarray(z, np.float64)
     norm = np.linalg.norm(z, axis=-1, keepdims=True)
     return norm, z / np.maximum(norm, np.finfo(np.float64).tiny)
 
 
 def _turn(t, angle):
-    """sin(t angle) / sin(angle), also at angle 0, where it is t."""
+    """Returns sin(t angle) / sin(angle), and its limit t at angle 0."""
     return t * np.sinc(t * angle / np.pi) / np.sinc(angle / np.pi)
 
 
@@ -158,12 +172,12 @@ PRIORS = {
 
 
 def described():
-    """-> every name with its formula, for a line of help."""
+    """Returns all names with their formulas, for a line of help."""
     return ", ".join(f"{prior.name} {prior.formula}".strip() for prior in PRIORS.values())
 
 
 def get(name):
-    """Name -> Prior; UserError with the known names for any other."""
+    """Returns the prior of that name, or raises UserError with the known names."""
     if name not in PRIORS:
-        raise UserError(f"prior: '{name}', wanted one of {', '.join(PRIORS)}")
+        raise UserError(f"--prior must be one of {', '.join(PRIORS)}, got {name!r}")
     return PRIORS[name]

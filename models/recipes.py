@@ -28,9 +28,8 @@ def option(
     group,
     text,
     *,
-    low=None,
-    high=None,
-    above=None,
+    bounds=None,
+    positive=False,
     choices=None,
     modes=("train",),
     value=None,
@@ -42,8 +41,8 @@ def option(
       default: value of the flag if it is not given.
       group: heading under which --help shows it.
       text: its help, a noun phrase or imperative.
-      low, high: smallest and largest valid value.
-      above: the value must be greater than this one; replaces `low`.
+      bounds: smallest and largest valid value.
+      positive: whether 0 is not valid, although it is the lower bound.
       choices: the valid values, if they can be listed.
       modes: values of --mode with which the flag is valid.
       value: placeholder shown in --help, such as `DIR`.
@@ -52,9 +51,8 @@ def option(
     metadata = {
         "group": group,
         "help": text,
-        "low": low,
-        "high": high,
-        "above": above,
+        "bounds": bounds,
+        "positive": positive,
         "choices": choices,
         "modes": modes,
         "value": value,
@@ -83,7 +81,7 @@ class Recipe:
 
     # Latents, images and steps.
     nlatent: int = option(
-        10, EVERYDAY, "dimensions of the latent vector z, G's input", low=1, high=4096
+        10, EVERYDAY, "dimensions of the latent vector z, G's input", bounds=(1, 4096)
     )
     prior: str = option(
         "uniform",
@@ -95,27 +93,22 @@ class Recipe:
         50_000,
         EVERYDAY,
         "training steps, each with d_iters updates of D and g_iters of G",
-        low=1,
-        high=10**9,
+        bounds=(1, 10**9),
     )
-    batch_size: int = option(16, EVERYDAY, "images per batch", low=1, high=65_536)
-    d_iters: int = option(1, BATCHES, "updates of D per step", low=1, high=100)
-    g_iters: int = option(1, BATCHES, "updates of G per step", low=1, high=100)
+    batch_size: int = option(16, EVERYDAY, "images per batch", bounds=(1, 65_536))
+    d_iters: int = option(1, BATCHES, "updates of D per step", bounds=(1, 100))
+    g_iters: int = option(1, BATCHES, "updates of G per step", bounds=(1, 100))
     digit: int | None = option(
-        None, EVERYDAY, "train only on the images with this label", low=0, high=9
+        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9)
     )
     conditional: bool = option(
-        False,
-        EVERYDAY,
-        "give both networks the label: a conditional GAN (Mirza & Osindero 2014)",
+        False, EVERYDAY, "give both networks the label: a conditional GAN (Mirza & Osindero 2014)"
     )
     validation_size: int = option(
-        5_000, BATCHES, "training images held out for validation", low=0, high=59_999
+        5_000, BATCHES, "training images held out for validation", bounds=(0, 59_999)
     )
     half_batches: bool = option(
-        False,
-        BATCHES,
-        "D sees batch_size / 2 real and as many generated images; G draws all",
+        False, BATCHES, "D sees batch_size / 2 real and as many generated images; G draws all"
     )
     reuse_latents: bool = option(
         False, BATCHES, "train G on the latents that D has just seen instead of new ones"
@@ -124,58 +117,56 @@ class Recipe:
         0,
         BATCHES,
         "real images, and as many generated ones, on which D is trained before G; 0 for none",
-        low=0,
-        high=60_000,
+        bounds=(0, 60_000),
     )
     pretraining_batch: int = option(
-        64, BATCHES, "real images per batch of the pre-training", low=1, high=60_000
+        64, BATCHES, "real images per batch of the pre-training", bounds=(1, 60_000)
     )
     held_out: int = option(
         0,
         BATCHES,
         "test images on which both losses are computed after each epoch; 0 for none",
-        low=0,
-        high=10_000,
+        bounds=(0, 10_000),
     )
 
     # The optimizers.
     learning_rate: float = option(
-        1e-3, OPTIMIZERS, "Adam's step size, of D and of G", above=0, high=1
+        1e-3, OPTIMIZERS, "Adam's step size, of D and of G", bounds=(0, 1), positive=True
     )
     g_learning_rate: float | None = option(
-        None, OPTIMIZERS, "Adam's step size of G, if it differs from D's", above=0, high=1
+        None,
+        OPTIMIZERS,
+        "Adam's step size of G, if it differs from D's",
+        bounds=(0, 1),
+        positive=True,
     )
     lr_decay: float = option(
-        0.0, OPTIMIZERS, "divide both learning rates by 1 + lr_decay * step", low=0, high=1
+        0.0, OPTIMIZERS, "divide both learning rates by 1 + lr_decay * step", bounds=(0, 1)
     )
     lr_milestones: tuple[int, ...] = option(
         (),
         OPTIMIZERS,
         "step at which both learning rates fall tenfold; may be repeated",
-        low=1,
-        high=10**9,
+        bounds=(1, 10**9),
     )
     lr_cooldown: float = option(
         0.0,
         OPTIMIZERS,
         "fraction of the steps, at the end, with a tenth of both learning rates",
-        low=0,
-        high=1,
+        bounds=(0, 1),
     )
     beta1: float = option(
         0.9,
         OPTIMIZERS,
         "Adam's first moment: m = beta1 * m + (1 - beta1) * grad (Kingma & Ba 2015)",
-        low=0,
-        high=0.9999,
+        bounds=(0, 0.9999),
     )
     beta2: float = option(
         0.999,
         OPTIMIZERS,
         "Adam's second moment: v = beta2 * v + (1 - beta2) * grad^2; a weight changes by rate * "
         "m / sqrt(v), with both moments corrected for their start at 0",
-        low=0,
-        high=0.999999,
+        bounds=(0, 0.999999),
     )
 
     # Additions to the plain losses and updates; 0 or False for none.
@@ -188,32 +179,28 @@ class Recipe:
         0.0,
         REGULARISATION,
         "D's target for real images is 1 - label_smoothing (one-sided, Salimans et al. 2016)",
-        low=0,
-        high=0.5,
+        bounds=(0, 0.5),
     )
     r1_gamma: float = option(
         0.0,
         REGULARISATION,
         "R1 penalty: add gamma/2 * mean ||grad D(x)||^2 on real images x to D's loss (Mescheder "
         "et al. 2018)",
-        low=0,
-        high=1e6,
+        bounds=(0, 1e6),
     )
     penalty_every: int = option(
         1,
         REGULARISATION,
         "apply R1 only at every N-th update of D, with N times the weight: lazy regularisation "
         "(Karras et al. 2020)",
-        low=1,
-        high=1000,
+        bounds=(1, 1000),
     )
     ema_decay: float = option(
         0.0,
         REGULARISATION,
         "sample from an exponential moving average of G's weights, avg = d * avg + (1 - d) * w "
         "with d = min(ema_decay, (1 + t) / (10 + t)) at update t; 0 for none (Yazici et al. 2019)",
-        low=0,
-        high=0.999999,
+        bounds=(0, 0.999999),
     )
 
     # Arguments of the networks' constructors; None: the class's own default.
@@ -228,15 +215,13 @@ class Recipe:
         None,
         NETWORKS,
         "channels of stable_cnn's first convolution in D; 0 for none",
-        low=0,
-        high=256,
+        bounds=(0, 256),
     )
     g_channels: int | None = option(
         None,
         NETWORKS,
         "channels before stable_cnn's last convolution in G; 0 for none",
-        low=0,
-        high=256,
+        bounds=(0, 256),
     )
     minibatch_stddev: bool | None = option(
         None,
@@ -426,11 +411,10 @@ def value_type(field: dataclasses.Field) -> tuple[type, bool]:
 
 def bounds_text(field: dataclasses.Field) -> str:
     """Returns a field's bounds, such as `0 to 9` or `above 0 to 1`; empty if it has none."""
-    limits = field.metadata
-    if limits["high"] is None:
-        return "" if limits["low"] is None else f"at least {limits['low']}"
-    start = limits["low"] if limits["above"] is None else f"above {limits['above']}"
-    return f"{start} to {limits['high']:.12g}"
+    if field.metadata["bounds"] is None:
+        return ""
+    low, high = field.metadata["bounds"]
+    return f"{'above ' if field.metadata['positive'] else ''}{low} to {high:.12g}"
 
 
 def _is_valid(value, kind, limits):
@@ -439,12 +423,10 @@ def _is_valid(value, kind, limits):
         return False
     if limits["choices"] is not None:
         return value in limits["choices"]
-    # Comparisons with NaN are false.
-    return (
-        (limits["low"] is None or value >= limits["low"])
-        and (limits["above"] is None or value > limits["above"])
-        and (limits["high"] is None or value <= limits["high"])
-    )
+    if limits["bounds"] is None or (limits["positive"] and value == 0):
+        return limits["bounds"] is None
+    low, high = limits["bounds"]
+    return low <= value <= high  # false for NaN
 
 
 def _description(kind, field):
@@ -452,11 +434,13 @@ def _description(kind, field):
         return f"one of {', '.join(field.metadata['choices'])}"
     if kind in (bool, str):
         return "True or False" if kind is bool else "text"
-    bounds = bounds_text(field)
     noun = "an integer" if kind is int else "a number"
-    if bounds and not bounds.startswith(("above", "at least")):
-        bounds = f"from {bounds}"
-    return f"{noun} {bounds}".strip()
+    if field.metadata["bounds"] is None:
+        return noun
+    low, high = field.metadata["bounds"]
+    if field.metadata["positive"]:
+        return f"{noun} above {low} and at most {high:.12g}"
+    return f"{noun} from {low} to {high:.12g}"
 
 
 def _check_together(recipe):

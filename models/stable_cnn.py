@@ -9,24 +9,33 @@ _SLOPE = 0.2
 
 
 class StableCnn(Gan):
-    """Convolutions of 8 x 8 pixels next to the pixels, dense layers behind; LeakyReLU throughout.
+    """Convolutions of 8 x 8 pixels next to the images, dense layers, LeakyReLU.
 
-    What keeps it stable is R1 (Mescheder et al. 2018);
-    `python -m benchmarks.quality --table=ablation` takes one part out at a time. D also sees how
-    much its last features vary over the batch (Karras et al. 2018).
+    R1 keeps it stable (Mescheder et al. 2018); `python -m benchmarks.quality --table=ablation`
+    removes one part at a time. D also sees how much its last features vary over the batch (Karras
+    et al. 2018).
     """
 
     def __init__(
         self, ndims=784, nlatent=16, *, g_channels=48, d_channels=24, minibatch_stddev=True
     ):
-        """g_channels, d_channels: of the convolutions next to the pixels, 0 for dense layers."""
+        """Builds the graph like `Gan`.
+
+        Args:
+          g_channels, d_channels: channels of the convolutions next to the images; 0 replaces them
+            by dense layers.
+          minibatch_stddev: whether D sees its features' deviation over the batch.
+        """
         self._g_channels = g_channels
         self._d_channels = d_channels
         self._minibatch_stddev = minibatch_stddev
         super().__init__(ndims, nlatent)
 
     def _generator(self, z, reuse=False):
-        """[batch, nlatent] -> 256 -> 256 -> 7 x 7 x g_channels -> [batch, 784] in [0, 1]."""
+        """Maps latents `[batch, nlatent]` to images `[batch, 784]` in [0, 1].
+
+        The layers between are 256, 256 and 7 x 7 x g_channels.
+        """
         with tf.variable_scope(self._generator_scope, reuse=reuse):
             x = _dense(_dense(z, 256, "dense1"), 256, "dense2")
             if not self._g_channels:
@@ -37,22 +46,25 @@ class StableCnn(Gan):
             return tf.nn.sigmoid(layers.flat(x))
 
     def _discriminator(self, x, reuse=False):
-        """[batch, 784] in [0, 1] -> 7 x 7 x d_channels -> 5 x 5 x 2 d_channels -> 256 -> logits."""
+        """Maps `[batch, 784]` in [0, 1] to logits `[batch, 1]`.
+
+        The layers between are 7 x 7 x d_channels, 5 x 5 x 2 d_channels and 256.
+        """
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             return layers.dense(self._with_deviation(self._features(x)), 1, name="logit")
 
     def _features(self, x):
-        """[batch, n * 784], n images in a row as n channels -> [batch, 256]."""
+        """Maps `[batch, n * 784]`, n images as n channels, to `[batch, 256]`."""
         x = self._convolved(x) if self._d_channels else _dense(x, 512, "dense1")
         return _dense(x, 256, "dense2")
 
     def _with_deviation(self, features, labels=None):
-        """[batch, 256] -> [batch, 257], or the same without minibatch deviation."""
+        """Appends the minibatch deviation to `[batch, 256]`, unless it is turned off."""
         return layers.minibatch_stddev(features, labels) if self._minibatch_stddev else features
 
     def _convolved(self, x):
-        """[batch, 784] -> [batch, 5 * 5 * 2 d_channels]."""
-        x = layers.conv2d_8x8_stride_4(layers.pictures(x), self._d_channels, name="conv1")
+        """Maps `[batch, n * 784]` to `[batch, 5 * 5 * 2 d_channels]`."""
+        x = layers.conv2d_8x8_stride_4(layers.images(x), self._d_channels, name="conv1")
         x = layers.leaky_relu(x, _SLOPE)  # [batch, 7, 7, d_channels]
         x = layers.conv2d_valid(x, 2 * self._d_channels, 3, name="conv2")
         return layers.flat(layers.leaky_relu(x, _SLOPE))

@@ -1,4 +1,4 @@
-"""Tables of a GAN's layers, as the articles print them: output shapes and numbers of parameters."""
+"""Tables of a GAN's layers: output shapes and numbers of parameters."""
 
 from typing import NamedTuple
 
@@ -7,13 +7,12 @@ import tensorflow.compat.v1 as tf
 from models import custom_class, layers, recipes
 
 _COLUMNS = "{:<30}{:<24}{:>12}"
-_NETWORKS = ("generator", "discriminator")
 
 
 class Layer(NamedTuple):
-    """One layer with variables: its name in its network, output shape, trainable and other values.
+    """A layer with its output shape and its numbers of trained and fixed values.
 
-    shape: empty where a class does not tell.
+    The shape is empty for a class that is not built of this project's layers.
     """
 
     name: str
@@ -27,7 +26,7 @@ class Layer(NamedTuple):
 
 
 def of_recipe(recipe, gan_class=None):
-    """A Recipe -> the text of both networks' tables; UserError for a class of another shape."""
+    """Returns both networks' tables, or raises UserError for an incompatible class."""
     with tf.Graph().as_default():
         gan = recipes.build_gan(recipe, gan_class)
         custom_class.check(gan, recipe)
@@ -37,52 +36,47 @@ def of_recipe(recipe, gan_class=None):
 
 
 def of_gan(gan):
-    """A Gan -> the text of both networks' tables."""
-    return "\n\n".join(_table(name, layers_of(gan, name)) for name in _NETWORKS)
+    """Returns the tables of a Gan's two networks as text."""
+    tables = []
+    for network in ("generator", "discriminator"):
+        rows = layers_of(gan, network)
+        lines = [_COLUMNS.format(network, "output shape", "parameters")]
+        for row in rows:
+            shape = f"[batch, {', '.join(map(str, row.shape[1:]))}]" if row.shape else ""
+            lines.append(_COLUMNS.format(row.name, shape, f"{row.parameters:,}"))
+        for label, number in zip(
+            ("total", "trainable", "not trainable"), totals(rows), strict=True
+        ):
+            lines.append(_COLUMNS.format(label, "", f"{number:,}"))
+        tables.append("\n".join(lines))
+    return "\n\n".join(tables)
 
 
 def layers_of(gan, network):
-    """-> the Layers of `generator` or `discriminator`, in the order in which they were built.
+    """Returns the layers of `generator` or `discriminator` in their order.
 
-    A class that is not made of this project's layers has a row for each variable.
+    A class that is not built of this project's layers has a row for each variable.
     """
-    graph = gan.x_hat.graph
-    noted = [each for each in graph.get_collection(layers.LAYERS) if _is_in(network, each[0])]
+    graph, start = gan.x_hat.graph, f"{network}/"
     variables = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
     trained = {v.op.name for v in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
-    if not noted:
-        mine = [v for v in variables if v.op.name in trained and _is_in(network, v.op.name)]
-        return [Layer(_short(v.op.name), [], v.shape.num_elements(), 0) for v in mine]
-    return [_layer(variables, trained, scope, shape) for scope, shape in noted]
+    rows = []
+    for scope, shape in graph.get_collection(layers.LAYERS):
+        if scope.startswith(start):
+            # An optimizer's variables are a level below the layer's own.
+            own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
+            sizes = {v.op.name: v.shape.num_elements() for v in own}
+            trainable = sum(size for name, size in sizes.items() if name in trained)
+            fixed = sum(sizes.values()) - trainable
+            rows.append(Layer(scope.removeprefix(start), shape, trainable, fixed))
+    if not rows:
+        for v in variables:
+            if v.op.name in trained and v.op.name.startswith(start):
+                rows.append(Layer(v.op.name.removeprefix(start), [], v.shape.num_elements(), 0))
+    return rows
 
 
 def totals(rows):
-    """Layers -> parameters in all, those that are trained and those that are not."""
+    """Returns the numbers of all parameters, of the trained ones and of the others."""
     trainable, fixed = sum(row.trainable for row in rows), sum(row.fixed for row in rows)
     return trainable + fixed, trainable, fixed
-
-
-def _is_in(network, name):
-    return name.startswith(f"{network}/")
-
-
-def _short(name):
-    return name.partition("/")[2]
-
-
-def _layer(variables, trained, scope, shape):
-    """Counts the variables in the layer's own scope; an optimizer's are one level below."""
-    own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
-    total = sum(v.shape.num_elements() for v in own)
-    trainable = sum(v.shape.num_elements() for v in own if v.op.name in trained)
-    return Layer(_short(scope), shape, trainable, total - trainable)
-
-
-def _table(network, rows):
-    shapes = [f"[{', '.join(map(str, ['batch', *row.shape[1:]]))}]" for row in rows]
-    shapes = [shape if row.shape else "" for shape, row in zip(shapes, rows, strict=True)]
-    lines = [(network, "output shape", "parameters")]
-    lines += [(r.name, s, f"{r.parameters:,}") for r, s in zip(rows, shapes, strict=True)]
-    kinds = zip(["total", "trainable", "not trainable"], totals(rows), strict=True)
-    lines += [(kind, "", f"{number:,}") for kind, number in kinds]
-    return "\n".join(_COLUMNS.format(*cells) for cells in lines)

@@ -197,8 +197,6 @@ def fetch(path: Path, urls, accepted=frozenset(), max_bytes=MAX_BYTES, by_hand=(
     Raises:
       DataError: If no address has a valid file, with each one's reason.
     """
-    import requests  # comes with pooch; only downloads need it
-
     folder = path.parent
     reasons = []
     with prefix_errors(folder):
@@ -211,9 +209,8 @@ def fetch(path: Path, urls, accepted=frozenset(), max_bytes=MAX_BYTES, by_hand=(
                     with atomic_write(path) as part:
                         _download(url, part, accepted, max_bytes)
                     return path
-                # DataErrors, and the plain ValueErrors of invalid addresses in redirects.
-                except (ValueError, requests.RequestException) as error:
-                    reasons.append(f"{_shorten(url)}: {_reason(error)}")
+                except DataError as error:
+                    reasons.append(f"{_shorten(url)}: {error}")
         finally:
             for each in created:
                 with suppress(OSError):  # it contains something
@@ -225,7 +222,8 @@ def fetch(path: Path, urls, accepted=frozenset(), max_bytes=MAX_BYTES, by_hand=(
 
 
 def _download(url, path, accepted, max_bytes):
-    import pooch
+    import pooch  # only downloads need it
+    import requests  # comes with pooch
 
     def check_address(address):
         protected = _is_protected(address) or (accepted and address.startswith("http://"))
@@ -242,8 +240,13 @@ def _download(url, path, accepted, max_bytes):
         headers={"Accept-Encoding": "identity"},
         hooks={"response": check_redirect},
     )
-    with open(path, "wb") as file:
-        downloader(url, _LimitedFile(file, max_bytes), None)
+    try:
+        with open(path, "wb") as file:
+            downloader(url, _LimitedFile(file, max_bytes), None)
+    except DataError:
+        raise
+    except (requests.RequestException, ValueError) as error:  # ValueError: an invalid redirect
+        raise DataError(_reason(error)) from error
     actual = checksums(path)
     if accepted and accepted.isdisjoint(actual):
         expected = " or ".join(sorted(accepted))
@@ -275,9 +278,7 @@ def _is_protected(url):
 
 
 def _reason(error):
-    """Returns the innermost reason of a failed download as one line."""
-    if isinstance(error, DataError):
-        return str(error)
+    """Returns the innermost reason of a failed request as one line."""
     response = getattr(error, "response", None)
     if response is not None and not response.ok:
         return f"HTTP status {response.status_code}"

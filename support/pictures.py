@@ -1,10 +1,11 @@
-"""Pictures: tiles of images, the latent grid, loss curves, reports and animations.
+"""Images and figures: sheets of samples, latent grids, loss curves, reports, animations.
 
-A picture is a float array `[height, width]` in [0, 1], 0 black. All files are written whole or
-not at all, and the same input gives the same bytes. The only module that draws.
+An image is a float array `[height, width]` in [0, 1], 0 is black. Files are written atomically,
+and the same input gives the same bytes. No other module draws.
 """
 
 import warnings
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,19 +18,27 @@ from support.idx import NUM_PIXELS, SIDE
 
 NETWORKS = ("discriminator", "generator")
 
-# Okabe and Ito's palette: told apart by colour-blind readers too.
+# From the palette of Okabe and Ito, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
 FILM_FRAMES, FILM_MILLISECONDS = 200, 100
-SMALLEST_FRAME = 224  # pixels: a single image is shown eightfold
-MOST_POINTS = 1500  # on a curve: about one for each pixel of the figure's width
-ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> how to save it
+SMALLEST_FRAME = 224  # pixels: a single image is enlarged eightfold
+MOST_POINTS = 1500  # of a curve: about one per pixel of the figure's width
+ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> options of Pillow
 
 
-def tiles(images, columns):
-    """`[n, 784]` in [0, 1] -> float32 `[rows * 28, columns * 28]`, row by row, the rest black."""
+def tiles(images: np.ndarray, columns: int) -> np.ndarray:
+    """Arranges images row by row.
+
+    Args:
+        images: `[n, 784]` in [0, 1].
+        columns: Number of images per row.
+
+    Returns:
+        float32 `[rows * 28, columns * 28]`, black where the last row has no image.
+    """
     images = _checked("images", images, ["n", NUM_PIXELS])
     if columns < 1:
-        raise ValueError(f"columns: {columns}, wanted at least 1")
+        raise ValueError(f"columns must be at least 1, got {columns}")
     rows = -(-len(images) // columns)
     sheet = np.zeros([rows * columns, NUM_PIXELS], np.float32)
     sheet[: len(images)] = images
@@ -37,25 +46,28 @@ def tiles(images, columns):
     return sheet.reshape(rows * SIDE, columns * SIDE)
 
 
-def grey(picture):
-    """`[height, width]` in [0, 1] -> 8-bit grey `PIL.Image.Image` of levels round(255 v)."""
-    picture = _checked("picture", picture, ["height", "width"])
-    return Image.fromarray(np.rint(255 * picture).astype(np.uint8))
+def grey(image: np.ndarray) -> Image.Image:
+    """Converts `[height, width]` in [0, 1] to 8-bit grey levels round(255 v)."""
+    image = _checked("image", image, ["height", "width"])
+    return Image.fromarray(np.rint(255 * image).astype(np.uint8))
 
 
-def save_png(path, picture):
-    """`[height, width]` in [0, 1] -> a PNG of `grey`, one pixel a value."""
+def save_png(path: str | Path, image: np.ndarray) -> None:
+    """Saves `[height, width]` in [0, 1] as a grey PNG of that size."""
     with atomic_write(path) as temporary:
-        grey(picture).save(temporary, format="PNG")
+        grey(image).save(temporary, format="PNG")
 
 
-def grid_latents(prior, nlatent, side, rng):
-    """A smooth map of the latent space -> float32 `[side * side, nlatent]`, row by row.
+def grid_latents(prior, nlatent: int, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Returns the latents of a smooth map of the latent space.
 
-    nlatent 1: the prior's range from low to high in reading order; nlatent 2: the plane over that
-    range, first latent to the right, second upwards; above: a patch between four draws of `rng`
-    in the corners, bilinear for a bounded prior, along the sphere (with bilinear norms) for a
-    normal one, so that every latent is as typical as a draw.
+    One latent goes through the prior's range in reading order. Two span the plane over that
+    range, the first to the right, the second upwards. More are interpolated by the prior between
+    four draws in the corners: linearly if it is bounded, on the sphere with linear norms if it is
+    normal, so that every latent is as typical as a draw.
+
+    Returns:
+        float32 `[side * side, nlatent]`, row by row.
     """
     if nlatent == 1:
         return prior.axis(side * side)[:, None]
@@ -67,47 +79,102 @@ def grid_latents(prior, nlatent, side, rng):
     return prior.interpolate(top, bottom, t[:, None]).reshape(side * side, nlatent)
 
 
-def latent_grid(generate, prior, nlatent, side=20, *, rng):
-    """The generator's images at `grid_latents` -> float32 `[side * 28, side * 28]`.
+def latent_grid(generate: Callable, prior, nlatent: int, side: int = 20, *, rng) -> np.ndarray:
+    """Draws the images that a generator makes of `grid_latents`.
 
-    generate: `[n, nlatent]` -> `[n, 784]` in [0, 1].
+    Args:
+        generate: Function of latents `[n, nlatent]` that returns images `[n, 784]` in [0, 1].
+        prior: One of `models.priors`.
+        nlatent: Number of latents.
+        side: Number of images per row and column.
+        rng: A numpy Generator for the four draws; unused for one or two latents.
+
+    Returns:
+        float32 `[side * 28, side * 28]`.
     """
     return tiles(generate(grid_latents(prior, nlatent, side, rng)), side)
 
 
-def curves(path, steps, d_losses, g_losses, title=""):
-    """Three sequences `[n]`, n >= 1 -> a PNG of both losses: faint the values, thick their mean.
+def curves(path: str | Path, steps, d_losses, g_losses, title: str = "") -> None:
+    """Saves a PNG of both networks' losses, drawn by `loss_figure`."""
+    _save_figure(path, loss_figure(steps, d_losses, g_losses, title))
 
-    Far outliers are drawn at the edge of the axes, and a note on the figure counts them.
-    ValueError where the lengths differ or a loss is not finite.
+
+def loss_figure(steps, d_losses, g_losses, title: str = ""):
+    """Draws both networks' losses: all values as a faint band, their running mean as a line.
+
+    Far outliers are drawn at the edge of the axes, and a note counts them.
+
+    Args:
+        steps: Training steps, `[n]` with n >= 1.
+        d_losses: The discriminator's losses, `[n]`.
+        g_losses: The generator's losses, `[n]`.
+        title: Title of the figure.
+
+    Returns:
+        A matplotlib Figure.
+
+    Raises:
+        ValueError: If the lengths differ, or a loss is not finite.
     """
-    steps, *losses = _checked_losses(steps, d_losses, g_losses)
+    steps, *losses = (np.asarray(v, np.float64) for v in (steps, d_losses, g_losses))
+    shapes = [list(values.shape) for values in (steps, *losses)]
+    if steps.ndim != 1 or not steps.size or shapes != 3 * shapes[:1]:
+        raise ValueError(f"steps, d_losses, g_losses must each have shape [n], got {shapes}")
+    for name, values in zip(NETWORKS, losses, strict=True):
+        finite = np.isfinite(values)
+        if not finite.all():
+            first = np.argmin(finite)
+            found = f"{values[first]} at step {steps[first]:.0f}"
+            raise ValueError(f"losses of the {name} must be finite, got {found}")
+
     bottom, top = _limits(np.concatenate(losses))
     window = max(1, len(steps) // 100)
+    # Each bin of steps is drawn as the range of its values, which is a line if it has only one.
+    bins = np.linspace(0, len(steps), min(len(steps), MOST_POINTS), endpoint=False).astype(int)
+    marker = "o" if len(steps) <= 50 else None
     figure = _figure(9, 5)
     axes = figure.add_subplot(xlabel="training step", ylabel="loss", ylim=(bottom, top))
     for name, colour, values in zip(NETWORKS, (BLUE, ORANGE), losses, strict=True):
-        _draw_loss(axes, steps, values.clip(bottom, top), window, label=name, color=colour)
+        inside = values.clip(bottom, top)
+        low, high = np.minimum.reduceat(inside, bins), np.maximum.reduceat(inside, bins)
+        axes.fill_between(steps[bins], low, high, color=colour, alpha=0.2, linewidth=0.5)
+        mean = _running_mean(inside, window)[bins]
+        axes.plot(
+            steps[bins], mean, linewidth=1.5, marker=marker, markersize=4, label=name, color=colour
+        )
+
     notes = [f"faint: all values; thick: mean over {window:,}"] if window > 1 else []
-    notes += _outside(steps, losses, bottom, top)
+    values, at = np.concatenate(losses), np.tile(steps, 2)
+    outside = np.count_nonzero((values < bottom) | (values > top))
+    if outside:
+        worst = np.abs(values).argmax()
+        largest = f"as large as {values[worst]:.4g} at step {at[worst]:,.0f}"
+        notes.append(f"{outside:,} of {len(values):,} values, {largest}, are drawn at the edge")
     axes.set_title("\n".join(notes), loc="left", fontsize=9, color="#555555")
     axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
-    _save_figure(path, figure)
+    return figure
 
 
-def sorted_samples(images, labels, per_class):
-    """`[n, 784]`, labels `[n]` -> picture `[280, per_class * 28]`: a row of each label from 0 to 9.
+def sorted_samples(images: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
+    """Arranges images in one row per label from 0 to 9.
 
-    The first `per_class` samples of it, in their order; black where there are fewer.
+    Args:
+        images: `[n, 784]` in [0, 1].
+        labels: Integers `[n]`.
+        per_class: Number of images per row: the first of each label, black if there are fewer.
+
+    Returns:
+        float32 `[280, per_class * 28]`.
     """
     images = _checked("images", images, ["n", NUM_PIXELS])
     labels = np.asarray(labels)
     if labels.shape != images.shape[:1]:
-        raise ValueError(f"labels: shape {list(labels.shape)}, wanted {[len(images)]}")
+        raise ValueError(f"labels must have shape [{len(images)}], got {list(labels.shape)}")
     rows = np.zeros([NUM_CLASSES, per_class, NUM_PIXELS], np.float32)
     for label, row in enumerate(rows):
         found = images[labels == label][:per_class]
@@ -115,83 +182,112 @@ def sorted_samples(images, labels, per_class):
     return tiles(rows.reshape(-1, NUM_PIXELS), per_class)
 
 
-def report(path, images, labels, shares, real_shares, names=tuple(range(10)), per_class=16):
-    """One PNG: left how often each class is generated, right samples of it in the same row."""
-    picture = sorted_samples(images, labels, per_class)
+def report(
+    path: str | Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    shares: np.ndarray,
+    real_shares: np.ndarray,
+    names: Sequence = tuple(range(10)),
+    per_class: int = 16,
+) -> None:
+    """Saves a PNG of how often each class is generated, with samples of it in the same row.
+
+    Args:
+        path: The PNG.
+        images: Samples `[n, 784]` in [0, 1].
+        labels: Their classes as a classifier sees them, integers `[n]`.
+        shares: Fraction of each class in the samples, `[10]`.
+        real_shares: Fraction of each class in real images, `[10]`.
+        names: Names of the ten classes.
+        per_class: Number of samples per row.
+    """
+    sheet = sorted_samples(images, labels, per_class)
     figure, bars_width = _figure(12, 5.6), 6
     left, right = figure.subplots(1, 2, width_ratios=[bars_width, per_class])
-    _bars(left, shares, real_shares, names)
+    for shift, values, label, colour in [
+        (-0.2, _checked("shares", shares, [NUM_CLASSES]), "generated", BLUE),
+        (+0.2, _checked("real_shares", real_shares, [NUM_CLASSES]), "real", GREY),
+    ]:
+        left.barh(np.arange(NUM_CLASSES) + shift, 100 * values, 0.38, label=label, color=colour)
+    left.set(xlabel="share of all images, %", ylim=(NUM_CLASSES - 0.5, -0.5))
+    left.set_yticks(range(NUM_CLASSES), map(_plain, names))
+    left.tick_params(axis="y", length=0)
+    left.spines[["top", "right"]].set_visible(False)
+    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
     left.set_box_aspect(NUM_CLASSES / bars_width)  # as high as the samples, each class at its row
-    _labelled_rows(right, picture, [""] * NUM_CLASSES)
+    _draw_rows(right, sheet, [""] * NUM_CLASSES)
     right.set_title("samples, sorted by the classifier's label", fontsize=10)
     _save_figure(path, figure)
 
 
-def compare(path, rows):
-    """List of (label, images `[n, 784]`) -> one PNG with a labelled row of samples for each."""
+def compare(path: str | Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
+    """Saves a PNG with one labelled row of images for each (label, images `[n, 784]`)."""
     if not rows:
-        raise ValueError("rows: none, wanted at least one (label, images)")
+        raise ValueError("rows must have at least one (label, images)")
     columns = max(len(images) for _, images in rows)
     strips = []
     for _, images in rows:
         strip = tiles(images, columns=len(images))
         strips.append(np.pad(strip, [(0, 0), (0, (columns - len(images)) * SIDE)]))
     figure = _figure(1.5 + 0.5 * columns, 0.3 + 0.5 * len(rows))
-    _labelled_rows(figure.add_subplot(), np.concatenate(strips), [label for label, _ in rows])
+    _draw_rows(figure.add_subplot(), np.concatenate(strips), [label for label, _ in rows])
     _save_figure(path, figure)
 
 
-def animation(path, frames, milliseconds):
-    """`[k, height, width]` in [0, 1] -> a looping .gif or .webp, each frame for that long.
+def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
+    """Saves a looping animation.
 
-    Gif counts in steps of 10 ms. ValueError for another suffix or less than 20 ms, which
-    viewers slow down. Equal frames in a row may be stored as one that lasts longer.
+    Args:
+        path: A `.gif` or `.webp` file.
+        frames: `[n, height, width]` in [0, 1]. Equal frames in a row may be stored as one.
+        milliseconds: Duration of each frame; GIF rounds it to 10 ms.
+
+    Raises:
+        ValueError: If the suffix is another one, or the duration is below 20 ms, which viewers
+            extend.
     """
     options = ANIMATIONS.get(Path(path).suffix.lower())
     if options is None:
-        raise ValueError(f"animation: {path}, wanted a name that ends in {' or '.join(ANIMATIONS)}")
+        raise ValueError(f"an animation's name must end in {' or '.join(ANIMATIONS)}, got {path}")
     if milliseconds < 20:
-        raise ValueError(f"milliseconds: {milliseconds}, wanted at least 20")
+        raise ValueError(f"milliseconds must be at least 20, got {milliseconds}")
     frames = _checked("frames", frames, ["n", "height", "width"])
-    enlarged = max(1, SMALLEST_FRAME // max(frames.shape[1:]))
-    first, *others = map(grey, frames.repeat(enlarged, 1).repeat(enlarged, 2))
+    scale = max(1, SMALLEST_FRAME // max(frames.shape[1:]))
+    first, *others = map(grey, frames.repeat(scale, 1).repeat(scale, 2))
+    timing = {"duration": milliseconds, "loop": 0}
     with atomic_write(path) as temporary:
-        first.save(
-            temporary,
-            save_all=True,
-            append_images=others,
-            duration=milliseconds,
-            loop=0,
-            **options,
-        )
+        first.save(temporary, save_all=True, append_images=others, **timing, **options)
 
 
-def film(path, pictures):
-    """Paths of PNGs of one size, in order -> an animation of at most 200 of them, evenly chosen."""
-    chosen = np.unique(np.linspace(0, len(pictures) - 1, FILM_FRAMES).round().astype(int))
-    frames = [np.asarray(Image.open(pictures[i]).convert("L")) / np.float32(255) for i in chosen]
+def film(path: str | Path, pngs: Sequence[Path]) -> None:
+    """Saves an animation of at most 200 PNGs of one size, evenly chosen, in their order."""
+    chosen = np.unique(np.linspace(0, len(pngs) - 1, FILM_FRAMES).round().astype(int))
+    frames = [np.asarray(Image.open(pngs[i]).convert("L")) / np.float32(255) for i in chosen]
     animation(path, frames, FILM_MILLISECONDS)
 
 
-def _checked(name, values, wanted):
-    """Values in [0, 1] of the wanted shape (a word: any length >= 1) -> float32; or ValueError."""
+def _checked(name, values, expected):
+    """Returns values in [0, 1] as float32; a word in the expected shape is any length >= 1."""
     values = np.asarray(values, np.float32)
     shape = list(values.shape)
-    fits = len(shape) == len(wanted) and all(
-        n == w or (n > 0 and isinstance(w, str)) for n, w in zip(shape, wanted, strict=True)
+    fits = len(shape) == len(expected) and all(
+        n == e or (n > 0 and isinstance(e, str)) for n, e in zip(shape, expected, strict=True)
     )
     if not fits:
-        raise ValueError(f"{name}: shape {shape}, wanted [{', '.join(map(str, wanted))}]")
-    # Rounding may leave [0, 1] by less than half a grey level. False for NaN, too.
+        raise ValueError(f"{name} must have shape [{', '.join(map(str, expected))}], got {shape}")
+    # Rounding may exceed [0, 1] by less than half a grey level. Comparisons with NaN are false.
     if not (values.min() > -0.5 / 255 and values.max() < 1 + 0.5 / 255):
         found = f"values from {values.min():g} to {values.max():g}"
-        raise ValueError(f"{name} of shape {shape}: {found}, wanted [0, 1]")
+        raise ValueError(f"{name} must be in [0, 1], got {found}")
     return values
 
 
 def _figure(width, height):
-    """An empty figure, in inches of 100 pixels."""
-    from matplotlib.figure import Figure  # here: importing it takes longer than most pictures
+    """Returns an empty figure; its size is in inches of 100 pixels."""
+    # Without pyplot, the backend of a notebook or of MPLBACKEND does not matter. Imported here,
+    # because the import takes longer than most images.
+    from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=100, layout="constrained")
 
@@ -202,55 +298,18 @@ def _save_figure(path, figure):
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _checked_losses(steps, *losses):
-    """Sequences `[n]` -> float64 arrays `[n]`; ValueError unless alike, not empty and finite."""
-    arrays = [np.asarray(values, np.float64) for values in (steps, *losses)]
-    shapes = [list(values.shape) for values in arrays]
-    if arrays[0].ndim != 1 or not arrays[0].size or any(shape != shapes[0] for shape in shapes):
-        raise ValueError(f"steps, d_losses, g_losses: shapes {shapes}, wanted [n] thrice, n >= 1")
-    for name, values in zip(NETWORKS, arrays[1:], strict=True):
-        if not np.isfinite(values).all():
-            first = np.argmin(np.isfinite(values))
-            found = f"{values[first]} at step {arrays[0][first]:.0f}"
-            raise ValueError(f"loss of the {name}: {found}, wanted a finite number")
-    return arrays
-
-
-def _draw_loss(axes, steps, values, window, **style):
-    """The band between each bin's least and greatest value, and the running mean over it."""
-    bins = np.linspace(0, len(steps), min(len(steps), MOST_POINTS), endpoint=False).astype(int)
-    low, high = np.minimum.reduceat(values, bins), np.maximum.reduceat(values, bins)
-    # The band's outline is what shows where every bin has one value.
-    axes.fill_between(steps[bins], low, high, color=style["color"], alpha=0.2, linewidth=0.5)
-    marker = "o" if len(steps) <= 50 else None
-    mean = _running_mean(values, window)[bins]
-    axes.plot(steps[bins], mean, linewidth=1.5, marker=marker, markersize=4, **style)
-
-
 def _running_mean(values, window):
-    """`[n]` -> `[n]`: mean over `window` <= n values around each, fewer at the ends."""
+    """Returns the mean `[n]` over `window` <= n values around each, fewer at the ends."""
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
     first = np.arange(len(values)) - window // 2
     start, stop = first.clip(0), (first + window).clip(max=len(values))
     return (sums[stop] - sums[start]) / (stop - start)
 
 
-def _plain(label):
-    """A label as matplotlib shows it: `$` is no mathematics, what cannot be printed is escaped.
-
-    A character that its font lacks becomes a question mark.
-    """
-    from matplotlib import font_manager
-
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    text = "".join(c if font.get_char_index(ord(c)) else "?" for c in one_line(label))
-    return text.replace("$", r"\$")
-
-
 def _limits(values):
-    """`[n]` -> lower and upper end of an axis for all but far outliers.
+    """Returns the ends of an axis for all values except far outliers.
 
-    Far: more than 3 times the width of the middle 80 % of the values away from it.
+    Far is more than 3 times the width of the middle 80 % of the values away from it.
     """
     low, high = np.quantile(values, [0.1, 0.9], method="nearest")
     reach = 3 * (high - low)
@@ -259,36 +318,23 @@ def _limits(values):
     return near.min() - margin, near.max() + margin
 
 
-def _outside(steps, losses, bottom, top):
-    """The note on values outside the axes, in a list; an empty list when all are inside."""
-    values, at = np.concatenate(losses), np.tile(steps, len(losses))
-    count = np.count_nonzero((values < bottom) | (values > top))
-    if not count:
-        return []
-    worst = np.abs(values).argmax()
-    largest = f"as large as {values[worst]:.4g} at step {at[worst]:,.0f}"
-    return [f"{count:,} of {len(values):,} values, {largest}, are drawn at the edge"]
+def _plain(label):
+    """Returns a label for matplotlib, in which `$` is not mathematics.
+
+    Characters that are missing from the font become question marks.
+    """
+    from matplotlib import font_manager
+
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    text = "".join(c if font.get_char_index(ord(c)) else "?" for c in one_line(label))
+    return text.replace("$", r"\$")
 
 
-def _bars(axes, shares, real_shares, names):
-    """Two horizontal bars for each class, 0 on top, in percent."""
-    for shift, values, label, colour in [
-        (-0.2, _checked("shares", shares, [NUM_CLASSES]), "generated", BLUE),
-        (+0.2, _checked("real_shares", real_shares, [NUM_CLASSES]), "real", GREY),
-    ]:
-        axes.barh(np.arange(NUM_CLASSES) + shift, 100 * values, 0.38, label=label, color=colour)
-    axes.set(xlabel="share of all images, %", ylim=(NUM_CLASSES - 0.5, -0.5))
-    axes.set_yticks(range(NUM_CLASSES), map(_plain, names))
-    axes.tick_params(axis="y", length=0)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
-
-
-def _labelled_rows(axes, picture, labels):
-    """Draws rows of 28 x 28 images and a label to the left of each, a white line between rows."""
-    columns = picture.shape[1] / SIDE
+def _draw_rows(axes, sheet, labels):
+    """Draws rows of 28 x 28 images with a label to the left of each and a line between them."""
+    columns = sheet.shape[1] / SIDE
     extent = (0, columns, len(labels) - 0.5, -0.5)  # so that row k is at y = k
-    axes.imshow(picture, cmap="gray", vmin=0, vmax=1, extent=extent)
+    axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, extent=extent)
     axes.hlines(np.arange(1, len(labels)) - 0.5, 0, columns, color="white", linewidth=1.5)
     axes.set_xticks([])
     axes.set_yticks(range(len(labels)), map(_plain, labels))

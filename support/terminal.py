@@ -1,32 +1,33 @@
-"""What the user sees on the terminal: our lines only, and progress where there is any."""
+"""The terminal: streams that may be closed, signals, TensorFlow's import, and progress bars."""
 
 import contextlib
 import errno
 import os
-import resource
 import signal
 import sys
 import tempfile
 import threading
 import time
+import warnings
+from collections.abc import Callable, Iterator
 
-from tqdm import tqdm
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # in a notebook without ipywidgets, the bar is one of text
+    from tqdm.auto import tqdm
 
 from support.errors import UserError, user_message
 
 _SECONDS_BETWEEN_LINES = 5
-_SECONDS_TO_TIDY_UP = 3
-_SIZE = {"ncols": 100, "nrows": 25}
-_STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_ADDRESS_SPACE = 2.5e9  # bytes: where a small training succeeded; with 2.2e9 it was aborted
-# A pipe whose reader has seen enough, as `head` has, and a terminal that was closed.
-_READER_GONE = (errno.EPIPE, errno.EIO)
+_SECONDS_TO_CLEAN_UP = 3
+# A pipe whose reader has exited, as `head` does (EINVAL on Windows), and a closed terminal.
+_READER_GONE = (errno.EPIPE, errno.EINVAL, errno.EIO)
 
 
 class _Stream:
-    """A text stream that falls silent once it cannot be written to, so that the work goes on.
+    """A text stream that discards its text after a failure, so that the work continues.
 
-    failure: the OSError that silenced it, or None.
+    Attributes:
+        failure: The `OSError` that ended the output, or None.
     """
 
     def __init__(self, stream):
@@ -34,7 +35,6 @@ class _Stream:
         self.failure = None
 
     def write(self, text):
-        """-> the number of characters."""
         self._try(self._stream.write, text)
         return len(text)
 
@@ -49,79 +49,63 @@ class _Stream:
             function(*arguments)
         except OSError as error:
             self.failure = error
-            _to_nowhere(self._stream.fileno())  # what waits in its buffer as well
+            # Its buffer would fail again, which Python 3.13 reports when it exits.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
-def open_streams():
-    """Readies stdout and stderr for any terminal, pipe or disk, and for none.
+def open_streams() -> None:
+    """Prepares stdout and stderr for any encoding, and for a reader that exits early.
 
-    Characters that they cannot encode are written as escapes.
+    Characters that a stream cannot encode are written as escapes.
     """
-    for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:  # closed: no file that is opened later may get its number
-            _to_nowhere(number)
-    sys.stdout, sys.stderr = _Stream(_writer(sys.stdout, 1)), _Stream(_writer(sys.stderr, 2))
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace", line_buffering=True)
+    sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)
 
 
-def _writer(stream, number):
-    """-> a text file for a stream of that number; nowhere for one that Python found closed."""
-    place, encoding = (os.devnull, "utf-8") if stream is None else (number, stream.encoding)
-    return open(place, "w", 1, encoding, "backslashreplace", closefd=stream is None)
-
-
-def check_output():
-    """UserError if stdout failed for another reason than a reader who has seen enough."""
+def check_output() -> None:
+    """Raises UserError if stdout failed, unless its pipe or terminal was closed."""
     failure = getattr(sys.stdout, "failure", None)
     if failure is not None and failure.errno not in _READER_GONE:
         raise UserError(f"cannot write to standard output: {failure.strerror}")
 
 
-def _to_nowhere(number):
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere != number:
-        os.dup2(nowhere, number)
-        os.close(nowhere)
-
-
 @contextlib.contextmanager
-def on_stop(handle):
-    """SIGINT, SIGTERM and SIGHUP call handle(number) in the body, and then what they did before.
+def on_stop(handle: Callable[[int], None]) -> Iterator[None]:
+    """Context manager in which SIGINT, SIGTERM and SIGHUP call `handle(number)`.
 
-    Under `nohup`, SIGHUP stays ignored. Outside the main thread, which alone may take signals,
-    they do what they did.
+    SIGHUP stays ignored under `nohup`. Only the main thread can handle signals; in another one
+    nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = [n for n in _STOPS if not (n == signal.SIGHUP and _ignored(n))]
-    old = {n: signal.signal(n, lambda number, _: handle(number)) for n in numbers}
+    numbers = []
+    if threading.current_thread() is threading.main_thread():
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+        if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:
+            numbers.append(hangup)
+    before = {n: signal.signal(n, lambda number, _: handle(number)) for n in numbers}
     try:
         yield
     finally:
-        for number, handler in old.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _ignored(number):
-    return signal.getsignal(number) == signal.SIG_IGN
-
-
 @contextlib.contextmanager
-def stoppable():
-    """A signal raises KeyboardInterrupt in the body, and what it ends in is `exit_for_signal`.
+def stoppable() -> Iterator[None]:
+    """Context manager in which a signal raises KeyboardInterrupt, then ends the process.
 
-    On its way out through an import, the exception may have become another one; called back from
-    C++ it may be lost, therefore `exit_for_signal` comes in any case, a few seconds later.
+    However the body ends after a signal, `exit_for_signal` follows: an import may replace the
+    exception with another one. C++ code that calls Python may discard it, therefore a thread
+    ends the process after a few seconds in any case.
     """
     received = []
 
     def interrupt(number):
         received.append(number)
-        late = threading.Timer(_SECONDS_TO_TIDY_UP, exit_for_signal, [number])
-        late.daemon = True
-        late.start()
+        exits = threading.Timer(_SECONDS_TO_CLEAN_UP, exit_for_signal, [number])
+        exits.daemon = True
+        exits.start()
         raise KeyboardInterrupt(number)
 
     try:
@@ -133,32 +117,26 @@ def stoppable():
         raise
 
 
-def exit_for_signal(number):
-    """Says which signal it was and ends the process at once, with the exit code of that signal.
-
-    A handler for where an exception could be lost on its way out, as in TensorFlow's import.
-    """
+def exit_for_signal(number: int) -> None:
+    """Prints the signal's name and ends the process at once, with exit code 128 + number."""
     with contextlib.suppress(OSError):
         os.write(1, f"Stopped by {signal.Signals(number).name}.\n".encode())
     os._exit(128 + number)
 
 
 @contextlib.contextmanager
-def capture_stderr():
-    """Holds back what libraries write to stderr, and writes it after all before a traceback.
-
-    TensorFlow logs a few lines while it is imported, before it looks at its own log level.
-    """
-    with tempfile.TemporaryFile() as held:
+def capture_stderr() -> Iterator[None]:
+    """Context manager that hides what C++ and Python write to stderr, except before a traceback."""
+    with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         stderr = os.dup(2)
-        os.dup2(held.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         except BaseException as error:
             if user_message(error) is None:
-                held.seek(0)
-                os.write(stderr, held.read())
+                captured.seek(0)
+                os.write(stderr, captured.read())
             raise
         finally:
             sys.stderr.flush()
@@ -166,120 +144,95 @@ def capture_stderr():
             os.close(stderr)
 
 
-def import_tensorflow():
-    """Imports TensorFlow without its log lines; from then on it logs fatal errors alone.
+@contextlib.contextmanager
+def _keras_on_demand():
+    """Context manager in which TensorFlow is imported without Keras, a third of its time.
 
-    A signal on the way ends the process, unless it is a notebook's, which others go on using.
-    UserError where it would have too little memory, of which it may die without an exception.
+    TensorFlow imports one of these modules last and ignores an ImportError. Keras is imported
+    when `tf.keras` is used.
     """
-    most, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if most != resource.RLIM_INFINITY and most < _ADDRESS_SPACE:
-        raise UserError(
-            f"the limit of memory is {most / 1e6:,.0f} MB (see `ulimit -v`): TensorFlow wants at "
-            f"least {_ADDRESS_SPACE / 1e6:,.0f} MB to itself"
-        )
+    names = ("keras.src.optimizers", "tf_keras.src.optimizers")
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its log lines; from then on it logs only fatal errors.
+
+    A signal during the import ends the process, except in a notebook.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signals = contextlib.nullcontext() if in_notebook() else on_stop(exit_for_signal)
+    # TensorFlow logs a few lines before it reads its own log level.
     with signals, capture_stderr(), _keras_on_demand():
         import tensorflow
 
     tensorflow.get_logger().setLevel("ERROR")
 
 
-def in_notebook():
-    """Whether this process runs the cells of a notebook."""
+def in_notebook() -> bool:
+    """Returns whether this process runs the cells of a notebook."""
     ipython = sys.modules.get("IPython")
     return hasattr(ipython and ipython.get_ipython(), "kernel")
 
 
-class _Cell:
-    """A text file whose last line is shown in a notebook, each in the place of the one before."""
-
-    encoding = "utf-8"
-
-    def __init__(self):
-        self._shown = None
-
-    def write(self, text):
-        line = {"text/plain": text.strip()}
-        if self._shown and text.strip():  # and not what clears a terminal's line
-            self._shown.update(line, raw=True)
-        elif text.strip():
-            self._shown = sys.modules["IPython"].display.display(line, raw=True, display_id=True)
-
-    def flush(self):
-        """Nothing waits."""
-
-
-@contextlib.contextmanager
-def _keras_on_demand():
-    """TensorFlow's import leaves Keras, a third of it, to whoever first asks for `tf.keras`."""
-    name = "keras.src.optimizers"  # what TensorFlow imports last, and does without if it is missing
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None
-    try:
-        yield
-    finally:
-        del sys.modules[name]
-
-
 class Bar:
-    """A progress bar on stderr; where that is no terminal, a plain line every few seconds.
+    """A progress bar on stderr, or a plain line every few seconds if that is not a terminal.
 
-    In a notebook the bar is a line of the cell's output.
+    In a notebook the bar is part of the cell's output.
+
+    Args:
+        total: Number of units of the complete work.
+        start: Number of units that are already done.
+        unit: Name of one unit.
     """
 
-    def __init__(self, total, *, start=0, unit="step"):
-        self._total, self._done, self._unit = total, start, unit
-        self._cell = _Cell() if in_notebook() else None
-        self._plain = not (self._cell or sys.stderr.isatty())
-        self._bar = self._new_bar(leave=False)
+    def __init__(self, total: int, *, start: int = 0, unit: str = "step"):
+        self._total, self._start, self._done, self._unit = total, start, start, unit
         self._began = None
+        self._file = sys.stdout if in_notebook() else sys.stderr
+        on_terminal = self._file.isatty()
+        self._plain = not on_terminal and not in_notebook()
+        size = {"dynamic_ncols": True}
+        if on_terminal and os.get_terminal_size(self._file.fileno()).columns == 0:
+            size = {"ncols": 100, "nrows": 25}  # in a container; tqdm would show nothing
+        self._bar = tqdm(
+            total=total, initial=start, unit=unit, file=self._file, disable=self._plain, **size
+        )
 
-    def advance(self, count, note=""):
-        """Adds to what is done; note: what to show beside it."""
+    def advance(self, count: int, note: str = "") -> None:
+        """Adds `count` units to those done, and shows a note with them."""
         self._done += count
+        now = time.monotonic()
         if self._began is None:
-            self._start_clock(note)
+            # Most of the time until now was compilation: the rate counts from here.
+            self._began = self._shown = now
+            self._start = self._done
+            self._bar.unpause()
+            self._bar.initial = self._bar.n = self._bar.last_print_n = self._done
+            self._bar.set_postfix_str(note)
             return
         self._bar.set_postfix_str(note, refresh=False)
         self._bar.update(count)
-        now = time.monotonic()
         if self._plain and now - self._shown >= _SECONDS_BETWEEN_LINES:
             self._shown = now
-            self.line(self._plain_line(now, note))
+            rate = (self._done - self._start) / (now - self._began)
+            pace = f"{rate:,.1f} {self._unit}s/s"
+            if rate < 1:
+                pace = f"{1 / rate:,.1f} s/{self._unit}"
+            left = tqdm.format_interval((self._total - self._done) / rate)
+            done = f"{self._unit} {self._done:,} of {self._total:,}"
+            self.line(f"{done}, {pace}, {left} to go, {note}")
 
-    def line(self, text):
-        """A line of its own: above the bar if there is one, in a notebook below it."""
-        if self._cell:
-            print(text)
-        else:
-            tqdm.write(text, file=sys.stderr)
+    def line(self, text: str) -> None:
+        """Prints a line above the bar."""
+        tqdm.write(text, file=self._file)
 
-    def close(self):
-        """Leaves the bar as it stands."""
+    def close(self) -> None:
+        """Ends the bar, which stays visible."""
         self._bar.close()
-
-    def _new_bar(self, *, leave):
-        # A terminal may not know its size, as in a container; tqdm would then show nothing.
-        sized = not (self._plain or self._cell) and os.get_terminal_size(2).columns > 0
-        return tqdm(
-            total=self._total, initial=self._done, unit=self._unit, leave=leave, file=self._cell,
-            disable=self._plain, **{"dynamic_ncols": True} if sized else _SIZE,
-        )  # fmt: skip
-
-    def _start_clock(self, note):
-        """The rate counts from here, for most of the time before the first advance is compiling."""
-        self._began = self._shown = time.monotonic()
-        self._start = self._done
-        self._bar.close()
-        self._bar = self._new_bar(leave=True)
-        self._bar.set_postfix_str(note)
-
-    def _plain_line(self, now, note):
-        rate = (self._done - self._start) / (now - self._began)
-        left = tqdm.format_interval((self._total - self._done) / rate)
-        pace = f"{rate:,.1f} {self._unit}s/s" if rate >= 1 else f"{1 / rate:,.1f} s/{self._unit}"
-        return f"{self._unit} {self._done:,} of {self._total:,}, {pace}, {left} to go, {note}"

@@ -84,7 +84,7 @@ def find_line(
 
 
 def describe(error: BaseException, hints: Mapping[str, str] = PORTING_HINTS) -> str:
-    """Returns an exception's type and message, and the first hint that fits, in one line.
+    """Returns an exception's type, message and first hint that fits, in one line.
 
     Args:
       error: the exception.

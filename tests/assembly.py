@@ -10,7 +10,7 @@ from models.inference import Inference
 from training.batches import Batches
 from training.engines import FusedEngine
 from training.options import RunOptions
-from training.train import make_engine
+from training.loop import make_engine
 from training.updates import Updates
 
 SEED = 3

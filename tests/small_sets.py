@@ -1,15 +1,16 @@
-"""Small data sets in IDX files, whose images can be told from each other."""
+"""Small data sets in IDX files, with a number in each image."""
 
 import gzip
 import struct
 
 import numpy as np
 
-TRAIN_IMAGES = "train-images-idx3-ubyte"
-TRAIN_LABELS = "train-labels-idx1-ubyte"
-TEST_IMAGES = "t10k-images-idx3-ubyte"
-TEST_LABELS = "t10k-labels-idx1-ubyte"
-NAMES = (TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)
+NAMES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def numbered_images(count, first=0):
@@ -36,12 +37,13 @@ def idx(array, magic=None, count=None):
 
 def payloads(train=30, test=7):
     """Returns the uncompressed content of the four files, by name."""
-    return {
-        TRAIN_IMAGES: idx(numbered_images(train)),
-        TRAIN_LABELS: idx(np.arange(train) % 10),
-        TEST_IMAGES: idx(numbered_images(test, first=1000)),
-        TEST_LABELS: idx(9 - np.arange(test) % 10),
-    }
+    arrays = (
+        numbered_images(train),
+        np.arange(train) % 10,
+        numbered_images(test, first=1000),
+        9 - np.arange(test) % 10,
+    )
+    return dict(zip(NAMES, map(idx, arrays), strict=True))
 
 
 def write_set(folder, separator="-", suffix=".gz", **sizes):

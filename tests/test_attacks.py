@@ -305,9 +305,6 @@ def shell(place, data_dir, words, *flags):
 @pytest.mark.parametrize(
     "words",
     [
-        'exec "$@" >&-',
-        'exec "$@" 2>&-',
-        'exec "$@" >&- 2>&- <&-',
         '"$@" | head -1; exit ${PIPESTATUS[0]}',
         'PYTHONIOENCODING=ascii exec "$@" --run_dir=run/ün',
         "exec \"$@\" --run_dir=$'run/\\xff'",
@@ -320,26 +317,6 @@ def test_a_run_is_trained_whatever_the_streams_are(tmp_path, data_dir, words):
     assert rows_in(table.parent) == 50
     if "PYTHONIOENCODING" in words:
         assert re.search(done(50, r"run/\\xfcn"), ended.stdout)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "told"),
-    [
-        ('ulimit -n 6; exec "$@"', "Too many open files (see `ulimit -n`)"),
-        ('ulimit -n 8; exec "$@"', "Too many open files (see `ulimit -n`)"),
-        ('ulimit -f 1; exec "$@"', "cannot grow (File too large); there is no checkpoint yet; "),
-        ('ulimit -f 100; exec "$@"', "there is no checkpoint yet; raise `ulimit -f` and run the"),
-        ('ulimit -v 1000000; exec "$@"', "the limit of memory is 1,024 MB (see `ulimit -v`): Tens"),
-        ('ulimit -v 2200000; exec "$@"', "wants at least 2,500 MB to itself"),
-    ],
-)
-def test_limits_are_told_in_one_line(tmp_path, data_dir, words, told):
-    ended = shell(tmp_path, data_dir, words)
-    assert ended.returncode == 1
-    (line,) = ended.stderr.splitlines()
-    assert line.startswith("main.py: ")
-    assert told in line
 
 
 def test_a_working_folder_that_is_gone_is_told_in_one_line(tmp_path, data_dir):

@@ -1,20 +1,22 @@
-"""Conditional GANs: what D makes of a label by hand, R1 at fixed labels, refusals in one line."""
+"""Conditional GANs: logits by hand, R1 at fixed labels, and rejected classes."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from assembly import assembled
-from test_resume import write_data
-from training.configuration import Configuration
-from training.run_folder import RunFolder
 
 import input_data
-from models import hyperparameters, layers, losses, passes, recipes
+from models import layers, losses, passes, recipes
 from models.conditional import Conditional, ConditionalGan, ConditionalStableCnn
 from models.gan import Gan
+from models.inference import one_hot
 from support.errors import UserError
-from training.batches import one_hot
+from training.options import RunOptions
+from training.run import Configuration
 
+RECIPE = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
 LABELS = np.array([3, 0, 7])
 X = np.random.default_rng(0).random([3, 784], np.float32)
 
@@ -26,7 +28,7 @@ def graph():
 
 
 def logits(gan, labels=LABELS):
-    """Of X with these labels."""
+    """Returns D's logits of X with these labels, [3]."""
     y = gan._discriminator(gan.x_placeholder, reuse=True)
     feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(labels)}
     return gan.session.run(y, feed)[:, 0]
@@ -42,8 +44,9 @@ def test_projection_by_hand():
     kernel, bias = weights(gan, "hidden")
     features = np.maximum(X @ kernel + bias, 0)
     (embedding, shift), (logit, offset) = weights(gan, "embedding"), weights(gan, "logit")
-    wanted = features @ logit[:, 0] + offset + (features * (embedding[LABELS] + shift)).sum(axis=1)
-    np.testing.assert_allclose(logits(gan), wanted, atol=1e-4)
+    product = (features * (embedding[LABELS] + shift)).sum(axis=1)
+    expected = features @ logit[:, 0] + offset + product
+    np.testing.assert_allclose(logits(gan), expected, atol=1e-4)
 
 
 def test_concatenation_by_hand():
@@ -54,15 +57,15 @@ def test_concatenation_by_hand():
     np.testing.assert_allclose(logits(gan), features @ logit[:, 0] + offset, atol=1e-4)
 
 
-def test_convolutions_have_a_picture_for_each_label():
+def test_convolutions_have_an_image_for_each_label():
     gan = ConditionalStableCnn(nlatent=4, conditioning="concat", d_channels=2, g_channels=2)
-    beside = gan.session.run(gan._beside(tf.constant(X), tf.constant(one_hot(LABELS))))
-    channels = beside.reshape(3, 11, 784)
+    appended = gan.session.run(gan._append(tf.constant(X), tf.constant(one_hot(LABELS))))
+    channels = appended.reshape(3, 11, 784)
     np.testing.assert_array_equal(channels[:, 0], X)
     np.testing.assert_array_equal(channels[:, 1:], np.repeat(one_hot(LABELS)[..., None], 784, 2))
 
 
-def test_a_generators_image_and_ds_logit_depend_on_the_label():
+def test_images_and_logits_depend_on_the_label():
     gan = ConditionalStableCnn(nlatent=4, d_channels=2, g_channels=2)
     z = np.zeros([3, 4], np.float32)
     images = gan.session.run(
@@ -72,7 +75,7 @@ def test_a_generators_image_and_ds_logit_depend_on_the_label():
     assert np.abs(logits(gan) - logits(gan, LABELS[::-1]))[[0, 2]].min() > 1e-6
 
 
-def test_r1_is_the_gradient_by_the_images_at_fixed_labels():
+def test_r1_is_the_gradient_in_the_images_at_fixed_labels():
     gan = ConditionalGan(nlatent=4)
     y = gan._discriminator(gan.x_placeholder, reuse=True)
     penalty = losses.squared_gradient(y, gan.x_placeholder)
@@ -84,18 +87,17 @@ def test_r1_is_the_gradient_by_the_images_at_fixed_labels():
     assert gan.session.run(penalty, feed) == pytest.approx(by_hand, rel=1e-4)
 
 
-def test_a_class_of_ones_own_needs_its_features_alone():
+def test_mixin_needs_only_features():
     class Small(Conditional, Gan):
         def _features(self, x):
             return tf.nn.relu(layers.dense(x, 8, name="hidden"))
 
-    recipe = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
-    with assembled(recipe, gan_class=Small, engine="fused without XLA") as engine:
+    with assembled(RECIPE, gan_class=Small, engine="fused without XLA") as engine:
         (block,) = engine.train(0, 2)
         assert all(np.isfinite([p.d_loss, p.g_loss]).all() for p in block)
 
 
-def test_the_plain_loss_sees_real_and_generated_images_with_their_own_labels():
+def test_plain_loss_has_real_and_generated_images_with_their_own_labels():
     gan = ConditionalGan(nlatent=4)
     others = LABELS[::-1]
     feed = {
@@ -106,29 +108,20 @@ def test_the_plain_loss_sees_real_and_generated_images_with_their_own_labels():
     }
     y = gan._discriminator(tf.constant(X), reuse=True, labels=tf.constant(one_hot(LABELS)))
     y_hat = gan._discriminator(gan.x_hat, reuse=True, labels=tf.constant(one_hot(others)))
-    wanted, seen = gan.session.run([gan._discriminator_loss(y, y_hat), gan.d_loss], feed)
-    assert seen == pytest.approx(wanted, rel=1e-6)
+    expected, actual = gan.session.run([gan._discriminator_loss(y, y_hat), gan.d_loss], feed)
+    assert actual == pytest.approx(expected, rel=1e-6)
 
 
-class LabelsOfOthers(ConditionalGan):
-    """Real images are seen with the labels that G was asked for."""
+class OthersLabels(ConditionalGan):
+    """Its D sees real images with the labels to generate."""
 
     def _labels_of(self, x):
         return self.labels_placeholder
 
 
-def test_train_ops_that_never_see_the_real_images_labels_are_refused():
-    recipe = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
-    words = "LabelsOfOthers.d_loss does not depend on x_labels_placeholder"
-    with pytest.raises(UserError, match=words):
-        assembled(recipe, gan_class=LabelsOfOthers).__enter__()
-
-
-class NoLabels(Gan):
-    pass
-
-
 class NoPlaceholders(Gan):
+    """Its networks take labels."""
+
     def _generator(self, z, reuse=False, labels=None):
         return super()._generator(z, reuse)
 
@@ -136,42 +129,45 @@ class NoPlaceholders(Gan):
         return super()._discriminator(x, reuse)
 
 
+class NoLabels(Gan):
+    """It has placeholders of labels."""
+
+    def __init__(self, ndims=784, nlatent=2):
+        self.labels_placeholder = tf.placeholder(tf.float32, [None, 10])
+        self.x_labels_placeholder = tf.placeholder(tf.float32, [None, 10])
+        super().__init__(ndims, nlatent)
+
+
 @pytest.mark.parametrize(
-    "gan, words",
+    "gan_class, words",
     [
-        (NoLabels, "NoLabels._generator takes no labels; give it the parameter labels=None"),
-        (NoPlaceholders, "NoPlaceholders has no labels_placeholder; give it one"),
+        (NoPlaceholders, "NoPlaceholders.labels_placeholder is missing: .* --conditional"),
+        (NoLabels, r"NoLabels._generator: .*'labels'; write it as .*labels=None\)"),
+        (OthersLabels, "OthersLabels.d_loss does not depend on x_labels_placeholder"),
     ],
 )
-def test_classes_that_cannot_be_conditioned_are_refused(gan, words):
-    recipe = recipes.override(recipes.get("minimal"), conditional=True)
-    with pytest.raises(UserError, match=f"--conditional: {words}"):
-        recipes.build_gan(recipe, gan)
+def test_class_that_cannot_learn_labels_is_rejected(gan_class, words):
+    with pytest.raises(UserError, match=words):
+        assembled(RECIPE, gan_class=gan_class).__enter__()
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp", "upsampling_cnn"])
-def test_recipes_that_cannot_be_conditioned_are_refused(name):
-    recipe = recipes.override(recipes.get(name), conditional=True)
-    with pytest.raises(UserError, match="take no labels; those of minimal, dcgan, stable_cnn do"):
-        recipes.check_takes_labels(recipe)
+def test_recipe_that_cannot_learn_labels_is_rejected(name):
+    with pytest.raises(UserError, match="--conditional"):
+        recipes.class_of(dataclasses.replace(recipes.get(name), conditional=True))
 
 
-def test_a_run_knows_its_labels(tmp_path):
-    folder = write_data(tmp_path / "data", train=40)
-    data = input_data.read_data_sets(folder, validation_size=0).train
-    other = input_data.DataSet(data.pixels, (data.file_labels + 1) % 9)
-    recipe = recipes.override(recipes.get("minimal"), conditional=True)
+def test_run_keeps_its_labels():
+    def configuration(labels):
+        data = input_data.DataSet(np.zeros([40, 784], np.uint8), labels)
+        return Configuration.of("minimal", RECIPE, RunOptions(), data, None)
 
-    def configuration(data):
-        return Configuration.of("minimal", recipe, 0, "auto", "float32", data)
-
-    made = Configuration.from_json(configuration(data).to_json())
-    assert made.classes == tuple(range(10)) and configuration(other).classes == tuple(range(9))
-    with pytest.raises(UserError, match=r"the checksum of the images \(--data_dir\) is crc32:"):
-        made.check_continued_by(configuration(other), RunFolder(tmp_path), print)
-    content = made.to_json().replace("    9\n", "    10\n")
-    with pytest.raises(ValueError, match=r"classes .*10.*wanted some of 0 to 9"):
-        Configuration.from_json(content)
+    labels = np.arange(40) % 10
+    made = Configuration.from_json(configuration(labels).to_json())
+    other = configuration((labels + 1) % 9)
+    assert (made.classes, other.classes) == (tuple(range(10)), tuple(range(9)))
+    with pytest.raises(UserError, match="images"):
+        made.check_is_continued_by(other, "run", print)
 
 
 def test_deviation_within_labels_by_hand():

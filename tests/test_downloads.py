@@ -1,20 +1,21 @@
-"""Downloads from servers that are slow, lie, send elsewhere, or talk to the terminal."""
+"""Downloads from real servers: mirrors, checksums, addresses, and what failures leave."""
 
+import dataclasses
+import gzip
+import hashlib
 import re
-import socket
-import threading
-import time
-import tracemalloc
 
 import pytest
-import servers
-from servers import serving
+from servers import Babble, Commanding, Endless, Short, redirect_to, serving
+from small_sets import NAMES, numbers_of, payloads, write_set
 
 import input_data
-from support import downloads
-from support.downloads import DownloadError, fetch, is_protected
+from input_data import DataError, maybe_download, read_data_sets, read_idx
+from support import data_sets
 
-NAME = "train-images-idx3-ubyte.gz"
+TRAIN_IMAGES, TRAIN_LABELS, _, TEST_LABELS = NAMES
+NAME = f"{TRAIN_IMAGES}.gz"
+CONTENT = payloads()
 
 
 @pytest.fixture(autouse=True)
@@ -22,137 +23,200 @@ def no_proxy(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1,127.0.0.2")
 
 
-def refused(url, path, **options):
-    """-> the one line with which a download is refused."""
-    with pytest.raises(DownloadError) as error:
-        fetch(url, path, **options)
+@pytest.fixture
+def small(tmp_path):
+    return write_set(tmp_path / "small")
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def failure(folder, url):
+    """Returns the line with which a download fails, after checks that nothing is left."""
+    with pytest.raises(DataError) as error:
+        read_data_sets(folder / "new" / "to", source_url=url)
     line = str(error.value)
     assert line.isprintable() and len(line) < 1000
+    assert not (folder / "new").exists()
     return line
 
 
-@pytest.mark.parametrize("handler", [servers.Drip, servers.DripHeader])
-def test_a_byte_now_and_then_has_an_end(tmp_path, handler):
+def publish(monkeypatch, mirrors, sha256):
+    """Makes a set of these checksums MNIST, with these mirrors."""
+    info = dataclasses.replace(input_data.known("mnist"), mirrors=mirrors, sha256=sha256)
+    monkeypatch.setitem(data_sets._KNOWN, "mnist", info)
+
+
+@pytest.mark.parametrize("slash", ["/", ""])
+def test_source_url_fills_a_new_folder(tmp_path, small, slash):
+    folder = tmp_path / "new" / "folder"
+    with serving(small) as url:
+        sets = read_data_sets(folder, validation_size=3, source_url=url.rstrip("/") + slash)
+    assert numbers_of(sets.train.images) == list(range(3, 30))
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{n}.gz" for n in NAMES)
+    for name in NAMES:
+        assert (folder / f"{name}.gz").read_bytes() == (small / f"{name}.gz").read_bytes()
+
+
+def test_only_missing_files_are_downloaded(tmp_path, small):
+    folder = write_set(tmp_path / "partly", suffix="")
+    (folder / TEST_LABELS).unlink()
+    with serving(write_set(tmp_path / "other", train=11)) as url:
+        sets = read_data_sets(folder, validation_size=0, source_url=url)
+    assert sets.train.num_examples == 30
+    assert (folder / f"{TEST_LABELS}.gz").is_file()
+    no_server = "http://127.0.0.1:9/"
+    assert read_data_sets(folder, validation_size=0, source_url=no_server).test.num_examples == 7
+
+
+@pytest.mark.parametrize("part", ["payload", "file", "repacked"])
+def test_mirrors_are_tried_in_turn_by_checksum(tmp_path, small, monkeypatch, part):
+    """The checksum may be of the payload or of the file; other files are rejected."""
+    files = [(small / f"{name}.gz").read_bytes() for name in NAMES]
+    digests = tuple(map(sha256, files if part == "file" else CONTENT.values()))
+    if part == "repacked":
+        for name in NAMES:
+            (small / f"{name}.gz").write_bytes(gzip.compress(CONTENT[name], 1))
+    with serving(write_set(tmp_path / "other", train=11)) as other, serving(small) as good:
+        publish(monkeypatch, (f"{other}none/", other, good), digests)
+        sets = read_data_sets(tmp_path / "to", validation_size=0)
+    assert sets.train.num_examples == 30
+    assert sorted(path.name for path in (tmp_path / "to").iterdir()) == sorted(
+        f"{name}.gz" for name in NAMES
+    )
+
+
+def test_failure_names_each_mirrors_reason_and_the_files_to_get(tmp_path, small, monkeypatch):
+    with serving(small) as good, serving(Short) as short, serving(small / "none") as empty:
+        publish(monkeypatch, (good, short, empty), 4 * ("0" * 64,))
+        with pytest.raises(DataError) as error:
+            read_data_sets(tmp_path / "to")
+    line = str(error.value)
+    assert line.startswith(f"{NAME} is not in {tmp_path / 'to'} and could not be downloaded (")
+    assert f"{good}{NAME}: expected SHA-256 {'0' * 64}, found " in line
+    assert sha256(CONTENT[TRAIN_IMAGES]) in line
+    assert f"{short}{NAME}: IncompleteRead" in line
+    assert f"{empty}{NAME}: HTTP status 404" in line
+    assert line.endswith(f": put {', '.join(f'{name}.gz' for name in NAMES)} there by hand")
+    assert not (tmp_path / "to").exists()
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (Short, "400 bytes read, 4600 more expected"),
+        (Babble, "SSH-2.0"),
+        (Commanding, r"\x1b[2J"),
+        (redirect_to("http://192.0.2.1/x"), "expected an https address, found http://192.0.2.1/x"),
+        (redirect_to("//192.0.2.1/x"), "expected an https address, found http://192.0.2.1/x"),
+        (redirect_to("http://192.0.2.1/" + "x" * 20_000), "expected an https address"),
+        (redirect_to("ftp://192.0.2.1/x"), "expected an https address, found ftp://192.0.2.1/x"),
+        (redirect_to("file:///etc/passwd"), "expected an https address, found file:///etc/passwd"),
+        (redirect_to("http://[::1"), "Invalid IPv6 URL"),
+        (redirect_to(f"https://{'a' * 80}.invalid/"), "label empty or too long"),
+        (redirect_to("https://host.invalid:99999/"), "Port out of range"),
+        (redirect_to("/again"), "Exceeded 30 redirects"),
+    ],
+)
+def test_bad_server_is_one_line_and_leaves_nothing(tmp_path, handler, message, capfd):
     with serving(handler) as url:
-        began = time.monotonic()
-        line = refused(url, tmp_path / "file", grace=0.5)
-        assert time.monotonic() - began < 5
-    assert line.startswith(f"{url}: ") and line.endswith(f"wanted {downloads.SLOWEST} a second")
+        line = failure(tmp_path, url)
+    assert f"({url}{NAME}: " in line and message in line
+    assert "\x1b" not in "".join(capfd.readouterr())
 
 
-def test_a_server_that_says_nothing_has_an_end(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
-        assert "0 bytes in" in refused(url, tmp_path / "file", grace=0.3)
-
-
-def test_fast_enough_for_longer_than_the_grace_is_good(tmp_path):
-    class Steady(servers.Short):
-        def do_GET(self):
-            self.send_response(200)
-            self.end_headers()
-            for _ in range(10):
-                self.wfile.write(bytes(downloads.SLOWEST))
-                time.sleep(0.1)
-
-    with serving(Steady) as url:
-        fetch(url, tmp_path / "file", grace=0.2)
-    assert (tmp_path / "file").stat().st_size == 10 * downloads.SLOWEST
+def test_size_is_limited(tmp_path, monkeypatch):
+    with (
+        serving(Endless) as url,
+        pytest.raises(DataError, match="at most 100000 bytes, found more"),
+    ):
+        data_sets.fetch(tmp_path / "to" / NAME, [url], max_bytes=100_000)
+    assert not (tmp_path / "to").exists()
 
 
 @pytest.mark.parametrize(
-    ("target", "why"),
+    ("content", "message"),
     [
-        ("http://[::1", "ValueError Invalid IPv6 URL"),
-        (f"https://{'a' * 80}.invalid/", "label"),
-        ("https://b\u00fccher.invalid/", "."),
-        ("https://a b/", "."),
-        ("https://host.invalid:99999/", "."),
-        ("https://host.invalid:port/", "port"),
-        ("http://192.0.2.1/x", "address: http://192.0.2.1/x, wanted https"),
-        ("http://192.0.2.1/" + "x" * 20_000, "wanted https"),
-        ("ftp://192.0.2.1/x", "wanted https|not allowed"),
-        ("file:///etc/passwd", "wanted https|not allowed"),
-        ("\x1b[2J", "HTTP Error 404|redirects"),
-        ("/again", "more than 5 redirects"),
-        ("https://" + "x/" * 20_000, "."),
+        (gzip.compress(CONTENT[TRAIN_IMAGES])[:-200], "expected a complete gzip file"),
+        (gzip.compress(CONTENT[TRAIN_IMAGES] + b"\0"), "expected 23536 bytes, found more"),
+        (gzip.compress(CONTENT[TRAIN_LABELS]), "expected magic number 2051, found 2049"),
+        (b"<html>Log in to this network</html>", "expected an IDX file, found an HTML page"),
+        (b"", "expected an IDX file, found an empty file"),
     ],
 )
-def test_where_a_redirect_may_lead(tmp_path, monkeypatch, target, why):
-    monkeypatch.setattr(servers.Redirect, "target", target)
-    with serving(servers.Redirect) as url:
-        assert re.search(why, refused(url, tmp_path / "file", grace=10))
-
-
-def test_the_body_of_a_redirect_takes_no_memory(tmp_path):
-    with serving(servers.PouringRedirect) as url:
-        tracemalloc.start()
-        try:
-            assert "more than 5 redirects" in refused(url, tmp_path / "file", grace=10)
-            assert tracemalloc.get_traced_memory()[1] < 2**22
-        finally:
-            tracemalloc.stop()
-
-
-def test_a_servers_words_command_no_terminal(tmp_path, capfd):
-    with serving(servers.Commanding) as url:
-        line = refused(url, tmp_path / "file")
-        with pytest.raises(input_data.DataError) as error:
-            input_data.download(NAME, tmp_path / "to", [url])
-    assert r"\x1b[2J" in line and "..." in line
-    assert str(error.value).isprintable()
-    assert "\x1b]0;" not in "".join(capfd.readouterr())
+def test_bad_file_on_a_server_is_not_kept(tmp_path, small, content, message):
+    (small / NAME).write_bytes(content)
+    with serving(small) as url:
+        assert f"{url}{NAME}: {message}" in failure(tmp_path, url)
 
 
 @pytest.mark.parametrize(
-    ("url", "protected"),
+    ("url", "message"),
     [
-        ("https://example.org/", True),
-        ("http://localhost:80/", True),
-        ("http://[::1]/", True),
-        ("http://example.org/", False),
-        ("http://localhost.example.org/", False),
-        ("http://127.0.0.1@example.org/", False),
-        ("ftp://127.0.0.1/", False),
-        ("http://[::1", False),
-        ("", False),
+        ("http://127.0.0.1:9", "Connection refused"),
+        *((url, "an https address") for url in ("ftp://127.0.0.1/", "file:///tmp/", "example.org")),
+        ("https://[::1", "expected an https address"),
+        ("https://" + "x" * 100, "label empty or too long"),
+        ("https://\u00fc\x1b[2J.test", ""),
     ],
 )
-def test_protected_addresses(url, protected):
-    assert is_protected(url) == protected
+def test_unsafe_and_invalid_addresses(tmp_path, url, message):
+    assert re.search(message, failure(tmp_path, url))
 
 
-def test_http_is_taken_where_the_caller_has_a_checksum(tmp_path):
-    with serving(servers.Short, host="127.0.0.2") as url:
-        assert "wanted https" in refused(url, tmp_path / "file")
-        assert "bytes: 400, wanted 5000" in refused(url, tmp_path / "file", verified=True)
+def test_plain_http_is_only_for_known_files(tmp_path, small, monkeypatch):
+    """Like Fashion-MNIST's own page tells readers of the removed module to fetch it."""
+    with serving(small, host="127.0.0.2") as url:
+        assert "expected SHA-256 " in failure(tmp_path, url)
+        publish(monkeypatch, (), tuple(map(sha256, CONTENT.values())))
+        sets = read_data_sets(tmp_path / "to", source_url=url, validation_size=0)
+        assert sets.train.num_examples == 30
+        path = maybe_download(f"{TRAIN_LABELS}.gz", tmp_path / "more", f"{url}{TRAIN_LABELS}.gz")
+        assert len(read_idx(path)) == 30
 
 
-def test_what_is_wrong_with_the_disk_is_not_the_servers_fault(tmp_path):
-    with serving(servers.Endless) as url, pytest.raises(OSError, match="No space left"):
-        fetch(url, "/dev/full")
-    with serving(servers.Endless) as url, pytest.raises(FileNotFoundError):
-        fetch(url, tmp_path / "no" / "file")
+@pytest.mark.parametrize("host", ["example.org", "localhost.example.org", "127.0.0.1@example.org"])
+def test_plain_http_is_rejected_without_a_checksum(tmp_path, host):
+    with pytest.raises(DataError, match=f"expected an https address, found http://{host}/file"):
+        maybe_download("mine-idx3-ubyte", tmp_path, f"http://{host}/file")
 
 
-def test_a_transfer_that_was_given_up_makes_no_file(tmp_path):
-    class Late(servers.Short):
-        def do_GET(self):
-            time.sleep(0.6)
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(bytes(100))
-
-    path = tmp_path / "file"
-    with serving(Late) as url:
-        refused(url, path, grace=0.2)
-        path.unlink()
-        time.sleep(0.8)
-    assert not path.exists()
+def test_maybe_download_takes_any_valid_file_from_this_machine(tmp_path, small):
+    (small / "other").write_bytes((small / NAME).read_bytes())
+    with serving(small) as url:
+        path = maybe_download(NAME, tmp_path / "to", f"{url}other")
+    assert len(read_idx(path)) == 30
+    assert maybe_download(NAME, tmp_path / "to", "https://localhost/none") == path
 
 
-def test_a_refused_transfer_stops(tmp_path):
-    with serving(servers.Drip) as url:
-        refused(url, tmp_path / "file", grace=0.2)
-        time.sleep(0.5)
-        assert not any(isinstance(t, downloads._Transfer) for t in threading.enumerate())
+def test_servers_that_decompress_are_accepted(tmp_path, small, monkeypatch):
+    for name in NAMES:
+        (small / f"{name}.gz").write_bytes(CONTENT[name])
+    with serving(small) as url:
+        publish(monkeypatch, (url,), tuple(map(sha256, CONTENT.values())))
+        assert read_data_sets(tmp_path / "to", validation_size=0).train.num_examples == 30
+
+
+def test_failed_download_keeps_an_existing_folder(tmp_path):
+    (tmp_path / "mine").mkdir()
+    with serving(Short) as url, pytest.raises(DataError):
+        read_data_sets(tmp_path / "mine" / "deep", source_url=url)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+
+
+def test_files_of_a_killed_download_are_removed(tmp_path, small):
+    stale = tmp_path / "to" / f".{NAMES[0]}.unfinished-0123abcd.gz"
+    deep = tmp_path / "to" / "others" / stale.name
+    deep.parent.mkdir(parents=True)
+    stale.touch()
+    deep.touch()  # a folder of the user's
+    with serving(small) as url:
+        read_data_sets(tmp_path / "to", source_url=url, validation_size=0)
+    assert not stale.exists() and deep.exists()
+
+
+def test_folder_that_cannot_be_created(tmp_path):
+    (tmp_path / "to").write_bytes(b"a file")
+    with pytest.raises(DataError, match=r"to: (File exists|Not a directory)"):
+        read_data_sets(tmp_path / "to")

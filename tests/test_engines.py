@@ -123,12 +123,12 @@ def in_fives():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batches_module, "_MAX_STEPS", 5)
         with assembled(small("minimal"), "fused") as engine:
-            yield engine, model, engine.state()
+            yield engine, engine.state()
 
 
 def run(in_fives, *spans):
     """From the beginning -> progress, and the state's bytes."""
-    engine, model, state = in_fives
+    engine, state = in_fives
     engine.load(state)
     return progress(engine, *spans), frozen(engine.state())
 
@@ -144,7 +144,7 @@ def test_another_graph_ends_in_the_same_bytes(in_fives):
 
 
 def test_variables_are_those_after_the_block_just_seen(in_fives):
-    engine, model, state = in_fives
+    engine, state = in_fives
     engine.load(state)
     seen = []
     for block in engine.train(0, 12):
@@ -155,7 +155,7 @@ def test_variables_are_those_after_the_block_just_seen(in_fives):
 
 
 def test_a_run_stopped_between_blocks_has_not_gone_further(in_fives):
-    engine, model, state = in_fives
+    engine, state = in_fives
     engine.load(state)
     blocks = engine.train(0, 20)
     first = next(blocks)
@@ -164,7 +164,7 @@ def test_a_run_stopped_between_blocks_has_not_gone_further(in_fives):
 
 
 def test_no_steps_are_no_blocks(in_fives):
-    engine, model, _ = in_fives
+    engine, _ = in_fives
     assert list(engine.train(7, 7)) == []
 
 

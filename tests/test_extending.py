@@ -1,4 +1,4 @@
-"""A prior, a recipe, a loss, a trick and a network from outside: each in one place, then used."""
+"""A prior, a recipe, a loss, a trick and a network, added in one place each."""
 
 import dataclasses
 import sys
@@ -7,16 +7,14 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from assembly import trained
-from test_resume import write_data
-from training.configuration import Configuration
-from training.run_folder import RunFolder
+from small_sets import write_set
 
 import generation
-import input_data
+import training
+from generation import numpy_generator
 from generation.export import export
 from models import layers, passes, priors, randomness, recipes
 from models.gan import Gan
-from training import trainer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +26,7 @@ class Triangle(priors.Prior):
 
 
 class Noisy:
-    """A trick for any class: D sees images with noise while it trains (Arjovsky & Bottou 2017)."""
+    """A trick for any class: noise on D's images (Arjovsky & Bottou 2017)."""
 
     def _discriminator(self, x, reuse=False):
         training = passes.current()
@@ -40,7 +38,7 @@ class Noisy:
 
 
 class Hinge(Gan):
-    """One more layer, and the hinge loss."""
+    """A generator of its own, and the hinge loss."""
 
     def _generator(self, z, reuse=False):
         with tf.variable_scope(self._generator_scope, reuse=reuse):
@@ -55,12 +53,12 @@ class Hinge(Gan):
 
 
 class NoisyHinge(Noisy, Hinge):
-    """Both."""
+    """A class with the trick."""
 
 
 @pytest.fixture
 def extended(monkeypatch):
-    """One entry in each of two tables."""
+    """Adds an entry to PRIORS and one to RECIPES; returns the recipe."""
     monkeypatch.setitem(priors.PRIORS, "triangle", Triangle("triangle", low=-1.0, high=1.0))
     recipe = recipes.Recipe(
         gan="test_extending:NoisyHinge", source="this test", prior="triangle", nlatent=3,
@@ -71,20 +69,16 @@ def extended(monkeypatch):
     return recipe
 
 
-def test_one_of_each_from_outside_trains_samples_and_exports(extended, tmp_path):
-    write_data(tmp_path / "data")
-    data = input_data.read_data_sets(str(tmp_path / "data"), validation_size=0)
-    configuration = Configuration.of("hinge", extended, 0, "auto", "float32", data.train)
-    folder = RunFolder(tmp_path / "run")
-    with folder.prepared(configuration, new=False, log=print):
-        assert trainer.train(extended, data, folder, RunOptions()) is None
-    images, latents = generation.load(folder.path).sample(50)
+def test_extensions_train_sample_and_export(extended, tmp_path):
+    write_set(tmp_path / "data")
+    folder = training.train(
+        "hinge", data_dir=str(tmp_path / "data"), run_dir=str(tmp_path / "run"), events=False
+    )
+    images, latents = generation.load(folder).sample(50)
     assert images.shape == (50, 28, 28)
     assert np.abs(latents).max() <= 1
-    names = export(folder.path, tmp_path / "out")
+    names = export(folder, tmp_path / "out")
     assert {"generator.npz", "generator.onnx", "saved_model"} <= set(names)
-    from generation import numpy_generator
-
     again = numpy_generator.generate(str(tmp_path / "out" / "generator.npz"), latents)
     np.testing.assert_allclose(again, images, atol=1e-5)
     drawn = numpy_generator.sample(str(tmp_path / "out" / "generator.npz"), 5000)[1]
@@ -92,7 +86,7 @@ def test_one_of_each_from_outside_trains_samples_and_exports(extended, tmp_path)
     assert drawn.var() == pytest.approx(1 / 6, rel=0.1)
 
 
-def test_the_trick_takes_part_in_both_engines_as_the_seed_has_it(extended):
+def test_trick_draws_the_same_in_both_engines(extended):
     plain = dataclasses.replace(extended, gan="test_extending:Hinge")
     (stepped, _), (fused, _), (without, _) = (
         trained(recipe, 2, engine)

@@ -4,28 +4,18 @@ import gzip
 import hashlib
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
-from small_sets import (
-    NAMES,
-    TEST_LABELS,
-    TRAIN_IMAGES,
-    TRAIN_LABELS,
-    idx,
-    numbered_images,
-    numbers_of,
-    payloads,
-    write_set,
-)
+from small_sets import NAMES, idx, numbered_images, numbers_of, payloads, write_set
 
 import input_data
 from input_data import DataError, DataSet, read_data_sets, read_idx
 
 ROOT = Path(input_data.__file__).parent
+TRAIN_IMAGES, TRAIN_LABELS, *_ = NAMES
 
 
 def numbered_set(count, one_hot=False, **options):
@@ -388,7 +378,7 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"mine")
     for folder in (path, path / "below"):
-        with pytest.raises(DataError, match="Not a directory|File exists") as error:
+        with pytest.raises(DataError, match=r"Not a directory|File exists") as error:
             read_data_sets(folder, source_url="http://127.0.0.1:9/")
         assert str(error.value).startswith(f"{folder}: ")
     assert path.read_bytes() == b"mine"
@@ -396,50 +386,13 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
 
 def test_content_longer_than_promised_is_not_read(tmp_path):
     """64 MB of zeros behind a header that promises little."""
-    import tracemalloc
-
-    path = tmp_path / f"{TEST_LABELS}.gz"
+    path = tmp_path / f"{TRAIN_LABELS}.gz"
     path.write_bytes(gzip.compress(idx(np.zeros(2**26), count=2), 1))
     tracemalloc.start()
     with pytest.raises(DataError, match="expected 10 bytes, found more"):
         read_idx(path)
     assert tracemalloc.get_traced_memory()[1] < 2**22
     tracemalloc.stop()
-
-
-@st.composite
-def nearly_idx(draw, array):
-    """A valid file with some bytes of its header changed, then cut or lengthened."""
-    content = bytearray(idx(array))
-    for _ in range(draw(st.integers(0, 3))):
-        content[draw(st.integers(0, min(len(content), 24) - 1))] = draw(st.integers(0, 255))
-    end = draw(st.integers(0, len(content)) | st.none())
-    return bytes(content[:end]) + draw(st.binary(max_size=3))
-
-
-@settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.booleans(), st.booleans(), st.data())
-@example(True, False, None)
-def test_only_valid_content_is_read(tmp_path, of_images, packed, data):
-    array = numbered_images(3) if of_images else np.arange(3, dtype=np.uint8)
-    content = data.draw(nearly_idx(array)) if data else idx(array)
-    path = tmp_path / (TRAIN_IMAGES if of_images else TRAIN_LABELS)
-    path.write_bytes(gzip.compress(content, 1) if packed else content)
-    header, item = (16, 784) if of_images else (8, 1)
-    count = int.from_bytes(content[4:8], "big")
-    valid = (
-        content[:4] == bytes([0, 0, 8, 3 if of_images else 1])
-        and content[8:header] == b"\0\0\0\x1c\0\0\0\x1c"[: header - 8]
-        and count > 0
-        and len(content) == header + count * item
-    )
-    if valid:
-        assert read_idx(path).tobytes() == content[header:]
-    else:
-        with pytest.raises(DataError):
-            read_idx(path)
 
 
 def test_import_is_light():

@@ -14,7 +14,6 @@ import evaluation
 import generation
 import training
 from support.errors import UserError
-from training import data
 from training.callbacks import Callback
 
 SMALL = {"nlatent": 3, "num_steps": 4, "batch_size": 4, "engine": "step", "events": False}
@@ -59,7 +58,7 @@ def test_scores_from_python_are_those_in_the_file(train, data_dir):
     scores = evaluation.evaluate(run, num_samples=200, log=lines.append)
     assert scores == json.loads((run / "metrics.json").read_text())
     assert f"{scores['frechet_distance']:.4g}" in lines[1]
-    with pytest.raises(UserError, match="holds other images"):
+    with pytest.raises(UserError, match="contains other images"):
         evaluation.evaluate(run, num_samples=200, data_dir=data_dir)
 
 
@@ -127,10 +126,3 @@ def test_what_cannot_be_trained_is_one_line_and_makes_nothing(options, line, tra
         train(**options)
     assert len(str(raised.value).splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_mnist_is_found_from_everywhere(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert data.folder_of("mnist").endswith("/MNIST_data")
-    assert data.folder_of("kmnist") == "data/kmnist"
-    assert data.folder_of("kmnist", tmp_path) == str(tmp_path)

@@ -1,4 +1,4 @@
-"""Layers against NumPy twins, and against Keras (slow), which shares no code with them."""
+"""Layers against NumPy twins, and against Keras (slow)."""
 
 import itertools
 import subprocess
@@ -24,7 +24,7 @@ def normal(*shape):
 
 
 def run(tensors, values=None):
-    """Variables (by the last part of their names) set to values -> what the tensors are then."""
+    """Runs tensors after setting variables, by the last part of their names."""
     session = tf.get_default_session()
     session.run(tf.global_variables_initializer())
     for variable in tf.global_variables():
@@ -39,7 +39,7 @@ def a_pass(first=7, second=0):
 
 
 def in_training(layer, *arguments, seed=(7, 0), **options):
-    """A layer's output in a training pass."""
+    """Returns a layer's output in a training pass."""
     with a_pass(*seed):
         return layer(*arguments, **options)
 
@@ -48,14 +48,14 @@ def in_training(layer, *arguments, seed=(7, 0), **options):
 
 
 def same_padding(size, taps, strides):
-    """-> zeros before and after, as TensorFlow's documentation of SAME has them."""
+    """Returns the zeros before and after, by TensorFlow's documentation of SAME."""
     outputs = -(-size // strides)
     total = max((outputs - 1) * strides + taps - size, 0)
     return total // 2, total - total // 2
 
 
 def convolved(x, kernel, strides=1):
-    """conv2d by definition: each output pixel is the sum over its window."""
+    """Returns conv2d by definition: each output pixel is the sum over its window."""
     size = kernel.shape[0]
     pads = [same_padding(n, size, strides) for n in x.shape[1:3]]
     padded = np.pad(x.astype(np.float64), [(0, 0), *pads, (0, 0)])
@@ -129,11 +129,11 @@ def test_conv2d_transpose_8x8_stride_4():
     y = layers.conv2d_transpose_8x8_stride_4(tf.constant(x), name="a")
     squares = [k.reshape(-1, 2, 4, 2, 4).transpose(0, 1, 3, 2, 4) for k in (kernel, bias)]
     found = run(y, {"kernel": squares[0].reshape(5, 64), "bias": squares[1].reshape(64)})
-    wanted = np.zeros([3, 32, 32])
+    expected = np.zeros([3, 32, 32])
     for i, j in np.ndindex(7, 7):
         window = np.einsum("bn,nuv->buv", x[:, i, j], kernel) + bias
-        wanted[:, 4 * i : 4 * i + 8, 4 * j : 4 * j + 8] += window
-    np.testing.assert_allclose(found, wanted[:, 2:30, 2:30], atol=1e-4)
+        expected[:, 4 * i : 4 * i + 8, 4 * j : 4 * j + 8] += window
+    np.testing.assert_allclose(found, expected[:, 2:30, 2:30], atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
@@ -158,13 +158,13 @@ def plain_upsample_conv2d(x, kernel, bias):
 
 
 def gradients(y, x, weights):
-    """Of first order in all, of second in the kernel, which is what R1 asks for."""
+    """Returns first-order gradients, and the kernel's second-order one, like R1."""
     first = tf.gradients(tf.sin(y), [x, *weights])
     return [*first, *tf.gradients(first[0] ** 2, weights[0])]
 
 
-def assert_alike(ours, wanted):
-    for one, other in zip(*map(tf.nest.flatten, run([ours, wanted])), strict=True):
+def assert_equal_gradients(ours, expected):
+    for one, other in zip(*map(tf.nest.flatten, run([ours, expected])), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
@@ -173,29 +173,29 @@ def assert_alike(ours, wanted):
     [
         (layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, 3),
         (layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, 5),
-        (layers.conv2d, plain_conv2d, [(3, 4)], 5),  # over pictures smaller than the kernel
+        (layers.conv2d, plain_conv2d, [(3, 4)], 5),  # on images smaller than the kernel
     ],
 )
 def test_fast_forms_have_the_plain_forms_gradients(layer, plain, shapes, size):
-    ours, wanted = [], []
+    ours, expected = [], []
     for number, shape in enumerate(shapes):
         x = tf.constant(normal(2, *shape, 3))
         y = layer(x, 4, size, name=f"a{number}")
         weights = tf.trainable_variables(f"a{number}/")
         ours.append(gradients(y, x, weights))
-        wanted.append(gradients(plain(x, *weights), x, weights))
-    assert_alike(ours, wanted)
+        expected.append(gradients(plain(x, *weights), x, weights))
+    assert_equal_gradients(ours, expected)
 
 
 @pytest.mark.parametrize(("size", "strides"), [(2, 1), (3, 1), (3, 3), (5, 2), (1, 2)])
 def test_gradients_with_many_channels(size, strides):
-    """The kernel's is taken tap by tap there: the same, and has R1's, of second order."""
+    """The kernel's gradient is then computed tap by tap, also R1's of second order."""
 
     def filter_gradients():
         operations = tf.get_default_graph().get_operations()
         return sum(operation.type == "Conv2DBackpropFilter" for operation in operations)
 
-    ours, wanted = [], []
+    ours, expected = [], []
     for number, shape in enumerate([(7, 7), (5, 4)]):
         x = normal(2, *shape, 128) / 10
         x = tf.placeholder_with_default(x, [None, *shape, 128])
@@ -205,11 +205,11 @@ def test_gradients_with_many_channels(size, strides):
         tf.gradients(tf.sin(y), [x, *weights])
         assert filter_gradients() == before
         ours.append(gradients(y, x, weights))
-        wanted.append(gradients(plain_conv2d(x, *weights, strides=strides), x, weights))
-    assert_alike(ours, wanted)
+        expected.append(gradients(plain_conv2d(x, *weights, strides=strides), x, weights))
+    assert_equal_gradients(ours, expected)
 
 
-def test_small_pictures_cost_no_multiplications_by_zero():
+def test_small_images_cost_no_multiplications_by_zero():
     def products(height):
         with tf.Graph().as_default() as graph:
             layers.conv2d(tf.zeros([1, height, height, 1]), 1, 5, name="a")
@@ -225,29 +225,29 @@ def test_small_pictures_cost_no_multiplications_by_zero():
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
-def test_batch_norm_in_training_goes_by_the_batch(shape):
+def test_batch_norm_in_training_uses_the_batchs_statistics(shape):
     x, gamma, beta = 3 + 2 * normal(*shape), normal(3), normal(3)
     y = in_training(layers.batch_norm, tf.constant(x), name="a")
     rows = x.reshape(-1, 3)
-    wanted = normalised(x, rows.mean(0), rows.var(0), gamma, beta)
-    np.testing.assert_allclose(run(y, {"gamma": gamma, "beta": beta}), wanted, atol=1e-5)
+    expected = normalised(x, rows.mean(0), rows.var(0), gamma, beta)
+    np.testing.assert_allclose(run(y, {"gamma": gamma, "beta": beta}), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (4, 5, 2, 3)])
-def test_batch_norm_in_inference_goes_by_the_averages(shape):
+def test_batch_norm_in_inference_uses_the_averages(shape):
     x = normal(*shape)
     values = {
         "gamma": normal(3), "beta": normal(3),
         "moving_mean": normal(3), "moving_variance": normal(3) ** 2,
     }  # fmt: skip
     y = layers.batch_norm(tf.constant(x), name="a")
-    wanted = normalised(
+    expected = normalised(
         x, values["moving_mean"], values["moving_variance"], values["gamma"], values["beta"]
     )
-    np.testing.assert_allclose(run(y, values), wanted, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(y, values), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_batch_norm_leaves_its_averages_to_the_nets_own_update():
+def test_averages_of_batch_norm_are_moved_by_the_networks_update():
     x = 3 + 2 * normal(6, 3)
     with a_pass() as running:
         y = layers.batch_norm(tf.constant(x), name="a", momentum=0.8)
@@ -262,11 +262,11 @@ def test_batch_norm_leaves_its_averages_to_the_nets_own_update():
     session.run(update)
     session.run(update)
     mean, variance = x.mean(0), x.var(0, ddof=1)
-    wanted = [0.36 * mean, 1 + 0.36 * (variance - 1)]  # 1 - 0.8^2 of the way
-    np.testing.assert_allclose(session.run(averages), wanted, rtol=1e-5)
+    expected = [0.36 * mean, 1 + 0.36 * (variance - 1)]  # 1 - 0.8^2 of the way
+    np.testing.assert_allclose(session.run(averages), expected, rtol=1e-5)
 
 
-def test_batch_norm_without_averages_goes_by_the_batch_always():
+def test_batch_norm_without_averages_always_uses_the_batchs_statistics():
     x = 3 + 2 * normal(6, 3)
     y = layers.batch_norm(tf.constant(x), name="a", momentum=None)
     assert len(tf.global_variables()) == 2
@@ -274,11 +274,11 @@ def test_batch_norm_without_averages_goes_by_the_batch_always():
 
 
 def test_batch_norm_has_a_second_derivative():
-    """By central differences of the first; R1 through a D with batch normalisation needs it."""
+    """R1 through a D with batch normalisation needs it; by central differences."""
     x, weights, direction, step = normal(5, 3), normal(5, 3), normal(5, 3), 1e-2
 
     def slopes(at):
-        """-> the gradients of a loss in the input and in gamma."""
+        """Returns the gradients of a loss in the input and in gamma."""
         with tf.variable_scope("", reuse=tf.AUTO_REUSE):
             y = in_training(layers.batch_norm, at, name="a", momentum=None)
         return tf.gradients(tf.sin(y) * weights, [at, *tf.trainable_variables("a/gamma")])
@@ -293,12 +293,12 @@ def test_batch_norm_has_a_second_derivative():
 # Dropout.
 
 
-def test_dropout_drops_its_share_and_keeps_the_mean():
+def test_dropout_drops_its_fraction_and_keeps_the_mean():
     y = run(in_training(layers.dropout, tf.ones([1000, 999]), 0.2))
     assert set(np.unique(y)) == {0, np.float32(1) / np.float32(0.8)}
-    # 999,000 draws: the share's standard deviation is 0.0004.
+    # 999,000 draws: the fraction's standard deviation is 0.0004.
     assert abs((y == 0).mean() - 0.2) < 0.002
-    # Neither neighbours nor rows go together.
+    # Neighbours and rows are independent.
     dropped = y == 0
     for one, other in [(dropped[1:], dropped[:-1]), (dropped[:, 1:], dropped[:, :-1])]:
         assert abs((one & other).mean() - 0.04) < 0.002
@@ -323,7 +323,7 @@ def test_dropout_is_the_same_under_xla():
     assert np.array_equal(plain, compiled)
 
 
-def test_the_gradient_of_dropout_is_dropped_alike():
+def test_gradient_of_dropout_is_dropped_equally():
     x = tf.constant(1 + normal(40, 5) ** 2)
     y = in_training(layers.dropout, x, 0.25)
     x, y, slope = run([x, y, tf.gradients(y, x)[0]])
@@ -350,14 +350,12 @@ def test_ranges():
     assert run(layers.unsigned(signed)).tolist() == [0, 0.5, 1]
 
 
-def test_pictures_and_flat():
-    images = normal(6, 784)
-    pictures = layers.pictures(tf.constant(images.reshape(3, 2 * 784)))
-    assert pictures.shape.as_list() == [3, 28, 28, 2]
-    for row, channel in np.ndindex(3, 2):
-        picture = run(pictures)[row, :, :, channel]
-        assert np.array_equal(picture, images[2 * row + channel].reshape(28, 28))
-    assert layers.flat(pictures).shape.as_list() == [3, 1568]
+def test_images_and_flat():
+    rows = normal(6, 784)
+    images = layers.images(tf.constant(rows.reshape(3, 2 * 784)))
+    expected = rows.reshape(3, 2, 28, 28).transpose(0, 2, 3, 1)
+    assert np.array_equal(run(images), expected) and images.shape.as_list() == [3, 28, 28, 2]
+    assert layers.flat(images).shape.as_list() == [3, 1568]
 
 
 # Keras.
@@ -397,7 +395,7 @@ np.savez(sys.argv[2], **outputs)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [3, 5])
-def test_keras_gives_the_same(size, tmp_path):
+def test_keras_returns_the_same(size, tmp_path):
     values = {
         "kernel": normal(size, size, 3, 4), "bias": normal(4), "gamma": normal(3),
         "beta": normal(3), "moving_mean": normal(3), "moving_variance": normal(3) ** 2,
@@ -422,13 +420,13 @@ def test_keras_gives_the_same(size, tmp_path):
         np.testing.assert_allclose(ours[name], theirs[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
-def test_layers_note_their_output_shapes_once():
+def test_layers_record_their_output_shapes_once():
     for reuse in (False, True):
         with tf.variable_scope("net", reuse=reuse):
             x = tf.placeholder(tf.float32, [None, 3])
             layers.batch_norm(layers.dense(x, 8, name="a"), name="b")
-    noted = tf.get_collection(layers.LAYERS)
-    assert noted == [("net/a", [None, 8]), ("net/b", [None, 8])]
+    recorded = tf.get_collection(layers.LAYERS)
+    assert recorded == [("net/a", [None, 8]), ("net/b", [None, 8])]
 
 
 def test_names_of_variables():
@@ -437,5 +435,5 @@ def test_names_of_variables():
     layers.batch_norm(x, name="c")
     parts = itertools.product("ab", ["kernel", "bias"])
     norm = [f"c/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")]
-    wanted = [f"{layer}/{part}" for layer, part in parts] + norm
-    assert [variable.op.name for variable in tf.global_variables()] == wanted
+    expected = [f"{layer}/{part}" for layer, part in parts] + norm
+    assert [variable.op.name for variable in tf.global_variables()] == expected

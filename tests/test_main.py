@@ -206,7 +206,7 @@ OTHER_BAD_FLAGS = [
     (["--recipe=nosuch"], "--recipe=nosuch: value should be one of <minimal|"),
     (["--mode=nosuch"], "--mode=nosuch: value should be one of <train|"),
     (["--engine=nosuch"], "--engine=nosuch: value should be one of <auto|fused|step>"),
-    (["--prior=nosuch"], "prior: 'nosuch', wanted one of uniform, "),
+    (["--prior=nosuch"], "--prior must be one of uniform, "),
     (["--prior="], "--prior= is empty: give it a value"),
     (["--seed=-1"], "--seed=-1"),
     (["--seed=2147483648"], "--seed=2147483648"),
@@ -216,7 +216,7 @@ OTHER_BAD_FLAGS = [
     (["--image_every=-1"], "--image_every=-1"),
     (["--flagfile=nosuch"], "nosuch"),
     (["--half_batches", "--batch_size=1"], "--batch_size=1"),
-    (["--dataset=kmnist", f"--data_dir={REAL_DATA}"], "MNIST_data holds MNIST"),
+    (["--dataset=kmnist", f"--data_dir={REAL_DATA}"], "MNIST_data contains MNIST"),
     (["--recipe=leaky_mlp", "--conditional"], "article 004, Using GAN for Generating Hand-written"),
 ]
 
@@ -236,7 +236,7 @@ def test_batches_larger_than_the_data_are_refused_by_name(refused, data_dir):
 
 def test_a_data_set_that_is_named_is_the_one_that_is_there(refused, data_dir):
     line = refused("--dataset=mnist", f"--data_dir={data_dir}")
-    assert f"--dataset=mnist: {data_dir} holds other images" in line
+    assert f"{data_dir} contains other images, not MNIST" in line
 
 
 def test_data_folders_that_cannot_be_used_are_refused(refused, tmp_path, monkeypatch):

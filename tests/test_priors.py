@@ -32,20 +32,20 @@ def draws(name, shape=MANY, seed=0):
 
 
 def kolmogorov(values, cdf):
-    """Largest distance of the empirical distribution from `cdf`, in units of 1 / sqrt(n)."""
+    """Returns the largest distance of empirical distribution and cdf, times sqrt(n)."""
     n = len(values)
     expected = cdf(np.sort(values).astype(np.float64))
     above, below = np.arange(1, n + 1) / n - expected, expected - np.arange(n) / n
     return max(above.max(), below.max()) * sqrt(n)
 
 
-def test_exactly_the_four_priors():
+def test_there_are_four_priors():
     assert set(priors.PRIORS) == set(CDFS)
     assert all(priors.get(name).name == name for name in CDFS)
 
 
 def test_unknown_name_lists_the_known_ones():
-    with pytest.raises(ValueError, match=r"'gauss'.*uniform, uniform01, normal, semicircle"):
+    with pytest.raises(ValueError, match="uniform, uniform01, normal, semicircle, got 'gauss'"):
         priors.get("gauss")
 
 
@@ -69,7 +69,7 @@ def test_kolmogorov_tells_the_priors_apart():
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-def test_bounded_support_is_the_range_of_pictures(name):
+def test_bounded_support_is_the_range_of_figures(name):
     prior, z = priors.get(name), draws(name)
     assert prior.low <= z.min() < prior.low + 0.01
     assert prior.high - 0.01 < z.max() <= prior.high
@@ -105,14 +105,14 @@ def test_wide_truncation_is_no_truncation():
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1e-9, float("nan")])
-def test_truncation_refuses_limits_that_would_never_end(limit):
-    with pytest.raises(ValueError, match=r"wanted at least 0\.01"):
+def test_truncation_rejects_limits_that_would_never_end(limit):
+    with pytest.raises(ValueError, match=r"must be at least 0\.01"):
         priors.get("normal").truncate(np.random.default_rng(0), [4], limit)
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-def test_bounded_priors_have_no_truncation(name):
-    with pytest.raises(ValueError, match=f"'{name}' is bounded"):
+def test_bounded_priors_cannot_be_truncated(name):
+    with pytest.raises(ValueError, match=f"got '{name}', a bounded one"):
         priors.get(name).truncate(np.random.default_rng(0), [4], 0.5)
 
 

@@ -1,4 +1,4 @@
-"""What is shown and where: closed and broken streams, signals, and progress off a terminal."""
+"""Streams that fail, signals, TensorFlow's import, progress bars, and messages of errors."""
 
 import os
 import re
@@ -10,44 +10,46 @@ import time
 from pathlib import Path
 
 import pytest
-from test_resume import PROGRESS
 
 from support import errors, terminal
 
+pty = pytest.importorskip("pty", reason="needs the shell and the terminals of Unix")
 ROOT = Path(terminal.__file__).parent.parent
 
 
-def python(program, *, shell='exec "$@"', wait=True, **settings):
-    """Runs a program on `support.terminal` through a shell; -> (code, stderr, stdout)."""
-    program = (
-        f"import os, signal, sys, time\nfrom support import terminal\n{textwrap.dedent(program)}"
-    )
-    words = ["bash", "-c", shell, "bash", sys.executable, "-c", program]
-    started = subprocess.Popen(
-        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=as_from_a_terminal, **settings,
-    )  # fmt: skip
-    return (*started.communicate(timeout=60), started.returncode)[::-1] if wait else started
+def start(program, *, shell='exec "$@"', **settings):
+    """Starts a program that uses `support.terminal` through a shell."""
+    imports = "import os, signal, sys, time\nfrom support import terminal\n"
+    words = ["bash", "-c", shell, "bash", sys.executable, "-c", imports + textwrap.dedent(program)]
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, **settings}
+    return subprocess.Popen(words, cwd=ROOT, preexec_fn=reset_signals, **settings)
 
 
-def as_from_a_terminal():
-    """Stops act as they do by default, also where the tests run in the background."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+def reset_signals():
+    """Restores the default actions, which differ if the tests run in the background."""
+    for number in STOPS:
         signal.signal(number, signal.SIG_DFL)
 
 
-# Streams.
+def run(program, **settings):
+    """Runs a program like `start`. Returns (exit code, stderr, stdout)."""
+    process = start(program, **settings)
+    out, err = process.communicate(timeout=60)
+    return process.returncode, err, out
+
+
+# Streams
 
 SPEAKS = """
     terminal.open_streams()
+    bar = terminal.Bar(1)
     for number in range(3):
         print("out", number)
-        print("err", number, file=sys.stderr)
+        bar.line(f"err {number}")
         time.sleep(0.05)
-    opened = os.open("/dev/zero", os.O_RDONLY)
-    assert opened > 2, opened
+    bar.close()
     terminal.check_output()
-    os._exit(7)
+    sys.exit(7)
 """
 OUT, ERR = ("".join(f"{name} {n}\n" for n in range(3)) for name in ("out", "err"))
 
@@ -56,60 +58,42 @@ OUT, ERR = ("".join(f"{name} {n}\n" for n in range(3)) for name in ("out", "err"
     ("shell", "stdout", "stderr"),
     [
         ('exec "$@"', OUT, ERR),
-        ('exec "$@" >&-', "", ERR),
-        ('exec "$@" 2>&-', OUT, ""),
-        ('exec "$@" >&- 2>&- <&-', "", ""),
         ('exec "$@" 2>/dev/full', OUT, ""),
         ('"$@" 2> >(true); exit $?', OUT, ""),
         ('"$@" | head -1; exit ${PIPESTATUS[0]}', "out 0\n", ERR),
         ('"$@" | true; exit ${PIPESTATUS[0]}', "", ERR),
     ],
 )
-def test_the_work_goes_on_whoever_listens(shell, stdout, stderr):
-    assert python(SPEAKS, shell=shell) == (7, stderr, stdout)
+def test_work_continues_after_a_reader_has_exited(shell, stdout, stderr):
+    assert run(SPEAKS, shell=shell) == (7, stderr, stdout)
 
 
-def test_output_that_cannot_be_written_is_told_at_the_end():
-    code, stderr, _ = python(SPEAKS, shell='exec "$@" >/dev/full')
+def test_output_on_a_full_disk_is_an_error_at_the_end():
+    code, stderr, _ = run(SPEAKS, shell='exec "$@" >/dev/full')
     assert code == 1
     assert stderr.startswith(ERR)
     assert stderr.endswith("UserError: cannot write to standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_no_character_is_too_much_for_an_encoding(encoding):
+@pytest.mark.parametrize(
+    ("encoding", "expected"),
+    [
+        ("ascii", "Fr\\xe9chet \\u2013 \\udcff\n"),
+        ("latin-1", "Fréchet \\u2013 \\udcff\n"),
+        ("utf-8", "Fréchet \u2013 \\udcff\n"),
+    ],
+)
+def test_characters_outside_an_encoding_are_escaped(encoding, expected):
     program = r"""
         terminal.open_streams()
         for stream in (sys.stdout, sys.stderr):
             print("Fr\u00e9chet \u2013 \udcff", file=stream)
     """
-    told = {
-        "ascii": "Fr\\xe9chet \\u2013 \\udcff\n",
-        "latin-1": "Fréchet \\u2013 \\udcff\n",
-        "utf-8": "Fréchet \u2013 \\udcff\n",
-    }[encoding]
     environment = {**os.environ, "PYTHONIOENCODING": encoding}
-    shown = python(program, env=environment, encoding=encoding)
-    assert shown == (0, told, told)
+    assert run(program, env=environment, encoding=encoding) == (0, expected, expected)
 
 
-def test_a_bar_whose_reader_goes_away_goes_on(tmp_path):
-    program = """
-        terminal.open_streams()
-        terminal._SECONDS_BETWEEN_LINES = 0
-        bar = terminal.Bar(5)
-        for _ in range(5):
-            bar.advance(1, "note")
-            time.sleep(0.05)
-        bar.line("a line")
-        bar.close()
-        print("done")
-    """
-    assert python(program, shell='"$@" 2> >(head -1 >&2); exit $?')[2] == "done\n"
-    assert python(program, shell='exec "$@" 2>&-') == (0, "", "done\n")
-
-
-# Signals.
+# Signals
 
 STOPS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 WAITS = """
@@ -117,90 +101,87 @@ WAITS = """
         try:
             print("ready", flush=True)
             time.sleep(60)
-        {handler}
+        except KeyboardInterrupt:
+            {fate}
 """
-HANDLERS = {
-    "passed on": "finally:\n            pass",
-    "turned into another": 'except BaseException:\n            raise ImportError("lost")',
-}
 
 
-@pytest.mark.parametrize("number", STOPS)
-@pytest.mark.parametrize("handler", HANDLERS.values(), ids=HANDLERS.keys())
-def test_a_signal_ends_in_its_line_and_code_whatever_becomes_of_it(number, handler):
-    process = python(WAITS.format(handler=handler), wait=False)
+@pytest.mark.parametrize(
+    ("number", "fate"),
+    [
+        *((number, "raise") for number in STOPS),
+        (signal.SIGINT, "raise ImportError"),
+        (signal.SIGTERM, "time.sleep(60)"),
+    ],
+)
+def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, fate):
+    process = start(WAITS.format(fate=fate))
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
     assert process.communicate(timeout=60) == (f"Stopped by {number.name}.\n", "")
     assert process.returncode == 128 + number
 
 
+WAITS_FOR_A_LINE = """
+    with terminal.stoppable():
+        print("ready", flush=True)
+        sys.stdin.readline()
+        print("done")
+"""
+
+
 def test_a_closed_terminal_stops_nothing_under_nohup():
-    program = """
-        with terminal.stoppable():
-            print("ready", flush=True)
-            sys.stdin.readline()
-            print("done")
-    """
-    process = python(program, shell='trap "" HUP; exec "$@"', wait=False, stdin=subprocess.PIPE)
+    shell = 'trap "" HUP; exec "$@"'
+    process = start(WAITS_FOR_A_LINE, shell=shell, stdin=subprocess.PIPE)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
     assert process.communicate("\n", timeout=60) == ("done\n", "")
     assert process.returncode == 0
 
 
-def test_other_errors_stay_what_they_are():
-    with pytest.raises(KeyError), terminal.stoppable():
-        raise KeyError
+def test_a_system_without_sighup_needs_none():
+    program = "del signal.SIGHUP\n" + textwrap.dedent(WAITS_FOR_A_LINE)
+    assert run(program, stdin=subprocess.DEVNULL) == (0, "", "ready\ndone\n")
+
+
+def test_handlers_are_restored_and_other_errors_unchanged():
     before = [signal.getsignal(number) for number in STOPS]
-    with terminal.on_stop(print):
-        assert before != [signal.getsignal(number) for number in STOPS]
+    with pytest.raises(KeyError), terminal.stoppable():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+        raise KeyError
     assert before == [signal.getsignal(number) for number in STOPS]
 
 
-# What is told.
+# Errors
 
 
-def test_lines_hold_nothing_that_commands_a_terminal():
-    assert errors.one_line("a\nb\t c\x1b[2J\x9b\u202e\udcff é") == (
-        "a b c\\x1b[2J\\x9b\\u202e\\udcff é"
-    )
+def test_one_line_contains_nothing_that_controls_a_terminal():
+    line = errors.one_line("a\nb\t c\x1b[2J\x9b\u202e\udcff é")
+    assert line == "a b c\\x1b[2J\\x9b\\u202e\\udcff é"
 
 
 @pytest.mark.parametrize(
-    ("error", "line"),
+    ("error", "message"),
     [
-        (errors.UserError("--a: b"), "--a: b"),
+        (errors.UserError("--a must be b"), "--a must be b"),
         (OSError(28, "No space left on device", "a.png"), "a.png: No space left on device"),
-        (OSError(24, "Too many open files", "a"), "a: Too many open files (see `ulimit -n`)"),
-        (OSError(27, "File too large"), "cannot go on: File too large (see `ulimit -f`)"),
-        (MemoryError(), "not enough memory (MemoryError): free some, or lower --batch_size or --n"),
+        (OSError(27, "File too large"), "cannot continue: File too large"),
+        (MemoryError(), "not enough memory (MemoryError); free some, or lower --batch_size or --n"),
         (ImportError("a.so: failed to map segment from shared object"), "not enough memory (Imp"),
-        (OSError(5, "Input/output error"), None),
+        (OSError(32, "Broken pipe"), None),
         (ImportError("no module"), None),
         (ValueError("ours"), None),
     ],
 )
-def test_what_a_user_can_mend_is_told_in_a_line(error, line):
-    told = errors.user_message(error)
-    assert told is None if line is None else told.startswith(line)
+def test_only_errors_that_a_user_can_correct_have_a_message(error, message):
+    actual = errors.user_message(error)
+    assert actual is None if message is None else actual.startswith(message)
 
 
-def test_a_signal_whose_exception_is_lost_still_ends_the_process():
-    code, errors, shown = python("""
-        import contextlib
-        with terminal.stoppable():
-            with contextlib.suppress(KeyboardInterrupt):
-                signal.raise_signal(signal.SIGINT)
-            time.sleep(50)
-    """)
-    assert (code, errors, shown) == (130, "", "Stopped by SIGINT.\n")
+# Progress
 
 
-# Progress where stderr is no terminal.
-
-
-def test_lines_of_progress_tell_rate_and_time_left_since_the_first_advance(capsys, monkeypatch):
+def test_plain_lines_show_the_rate_since_the_first_advance(capsys, monkeypatch):
     monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
     bar = terminal.Bar(10_000, start=1000)
     time.sleep(0.3)  # compiling
@@ -210,18 +191,16 @@ def test_lines_of_progress_tell_rate_and_time_left_since_the_first_advance(capsy
     bar.close()
     shown = capsys.readouterr()
     assert shown.out == ""
-    (line,) = shown.err.splitlines()
-    assert re.fullmatch(PROGRESS, line)
-    found = re.fullmatch(
-        r"step 5,500 of 10,000, ([\d,.]+) steps/s, 00:(\d\d) to go, d_loss 0\.200, g_loss 2\.000",
-        line,
+    match = re.fullmatch(
+        r"step 5,500 of 10,000, ([\d,.]+) steps/s, 00:(\d\d) to go, d_loss 0\.200, g_loss 2\.000\n",
+        shown.err,
     )
-    rate = float(found[1].replace(",", ""))
+    rate = float(match[1].replace(",", ""))
     assert 500 < rate <= 5000
-    assert int(found[2]) == int(4500 / rate)
+    assert int(match[2]) == int(4500 / rate)
 
 
-def test_lines_of_progress_of_slow_things_tell_seconds(capsys, monkeypatch):
+def test_plain_lines_of_slow_work_show_seconds(capsys, monkeypatch):
     monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
     bar = terminal.Bar(9, unit="run")
     bar.advance(1)
@@ -231,17 +210,41 @@ def test_lines_of_progress_of_slow_things_tell_seconds(capsys, monkeypatch):
     assert capsys.readouterr().err == "run 3 of 9, 4.0 s/run, 00:24 to go, dcgan\n"
 
 
-@pytest.mark.slow
-def test_keras_is_imported_for_those_alone_who_ask_for_it():
+def test_a_terminal_of_unknown_size_shows_a_bar():
     program = """
-import sys
-from support import terminal
-terminal.import_tensorflow()
-assert not {"keras", "matplotlib"} & sys.modules.keys()
-import tensorflow as tf
-from tensorflow.keras import layers
-assert tf.keras.layers.Dense is layers.Dense
-assert issubclass(tf.keras.optimizers.Adam, tf.keras.optimizers.Optimizer)
-"""
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        assert os.get_terminal_size(2) == (0, 0)
+        bar = terminal.Bar(500, start=100)
+        bar.advance(100, "first")
+        bar.line("a line")
+        bar.advance(300, "last")
+        bar.close()
+    """
+    ours, theirs = pty.openpty()
+    assert start(program, stderr=theirs).wait(timeout=60) == 0
+    shown = os.read(ours, 100_000).decode()
+    assert all(text in shown for text in ("100/500", "a line\r\n", "500/500", "last"))
+
+
+# TensorFlow
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("legacy", [False, True])
+def test_tensorflow_is_silent_and_imported_without_keras(tmp_path, legacy):
+    program = """
+        terminal.import_tensorflow()
+        assert not {"keras", "tf_keras", "matplotlib"} & sys.modules.keys()
+        import tensorflow as tf
+        if not os.environ.get("TF_USE_LEGACY_KERAS"):
+            from tensorflow.keras import layers
+            assert tf.keras.layers.Dense is layers.Dense
+            assert issubclass(tf.keras.optimizers.Adam, tf.keras.optimizers.Optimizer)
+    """
+    environment = dict(os.environ)
+    if legacy:
+        (tmp_path / "tf_keras" / "src").mkdir(parents=True)
+        for folder in ("tf_keras", "tf_keras/src"):
+            (tmp_path / folder / "__init__.py").touch()
+        (tmp_path / "tf_keras" / "src" / "optimizers.py").touch()
+        environment.update(PYTHONPATH=str(tmp_path), TF_USE_LEGACY_KERAS="1")
+    assert run(program, env=environment) == (0, "", "")

@@ -1,4 +1,4 @@
-"""Article 003's networks, losses on them and Adam in float64 NumPy: what tests compare with.
+"""Article 003's networks, their losses and Adam in float64 NumPy, for comparison.
 
 `w` are the variables by name in float64, `recipe` a Recipe, x images and z latents.
 """
@@ -7,63 +7,63 @@ import numpy as np
 
 
 def doubles(state):
-    """{name: array} -> the same in float64."""
+    """Returns {name: array} in float64."""
     return {name: np.asarray(array, np.float64) for name, array in state.items()}
 
 
 def softplus(x):
-    """ln(1 + e^x)."""
+    """Returns ln(1 + e^x)."""
     return np.logaddexp(0, x)
 
 
 def sigmoid(x):
-    """1 / (1 + e^-x)."""
+    """Returns 1 / (1 + e^-x)."""
     return np.exp(-softplus(-x))
 
 
 def cross_entropy(label, logits):
-    """-label ln sigmoid(logits) - (1 - label) ln(1 - sigmoid(logits)), in nats."""
+    """Returns -label ln p - (1 - label) ln(1 - p) with p = sigmoid(logits), in nats."""
     return label * softplus(-logits) + (1 - label) * softplus(logits)
 
 
 def generate(w, z):
-    """[batch, nlatent] -> [batch, ndims]."""
+    """Returns G's images [batch, ndims]."""
     hidden = np.maximum(_dense(w, "generator/hidden", z), 0)
     return sigmoid(_dense(w, "generator/pixels", hidden))
 
 
 def logits(w, x):
-    """[batch, ndims] -> [batch, 1]."""
+    """Returns D's logits [batch, 1]."""
     hidden = np.maximum(_dense(w, "discriminator/hidden", x), 0)
     return _dense(w, "discriminator/logit", hidden)
 
 
 def gradients_at(w, x):
-    """[batch, ndims] -> gradient of D's logits there."""
+    """Returns the gradient of D's logits in the images, [batch, ndims]."""
     on = _dense(w, "discriminator/hidden", x) > 0
     paths = on * w["discriminator/logit/kernel"][:, 0]
     return paths @ w["discriminator/hidden/kernel"].T
 
 
 def d_loss(w, recipe, x, z):
-    """What is reported as d_loss."""
+    """Returns the reported d_loss."""
     y, y_hat = logits(w, x), logits(w, generate(w, z))
     return (cross_entropy(1 - recipe.label_smoothing, y) + cross_entropy(0, y_hat)).mean()
 
 
 def d_total(w, recipe, x, z):
-    """What D's update descends: d_loss and the R1 penalty."""
+    """Returns the loss that D's update descends: d_loss and the R1 penalty."""
     penalty = (gradients_at(w, x) ** 2).sum(axis=1).mean()
     return d_loss(w, recipe, x, z) + recipe.r1_gamma / 2 * penalty
 
 
 def g_loss(w, z):
-    """What is reported as g_loss and G's update descends."""
+    """Returns the reported g_loss, which G's update descends."""
     return cross_entropy(1, logits(w, generate(w, z))).mean()
 
 
 def directional(function, w, name, direction):
-    """Central difference of function(w) as the variable `name` moves along the direction."""
+    """Returns the central difference of function(w) in a direction of a variable."""
     # Small, so that no ReLU turns on the way: the penalties jump there.
     size = 1e-7
     ahead, behind = ({**w, name: w[name] + step * direction} for step in (size, -size))
@@ -71,7 +71,7 @@ def directional(function, w, name, direction):
 
 
 def d_gradients(w, x, label):
-    """{name: gradient} of mean(ce(label, D(x))) for D's four variables, by hand."""
+    """Returns {name: gradient} of mean(ce(label, D(x))) for D's four variables."""
     before = _dense(w, "discriminator/hidden", x)
     hidden = np.maximum(before, 0)
     d_logits = (sigmoid(_dense(w, "discriminator/logit", hidden)) - label) / len(x)

@@ -48,13 +48,13 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
     Returns:
       The run's folder, and the signal that stopped the training or None.
     """
-    fields = {field.name for field in dataclasses.fields(RunOptions)}
-    overrides = {key: value for key, value in options.items() if key not in fields}
-    options = RunOptions(**{key: value for key, value in options.items() if key in fields})
     ranks = mpi.connect()
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
+        fields = {field.name for field in dataclasses.fields(RunOptions)}
+        overrides = {key: value for key, value in options.items() if key not in fields}
+        options = RunOptions(**{key: value for key, value in options.items() if key in fields})
         recipe = recipe_for(name, options.gan, options.engine, log, **overrides)
         check_precision(options.precision, recipe)
         ranks.check(recipe)
@@ -73,7 +73,7 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
         terminal.import_tensorflow()
-        from training.train import train as train_run  # imports TensorFlow
+        from training.loop import train as train_run  # imports TensorFlow
 
         if options.events and ranks.is_chief:
             from training.events import Events

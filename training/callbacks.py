@@ -5,6 +5,7 @@ Each can act at four moments: `on_train_begin`, `on_steps`, `on_interval`, `on_t
 
 import contextlib
 import dataclasses
+import operator
 
 import numpy as np
 
@@ -51,15 +52,12 @@ class Callback:
     def on_train_end(self):
         """Called at the end, also after an error."""
 
-    def flush(self):
-        """Writes to the disk what the next checkpoint relies on."""
-
 
 class Callbacks:
     """All callbacks of a run."""
 
     def __init__(self, callbacks):
-        self._callbacks = sorted(callbacks, key=lambda callback: callback.order)
+        self._callbacks = sorted(callbacks, key=operator.attrgetter("order"))
         self.periods = [callback.every for callback in callbacks if callback.every]
 
     @contextlib.contextmanager
@@ -81,13 +79,10 @@ class Callbacks:
             callback.on_steps(block)
 
     def on_interval(self, step, *, last, stopping):
-        """Calls the callbacks that act after this step; all are flushed before a checkpoint."""
+        """Calls the callbacks that act after this step."""
         for callback in self._callbacks:
             is_due = callback.every and step % callback.every == 0
             if is_due or last or (stopping and callback.when_stopping):
-                if isinstance(callback, Checkpoints):
-                    for each in self._callbacks:
-                        each.flush()
                 callback.on_interval(step)
 
 
@@ -99,6 +94,7 @@ class Run:
       engine: one of `training.engines`; its `state()` has the current weights.
       inference: both networks in inference, for images and losses.
       listeners: functions of (step, {tag: number}) that are called with scores.
+      files: tables and the like; each has `flush`, which is called before a checkpoint.
     """
 
     recipe: Recipe
@@ -110,9 +106,15 @@ class Run:
     folder: RunFolder
     bar: object = None
     listeners: list = dataclasses.field(default_factory=list)
+    files: list = dataclasses.field(default_factory=list)
 
     def save_checkpoint(self, step, name=None):
-        """Writes the current weights, and what the networks return for a few fixed inputs."""
+        """Writes the current weights, and what the networks return for a few fixed inputs.
+
+        All tables are on the disk before, so that a checkpoint never has more steps than they.
+        """
+        for file in self.files:
+            file.flush()
         state = self.engine.state()
         self.folder.save_checkpoint(step, state | self.inference.outputs(state), name)
 
@@ -178,6 +180,7 @@ class Losses(Callback):
     def __init__(self, run):
         self._figure = run.folder.file("losses.png")
         self._table = Table(run.folder.file("losses.csv"), LOSSES, every=1)
+        run.files.append(self._table)
         self._rows = []
 
     def on_train_begin(self, step):
@@ -190,9 +193,6 @@ class Losses(Callback):
     def on_interval(self, step):
         self._table.flush()
         _draw_curves(self._figure, self._rows)
-
-    def flush(self):
-        self._table.flush()
 
     def on_train_end(self):
         self._table.close()
@@ -231,6 +231,7 @@ class HeldOut(Callback):
         self._last = run.recipe.num_steps
         self._figure = run.folder.file("held_out.png")
         self._table = Table(run.folder.file("held_out.csv"), LOSSES)
+        run.files.append(self._table)
         self._rows = []
 
     def on_train_begin(self, step):
@@ -241,9 +242,6 @@ class HeldOut(Callback):
             self._measure(step)
         if step == self._last and self._rows:
             _draw_curves(self._figure, self._rows, "on held-out images")
-
-    def flush(self):
-        self._table.flush()
 
     def on_train_end(self):
         self._table.close()

@@ -22,6 +22,7 @@ class Events(Callback):
     def __init__(self, run):
         self._folder = run.folder
         run.listeners.append(self.scalars)
+        run.files.append(self)
         self._writer = None
 
     def on_train_begin(self, step):
@@ -53,6 +54,7 @@ class Events(Callback):
         self._add(step, *summaries)
 
     def flush(self):
+        """Writes all events to the disk."""
         with self._disk_errors():
             self._writer.flush()
 

@@ -9,6 +9,7 @@ Importing this file imports neither mpi4py nor TensorFlow: a single process need
 
 import contextlib
 import os
+import signal
 import sys
 import time
 import traceback
@@ -109,7 +110,7 @@ class SingleProcess:
         """Waits until all ranks call this, without using the processor."""
 
     def finish(self, digest):
-        """Ends the training; raises UserError if the digest of the weights differs between ranks."""
+        """Ends the training; raises UserError if the weights' digest differs between ranks."""
 
 
 SINGLE = SingleProcess()
@@ -225,15 +226,17 @@ class Ranks(SingleProcess):
 
     def _abort(self, error):
         """Prints the error and ends all ranks at once: those that compute cannot be asked to."""
-        message = errors.user_message(error)
-        if message is None:
+        code, message = 1, errors.user_message(error)
+        if isinstance(error, KeyboardInterrupt):
+            code = 128 + (error.args[0] if error.args else signal.SIGINT)
+        elif message is None:
             traceback.print_exception(error)
         else:
             rank = "" if self.is_chief else f"rank {self.index}: "
             print(f"main.py: {rank}{errors.one_line(message)}", file=sys.stderr)
         sys.stdout.flush()
         sys.stderr.flush()
-        self._comm.Abort(getattr(error, "exit_code", 1))
+        self._comm.Abort(code)
 
 
 class Mean:

@@ -39,8 +39,7 @@ class RunOptions:
         0,
         EVERYDAY,
         "random seed of weights, batches, latents and samples",
-        low=0,
-        high=2**31 - 1,
+        bounds=(0, 2**31 - 1),
         modes=("train", "evaluate", "sample", "compare"),
     )
     dataset: str | None = option(
@@ -61,14 +60,13 @@ class RunOptions:
         unset="MNIST_data next to main.py, or data/DATASET",
     )
     image_every: int = option(
-        0, WHILE_TRAINING, "steps between images of the progress; 0 for none", low=0, high=_MANY
+        0, WHILE_TRAINING, "steps between images of the progress; 0 for none", bounds=(0, _MANY)
     )
     checkpoint_every: int | None = option(
         None,
         WHILE_TRAINING,
         "steps between checkpoints",
-        low=1,
-        high=_MANY,
+        bounds=(1, _MANY),
         unset="5000, with convolutions 100",
     )
     events: bool = option(True, WHILE_TRAINING, "write TensorBoard events")

@@ -14,11 +14,12 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models import losses, passes
 from models.gan import Gan
-from models.passes import WHOLE
+from models.passes import WHOLE, Shard
 from support.errors import UserError
 
 _STREAM_STRIDE = 0x2545F49
 _EXAMPLE_ROWS = 4
+_MEAN_TOLERANCE = 1e-4
 
 
 class Updates:
@@ -32,6 +33,9 @@ class Updates:
           recipe: `Recipe`.
           seed: integer below 2**31, from which dropout masks follow.
           shard: the part of each batch that the tensors are, if several processes train.
+
+        Raises:
+          UserError: the class would learn something else from shards than from whole batches.
         """
         self.gan = gan
         self._recipe = recipe
@@ -45,6 +49,8 @@ class Updates:
                 recipe.ema_decay, num_updates=self._g.count
             )
         self._d_loss = _discriminator_loss(gan, recipe.label_smoothing)
+        if shard.count > 1:
+            self._check_learns_from_shards()
         self._one_pass = not recipe.separate_updates and not self._logits_depend_on_other_batch()
 
     def d_update(self, x, z, learning_rate, labels=None, z_labels=None):
@@ -60,6 +66,7 @@ class Updates:
         Returns:
           D's loss before the update, a scalar; and the operation that updates D.
         """
+        self._shard.begin_update()
         real = _Examples(x, labels)
         generated = _Examples(self._call(self.gan._generator, z, z_labels), z_labels)
         if self._recipe.separate_updates:
@@ -75,6 +82,7 @@ class Updates:
 
         Args and returns: as for `d_update`.
         """
+        self._shard.begin_update()
         with self._g.training_pass() as through_g:
             x_hat = self._call(self.gan._generator, z, z_labels)
         with self._g.training_pass(stream=1):
@@ -169,10 +177,44 @@ class Updates:
         separately; otherwise the one would be normalised by the other.
         """
         x = example(self.gan.x_placeholder)
-        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
         with passes.training(tf.constant([0, 0]), batches=2):
-            logits = _call(self.gan._discriminator, x, labels)
+            logits = self._call_with_any_labels(self.gan._discriminator, x)
         return mixes_rows(self.gan.session, logits, x)
+
+    def _check_learns_from_shards(self):
+        """Raises UserError unless the mean of what shards teach is what a whole batch teaches.
+
+        It is if each loss is a mean over the batch, and if the results for an image depend on
+        other images only through `Shard.mean`.
+        """
+        gan, name = self.gan, type(self.gan).__name__
+        for method, loss, arguments in [
+            ("_discriminator_loss", self._d_loss, 2),
+            ("_generator_loss", gan._generator_loss, 1),
+        ]:
+            if not _is_mean(gan.session, loss, arguments):
+                raise UserError(
+                    f"{name}.{method} must be a mean over the batch to train with several "
+                    "processes, each of which has a part of it; train with one process"
+                )
+        for network, placeholder in [
+            (gan._generator, gan.z_placeholder),
+            (gan._discriminator, gan.x_placeholder),
+        ]:
+            x = example(placeholder)
+            # Without a gradient, `mean` shows no dependence.
+            shard = Shard(0, 2, tf.stop_gradient)
+            with passes.sharding(shard), passes.training(tf.constant([0, 0])):
+                y = self._call_with_any_labels(network, x)
+            if mixes_rows(gan.session, y, x):
+                raise UserError(
+                    f"{name}.{network.__name__} mixes the images of a batch, of which each of "
+                    "several processes has a part; use layers.batch_norm, or train with one process"
+                )
+
+    def _call_with_any_labels(self, network, inputs):
+        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
+        return _call(network, inputs, labels)
 
 
 class _Examples(NamedTuple):
@@ -280,6 +322,14 @@ def mixes_rows(session, y, x):
     half = _EXAMPLE_ROWS // 2
     (gradient,) = tf.gradients(y[:half], x)
     return gradient is not None and session.run(gradient)[half:].any()
+
+
+def _is_mean(session, loss, arguments):
+    logits = np.random.default_rng(0).normal(0, 3, [arguments, _EXAMPLE_ROWS, 1])
+    logits = logits.astype(np.float32)
+    halves = np.split(logits, 2, axis=1)
+    whole, *parts = session.run([loss(*map(tf.constant, each)) for each in (logits, *halves)])
+    return np.allclose(whole, np.mean(parts), rtol=_MEAN_TOLERANCE, atol=_MEAN_TOLERANCE)
 
 
 def _of_whole_batch(tensors, shard):

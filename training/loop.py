@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import custom_class, recipes, summary
-from models.inference import Inference
+from models.inference import Inference, assign
 from support.errors import RunError, UserError
 from support.files import write_json
 from support.terminal import Bar, on_stop
@@ -68,19 +68,21 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
             log(f"Continuing {folder} after step {step:,}.")
         else:
             log(f"{summary.of_gan(engine.gan)}\n")
-            pretrain(run, log)
+            pretrain(run, log, ranks)
 
         start, began, stopped = step, time.monotonic(), None
         with stop_signals() as received, watching.running(start):
             while step < recipe.num_steps and not stopped:
                 for block in engine.train(step, watching.next_interval(step, recipe.num_steps)):
                     watching.on_steps(list(itertools.takewhile(_is_finite, block)))
-                    _check_losses(block, run)
+                    if ranks.is_chief:
+                        _check_losses(block, run)
                     step = block[-1].step
                     stopped = ranks.agree_to_stop(received)
                     if stopped:
                         break
-                _check_weights(step, run)
+                if ranks.is_chief:
+                    _check_weights(step, run)
                 last = step == recipe.num_steps
                 watching.on_interval(step, last=last, stopping=bool(stopped))
                 ranks.wait()
@@ -113,9 +115,12 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     Raises:
       UserError: the class does not have the required interface.
     """
+    if gan_class and options.engine == "fused":
+        _note_other_updates(recipe, batches, gan_class, log)
     tf.set_random_seed(options.seed)
     gan = recipes.build_gan(recipe, gan_class)
-    custom_class.check(gan, recipe)
+    if gan_class:
+        custom_class.check(gan, recipe)
     # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
     slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
     kind = options.engine
@@ -136,9 +141,8 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
             )
         return StepEngine(gan, batches, precision=options.precision)
 
-    custom_class.check_generator(gan)
     if gan_class:
-        _note_other_updates(recipe, batches, gan_class, log)
+        custom_class.check_generator(gan)
     updates = Updates(gan, recipe, options.seed, ranks.shard())
     if kind == "step":
         updates.install()
@@ -164,27 +168,33 @@ def _note_other_updates(recipe, batches, gan_class, log):
     plain = dataclasses.replace(plain, learning_rate=_TEST_RATE, g_learning_rate=None)
     with tf.Graph().as_default():
         gan = recipes.build_gan(plain, gan_class)
+        custom_class.check(gan, plain)
+        custom_class.check_generator(gan)
         try:
             custom_class.check_own_train_ops(gan, plain)
-        except UserError:
-            return  # its own train ops could not train it
+        except UserError:  # its own train ops could not train it
+            gan.session.close()
+            return
         own = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
         Updates(gan, plain, seed=0).install()
         ours = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
-        weights = tf.trainable_variables()
+        variables = {variable.op.name: variable for variable in tf.global_variables()}
+        trained = [variable.op.name for variable in tf.trainable_variables()]
         with tf.Session() as session:
+            session.run(tf.global_variables_initializer())
+            before = session.run(variables)
             changes = []
             for gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer in (own, own, ours):
-                session.run(tf.global_variables_initializer())
-                before = session.run(weights)
+                assign(session, variables, before)
                 for i in (0, 1):
                     inputs = batches.block(i, i + 1)
                     inputs = inputs._replace(rates=np.full_like(inputs.rates, _TEST_RATE))
                     run_step(session, gan, inputs.map(lambda array: array[0]))
-                after = session.run(weights)
-                changes.append([b - a for a, b in zip(before, after, strict=True)])
+                after = session.run(variables)
+                moved = [np.ravel(after[name] - before[name]) for name in trained]
+                changes.append(np.concatenate(moved))
         gan.session.close()
-    own_change, own_again, our_change = (np.concatenate([*map(np.ravel, c)]) for c in changes)
+    own_change, own_again, our_change = changes
     scale = np.linalg.norm(own_change)
     if np.linalg.norm(own_again - own_change) > _TEST_TOLERANCE * scale:
         return  # it draws random numbers
@@ -207,7 +217,7 @@ def _restore(run, log):
     return step
 
 
-def pretrain(run, log):
+def pretrain(run, log, ranks=mpi.SINGLE):
     """Trains D before G, if the recipe says so, on real and on generated images.
 
     D sees `recipe.pretraining` real images and as many of an untrained G, once, in whole batches.
@@ -218,7 +228,10 @@ def pretrain(run, log):
         return
     gan, size = engine.gan, recipe.pretraining_batch
     real, latents = batches.pretraining(recipe.pretraining)
-    with contextlib.closing(Bar(len(real) - len(real) % size, unit="image")) as bar:
+    with contextlib.ExitStack() as stack:
+        if ranks.is_chief:
+            bar = Bar(len(real) - len(real) % size, unit="image")
+            stack.callback(bar.close)
         for x, z in _whole_batches(real, latents, size):
             feed = {
                 gan.x_placeholder: batches.part(x),
@@ -226,7 +239,10 @@ def pretrain(run, log):
                 gan.learning_rate_placeholder: recipe.rates(0)[0],
             }
             loss, _ = engine.session.run([gan.d_loss, gan.d_optimizer], feed)
-            bar.advance(len(x), f"d_loss {loss:.3f}")
+            if ranks.is_chief:
+                bar.advance(len(x), f"d_loss {loss:.3f}")
+    if not ranks.is_chief:
+        return
     count = min(_PRETRAINING_TEST_IMAGES, len(run.images.test.pixels))
     test = batches.held_out(run.images.test.pixels, count, epoch=0)
     run.inference.load(engine.state(), average=False)

@@ -1,0 +1,470 @@
+"""Training with several processes: real ones, started by mpirun."""
+
+import contextlib
+import dataclasses
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+from models import layers, passes, recipes
+from models.gan import Gan
+from models.passes import WHOLE, Shard
+from support.errors import UserError
+from training import mpi
+from training.batches import Batches
+from training.updates import Updates
+
+ROOT = Path(__file__).resolve().parent.parent
+MPIRUN = Path(sys.executable).with_name("mpirun")
+ENVIRONMENT = {
+    **os.environ,
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+}
+SLOW = pytest.mark.slow
+# A run of many short steps, and one of few long ones.
+QUICK = ["--batch_size=12", "--num_steps=2400", "--checkpoint_every=300", "--noevents"]
+SMALL = {
+    "minimal": ["--batch_size=12", "--r1_gamma=1", "--penalty_every=2", "--ema_decay=0.99"],
+    "dcgan": ["--batch_size=12"],
+    "stable_cnn": ["--batch_size=24", "--penalty_every=2"],
+    "upsampling_cnn": ["--batch_size=12"],
+    "pretrained_cnn": ["--batch_size=12", "--pretraining=48", "--pretraining_batch=12"],
+}
+
+
+class Ended(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def lines(self):
+        """What the program printed as errors, without mpirun's own explanations."""
+        return [line for line in self.stderr.splitlines() if line.startswith("main.py: ")]
+
+
+class Job:
+    """A command of several processes in a folder."""
+
+    def __init__(self, place, *words, environment=()):
+        place.mkdir(exist_ok=True)
+        self._paths = [place / f".{name}-{time.monotonic_ns()}" for name in ("out", "err")]
+        with open(self._paths[0], "w") as out, open(self._paths[1], "w") as err:
+            self._process = subprocess.Popen(
+                list(map(str, words)),
+                cwd=place,
+                env={**ENVIRONMENT, **dict(environment)},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+            )
+
+    @property
+    def running(self):
+        return self._process.poll() is None
+
+    def wait_until(self, happened, seconds=200):
+        deadline = time.monotonic() + seconds
+        while not happened():
+            assert self.running, self.end()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def send(self, number, rank):
+        """Sends a signal to the process of a rank."""
+        os.kill(self._rank_pids()[rank], number)
+
+    def end(self, seconds=300):
+        try:
+            code = self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            pytest.fail(f"it hangs: {[path.read_text() for path in self._paths]}")
+        return Ended(code, *(path.read_text(errors="replace") for path in self._paths))
+
+    def kill(self):
+        ranks = self._rank_pids().values() if self.running else []
+        for pid in [*ranks, self._process.pid]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _rank_pids(self):
+        listed = subprocess.run(
+            ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True
+        )
+        found = {}
+        for pid in map(int, listed.stdout.split()):
+            with contextlib.suppress(OSError):
+                variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
+                variables = dict(each.partition("=")[::2] for each in variables if each)
+                found[int(variables.get("OMPI_COMM_WORLD_RANK", -1))] = pid
+        return found
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A function that starts main.py with flags as so many ranks; 1 means without mpirun."""
+    jobs = []
+
+    def start(ranks, *flags, place=tmp_path, others=None, **environment):
+        program = [sys.executable, ROOT / "main.py", *flags]
+        if ranks > 1:
+            words = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n"]
+            if others is None:
+                program = [*words, ranks, *program]
+            else:  # other flags for all but rank 0
+                program = [*words, 1, *program, ":", "-n", ranks - 1, *program, *others]
+        jobs.append(Job(place, *program, environment=environment))
+        return jobs[-1]
+
+    yield start
+    for job in jobs:
+        if job.running:
+            job.kill()
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A function of a number of ranks that returns the folder of an undisturbed run."""
+    made = {}
+
+    def unbroken(ranks):
+        if ranks not in made:
+            place = tmp_path_factory.mktemp(f"unbroken{ranks}")
+            words = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", ranks, sys.executable]
+            ended = Job(place, *words, ROOT / "main.py", *QUICK, "--run_dir=run").end()
+            assert ended.code == 0, ended
+            made[ranks] = place / "run"
+        return made[ranks]
+
+    return unbroken
+
+
+def last_checkpoint(folder):
+    steps = [int(path.stem[5:]) for path in folder.glob("checkpoints/step-*.npz")]
+    return max(steps, default=0)
+
+
+def results(folder):
+    paths = [*folder.glob("*.csv"), *folder.glob("*.png")]
+    paths.append(folder / "checkpoints" / f"step-{last_checkpoint(folder):09d}.npz")
+    return {path.name: path.read_bytes() for path in paths}
+
+
+def losses(folder):
+    return np.loadtxt(folder / "losses.csv", delimiter=",", skiprows=1)
+
+
+# Start.
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, True),
+        ({"PMI_SIZE": "4"}, True),
+        ({"SLURM_STEP_NUM_TASKS": "2", "PMIX_RANK": "1"}, True),
+        ({"PMIX_RANK": "0"}, True),
+        ({"SLURM_NTASKS": "8"}, False),
+        ({"SLURM_STEP_NUM_TASKS": "1", "PMIX_RANK": "0"}, False),
+        ({"OMPI_COMM_WORLD_SIZE": "1"}, False),
+    ],
+)
+def test_a_launcher_is_recognised_by_its_variables(environment, expected):
+    assert mpi.launched(environment) is expected
+    if not expected:
+        assert mpi.connect(environment) is mpi.SINGLE
+
+
+def test_importing_the_module_imports_neither_mpi_nor_tensorflow():
+    code = "import sys, training.mpi; print({'mpi4py', 'tensorflow'} & set(sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert found.stdout == "set()\n"
+
+
+def test_an_mpi_that_does_not_connect_the_processes_is_rejected(start):
+    ended = start(1, OMPI_COMM_WORLD_SIZE="2").end()
+    assert ended.code == 1
+    assert ended.stderr.startswith("main.py: the launcher started 2 processes, but MPI connects 1")
+
+
+def test_missing_mpi4py_is_rejected(start, tmp_path):
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('not installed')\n")
+    ended = start(1, PMI_SIZE="2", PYTHONPATH=str(tmp_path)).end()
+    assert ended.code == 1
+    assert re.fullmatch("main.py: .* requires mpi4py .*requirements-mpi.txt\n", ended.stderr)
+
+
+@pytest.mark.parametrize(
+    ("ranks", "flags", "others", "message"),
+    [
+        (3, [], None, "--batch_size must be a multiple of 3 with 3 processes, got 16"),
+        (2, ["--mode=evaluate"], None, "--mode=evaluate runs in one process"),
+        (2, ["--num_steps=9"], ["--seed=1"], "--seed is 1 on rank 1 and 0 on rank 0"),
+        (3, ["--batch_size=12"], ["--data_dir=missing"], "rank 1: .*missing"),
+        (2, ["--run_dir=taken"], None, "--run_dir=taken is not a run folder"),
+    ],
+)
+def test_errors_at_the_start_are_one_line(start, tmp_path, ranks, flags, others, message):
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "something").touch()
+    ended = start(ranks, *flags, others=others).end()
+    assert ended.code == 1
+    (line,) = ended.lines
+    assert re.search(message, line), line
+    assert "Traceback" not in ended.stderr
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("upsampling_cnn", {"batch_size": 12}, None),
+        ("upsampling_cnn", {"batch_size": 9}, "--batch_size must be a multiple of 6 .* got 9"),
+        ("pretrained_cnn", {"batch_size": 9}, "--pretraining_batch must be a multiple of 3"),
+    ],
+)
+def test_batches_that_cannot_be_divided_are_rejected(name, values, message):
+    class World:
+        rank, size = 0, 3
+
+    recipe = dataclasses.replace(recipes.get(name), **values)
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        mpi.Ranks(World).check(recipe)
+
+
+# Shards.
+
+
+class Sum(Gan):
+    def _generator_loss(self, y_hat):
+        return tf.reduce_sum(tf.nn.softplus(-y_hat))
+
+
+class Paired(Gan):
+    def _discriminator_loss(self, y, y_hat):
+        return super()._discriminator_loss(y - tf.reduce_mean(y_hat), y_hat)
+
+
+class OwnStatistics(Gan):
+    def _discriminator(self, x, reuse=False):
+        return super()._discriminator(x - tf.reduce_mean(x, axis=0), reuse)
+
+
+class OurStatistics(Gan):
+    def _discriminator(self, x, reuse=False):
+        y = super()._discriminator(x, reuse)
+        with tf.variable_scope(self._discriminator_scope, reuse=reuse):
+            return layers.batch_norm(y, name="norm", momentum=None)
+
+
+@pytest.mark.parametrize(
+    ("gan_class", "message"),
+    [
+        (Gan, None),
+        (OurStatistics, None),
+        (Sum, r"Sum\._generator_loss must be a mean over the batch"),
+        (Paired, r"Paired\._discriminator_loss must be a mean over the batch"),
+        (OwnStatistics, r"OwnStatistics\._discriminator mixes the images of a batch"),
+    ],
+)
+def test_a_class_that_shards_would_change_is_rejected(gan_class, message):
+    with tf.Graph().as_default():
+        gan = gan_class(nlatent=3)
+        with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+            Updates(gan, recipes.get("minimal"), 0, Shard(0, 2))
+        gan.session.close()
+
+
+@pytest.mark.parametrize("name", ["minimal", "stable_cnn", "upsampling_cnn"])
+def test_shards_are_the_parts_of_a_batch_in_order(name):
+    recipe = dataclasses.replace(recipes.get(name), batch_size=12, d_iters=2)
+    recipe = dataclasses.replace(recipe, conditional=name != "upsampling_cnn")
+    pixels = np.random.default_rng(0).integers(0, 256, [50, 784], np.uint8)
+    labels = np.arange(50) % 10
+    whole = Batches(recipe, pixels, 1, labels).block(3, 5)
+    parts = [Batches(recipe, pixels, 1, labels, Shard(i, 3)).block(3, 5) for i in range(3)]
+    for field in whole._fields:
+        arrays = [getattr(part, field) for part in parts]
+        if field == "rates":
+            assert all((array == whole.rates).all() for array in arrays)
+        elif getattr(whole, field) is not None:
+            np.testing.assert_array_equal(np.concatenate(arrays, axis=2), getattr(whole, field))
+
+
+@pytest.mark.parametrize("width", [4, 5])
+def test_shards_drop_what_the_whole_batch_drops(width):
+    def dropped(rows, shard):
+        with passes.sharding(shard), passes.training(tf.constant([1, 2]), batches=2):
+            return layers.dropout(tf.ones([2 * rows, width]), 0.5)
+
+    with tf.Graph().as_default(), tf.Session() as session:
+        parts = [dropped(3, Shard(i, 3)) for i in range(3)]
+        whole, *shards = session.run([dropped(9, WHOLE), *parts])
+    whole = whole.reshape(2, 3, 3, width)
+    for i, shard in enumerate(shards):
+        np.testing.assert_array_equal(shard.reshape(2, 3, width), whole[:, i])
+
+
+def calls_behind(op):
+    """Returns the MPI calls that an operation needs, in the order in which they must run."""
+    found, waiting = {}, [op]
+    while waiting:
+        each = waiting.pop()
+        if each not in found:
+            found[each] = None
+            waiting += [*each.control_inputs, *(tensor.op for tensor in each.inputs)]
+    calls = [each for each in found if each.type == "PyFunc"]
+    return sorted(calls, key=lambda call: len(calls_behind(call)) if call is not op else 0)
+
+
+def test_each_update_of_dcgan_is_one_chain_of_calls():
+    """Gradients of D; in G four layers' means and variances, forward and back; its gradients."""
+    with tf.Graph().as_default():
+        recipe = dataclasses.replace(recipes.get("dcgan"), batch_size=4)
+        gan = recipes.build_gan(recipe)
+        mean = mpi.Mean(comm=None)
+        Updates(gan, recipe, 0, Shard(0, 2, mean, mean.begin_update)).install()
+        for op, count in [(gan.d_optimizer, 1), (gan.g_optimizer, 8 + 8 + 1)]:
+            calls = calls_behind(op)
+            assert len(calls) == count
+            # Each waits for all before it.
+            assert [len(calls_behind(call)) for call in calls] == list(range(1, count + 1))
+        gan.session.close()
+
+
+# Training.
+
+
+def train_on_one_and_several(start, tmp_path, ranks, flags, steps=8):
+    """Returns the losses of one process, and of several."""
+    flags = [*flags, f"--num_steps={steps}", "--noevents"]
+    for count, name in [(1, "one"), (ranks, "several")]:
+        ended = start(count, *flags, f"--run_dir={name}").end()
+        assert ended.code == 0, ended
+    return losses(tmp_path / "one"), losses(tmp_path / "several")
+
+
+@SLOW
+@pytest.mark.parametrize(
+    ("recipe", "ranks", "more"),
+    [
+        *((recipe, 2, []) for recipe in SMALL),
+        ("minimal", 3, ["--engine=step"]),
+        ("stable_cnn", 3, []),
+        ("stable_cnn", 2, ["--conditional", "--engine=step"]),
+    ],
+)
+def test_several_processes_learn_what_one_learns(start, tmp_path, recipe, ranks, more):
+    one, several = train_on_one_and_several(
+        start, tmp_path, ranks, [f"--recipe={recipe}", *SMALL[recipe], *more]
+    )
+    np.testing.assert_allclose(several, one, rtol=1e-3)
+
+
+@SLOW
+def test_bfloat16_and_a_custom_class_train_with_several_processes(start, tmp_path):
+    (tmp_path / "mine.py").write_text("from models.gan import Gan\n\n\nclass Net(Gan):\n    pass\n")
+    one, several = train_on_one_and_several(
+        start, tmp_path, 2, ["--gan=mine.py:Net", "--engine=fused"]
+    )
+    np.testing.assert_allclose(several, one, rtol=1e-3)
+    ended = start(2, "--gan=mine.py:Net", "--run_dir=own").end()
+    assert ended.code == 1
+    (line,) = ended.lines
+    assert "own train ops" in line and "--engine=fused" in line
+
+
+# Stopping and failing.
+
+
+@SLOW
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_killed_at_a_random_moment_a_run_ends_in_the_same_bytes(start, tmp_path, unbroken, ranks):
+    seed = random.randrange(10**6)
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    folder, flags = tmp_path / "run", [*QUICK, "--run_dir=run"]
+    for _ in range(2):
+        before, job = last_checkpoint(folder), start(ranks, *flags)
+        job.wait_until(lambda: last_checkpoint(folder) > before)  # noqa: B023
+        time.sleep(rng.uniform(0, 0.5))
+        job.send(signal.SIGKILL, rng.randrange(ranks))
+        assert job.end(60).code != 0
+    ended = start(ranks, *flags).end()
+    assert ended.code == 0, ended
+    assert "Continuing run after step" in ended.stdout
+    assert results(folder) == results(unbroken(ranks))
+
+
+@SLOW
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_stops_all_at_the_same_step(start, tmp_path, unbroken, rank):
+    folder, flags = tmp_path / "run", [*QUICK, "--run_dir=run"]
+    job = start(2, *flags)
+    job.wait_until(lambda: last_checkpoint(folder))
+    job.send(signal.SIGTERM, rank)
+    ended = job.end(60)
+    assert ended.code == 128 + signal.SIGTERM, ended
+    stopped = last_checkpoint(folder)
+    assert f"Stopped by SIGTERM after step {stopped:,}; " in ended.stdout
+    assert len(losses(folder)) == stopped < 2400
+    assert start(2, *flags).end().code == 0
+    assert results(folder) == results(unbroken(2))
+
+
+FAILING = """
+import os
+import numpy as np
+import tensorflow.compat.v1 as tf
+from models.gan import Gan
+
+calls = []
+
+
+def count(x):
+    calls.append(x)
+    if len(calls) > 100 and os.environ["OMPI_COMM_WORLD_RANK"] == "1":
+        raise RuntimeError("out of luck")
+    return np.float32(0)
+
+
+class Failing(Gan):
+    def _generator_loss(self, y_hat):
+        loss = super()._generator_loss(y_hat)
+        return loss + tf.stop_gradient(tf.numpy_function(count, [loss], tf.float32))
+"""
+
+
+@SLOW
+def test_an_exception_on_one_rank_ends_all(start, tmp_path):
+    (tmp_path / "failing.py").write_text(FAILING)
+    flags = ["--gan=failing.py:Failing", "--engine=fused", "--noevents", "--run_dir=run"]
+    ended = start(2, *flags).end(120)
+    assert ended.code == 1, ended
+    assert "out of luck" in ended.stderr
+
+
+@SLOW
+def test_losses_that_are_not_finite_are_reported_once(start, tmp_path):
+    explosive = ["--r1_gamma=1e6", "--learning_rate=1", "--beta1=0", "--beta2=0"]
+    ended = start(2, *explosive, "--noevents", "--run_dir=run").end(120)
+    assert ended.code == 1, ended
+    (line,) = ended.lines
+    step = int(re.match(r"main\.py: training diverged at step (\d+): ", line)[1])
+    assert len(losses(tmp_path / "run")) == step - 1
