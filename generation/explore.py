@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import generation
+from evaluation.metrics import LABELS
 from generation import frozen, numpy_generator, program
 from input_data import SIDE
 from models import priors
@@ -31,13 +32,7 @@ _MAX_SLIDERS = 16
 _SLOPE_IMAGES, _SLOPE_STEP = 300, 0.05
 _FILM_FRAMES, _FILM_TILES, _MAX_FILM_BYTES = (48, 24, 12), 6, 600_000
 # The scores that a page shows, if the run has any.
-SCORES = {
-    "frechet_distance": "Fréchet distance",
-    "classes_covered": "classes covered",
-    "precision": "precision",
-    "recall": "recall",
-    "memorised_share": "memorised share",
-}
+SCORES = ("frechet_distance", "classes_covered", "precision", "recall", "memorised_share")
 
 
 def explore(run_dir, out, **loading) -> None:
@@ -211,8 +206,10 @@ def _scores(path, generator):
             return [], ["The scores of this run are of other weights."]
         columns = {"this run": content, **content.get("reference_scores", {})}
         rows = [["", *columns]]
-        for name, text in SCORES.items():
-            rows.append([text, *(f"{float(scores[name]):.4g}" for scores in columns.values())])
+        for name in SCORES:
+            rows.append(
+                [LABELS[name], *(f"{float(scores[name]):.4g}" for scores in columns.values())]
+            )
         return rows, []
     except FileNotFoundError:
         return [], ["No scores yet: run python main.py --mode=evaluate."]

@@ -21,8 +21,7 @@ from training.run import RunFolder
 pytestmark = pytest.mark.slow  # a browser takes seconds per test
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-RECIPES = ["minimal", "stable_cnn", "dcgan", "pretrained_cnn"]
-MAX_BYTES = {"minimal": 2e6, "stable_cnn": 3e6}
+MAX_BYTES = {"minimal": 2e6, "stable_cnn": 3e6, "dcgan": 10e6, "pretrained_cnn": 10e6}
 # Half a float16 step of all weights on the way, and 1/255 that nothing shows.
 NEAR = 1 / 255 + 2e-3
 CLASSES = ["zero", "one", "two", "<b>three</b>", "four", None, "six", "seven", "eight", "nine"]
@@ -97,16 +96,14 @@ def latents(page):
 
 
 def spread_out(run):
-    """Stretches G's kernels and averages, so that images of a short run have some contrast."""
+    """Stretches G's weights and averages, so that images of a short run have some contrast."""
     folder = RunFolder(run)
     step, state = folder.load_checkpoint(print)
-    rng = np.random.default_rng(0)
-    state = {name: value for name, value in state.items() if not name.startswith("outputs/")}
-    for name, value in state.items():
-        if name.startswith("generator") and "kernel" in name:
-            state[name] = 2 * value
-        elif "moving" in name:
-            state[name] = (value * rng.uniform(0.5, 2, value.shape)).astype(np.float32)
+    for name in list(state):
+        if name.startswith("outputs/"):
+            del state[name]  # of the weights before
+        elif name.startswith("generator") and ("kernel" in name or "moving" in name):
+            state[name] = 2 * state[name]
     folder.save_checkpoint(step, state)
     return run
 
@@ -137,18 +134,16 @@ def conditional(tmp_path_factory):
     return path, graph
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", MAX_BYTES)
 def test_page_generates_the_images_of_the_run(recipe, browser, tmp_path):
     folder = spread_out(new_run(tmp_path / "run", recipe))
     main("--mode=explore", f"--run_dir={folder}", f"--out={tmp_path / 'it.html'}")
-    assert (tmp_path / "it.html").stat().st_size <= MAX_BYTES.get(recipe, explore.MAX_BYTES)
+    assert (tmp_path / "it.html").stat().st_size <= MAX_BYTES[recipe]
     generator = generation.load(folder)
     # As many as pretrained_cnn's statistics are taken from, and the same.
     z = generator.latents(256, np.random.default_rng(0))
     expected = generator.generate(z)[:100].reshape(100, 784)
     with Tab(browser, tmp_path / "it.html") as page:
-        assert page.evaluate("explorer.nlatent") == generator.recipe.nlatent
-        assert page.evaluate("explorer.labels") == []
         images = images_of(page, z[:100])
     assert expected.std() > 0.02
     np.testing.assert_allclose(images, expected, atol=NEAR)
@@ -188,8 +183,7 @@ def test_dragging_moves_the_image(browser, path):
         page.mouse.down()
         page.mouse.move(left + 0.12 * width, top + 0.84 * height, steps=5)
         page.mouse.up()
-        second = shown(page)
-        assert (first != second).any()
+        assert (shown(page) != first).any()
         draws = np.array(page.evaluate("state.plane.draws.map((z) => [...z])"))
         np.testing.assert_allclose(at_a, draws[0], atol=1e-4)
         np.testing.assert_allclose(latents(page), draws[1], atol=0.05)
@@ -227,7 +221,6 @@ def test_invalid_address_is_a_new_draw(browser, path, address):
 def test_keys_and_buttons(browser, path):
     with Tab(browser, path, "#plane=5") as page:
         before = latents(page)
-        assert page.locator("dt.of-labels").is_hidden()
         page.keyboard.press("n")
         assert (latents(page) != before).all()
         page.locator("#plane").focus()
@@ -235,16 +228,14 @@ def test_keys_and_buttons(browser, path):
         page.keyboard.press("Shift+ArrowLeft")
         assert page.evaluate("state.at") == [0.4, 0.15]
         assert page.locator("#status").inner_text() == "40 % right, 85 % up."
+        before = latents(page)
         page.keyboard.press("p")
-        page.wait_for_timeout(400)
-        moved = latents(page)
-        page.wait_for_timeout(200)
-        assert page.locator("#play").inner_text() == "Stop" and (latents(page) != moved).any()
+        until(page, f"state.z[0] !== {before[0]}")
+        assert page.locator("#play").inner_text() == "Stop"
         page.locator("#play").click()
         still = latents(page)
         page.wait_for_timeout(200)
-        assert page.locator("#play").inner_text() == "Play"
-        np.testing.assert_array_equal(latents(page), still)
+        assert page.locator("#play").inner_text() == "Play" and (latents(page) == still).all()
         page.keyboard.press("w")
         until(page, "!motion")
         assert page.evaluate("state.at") == [0.12, 0.84]
@@ -266,14 +257,6 @@ def test_saved_image_is_the_one_that_is_shown(browser, path, tmp_path):
     np.testing.assert_array_equal(saved[10::20, 10::20], image)
 
 
-def test_directions_that_change_more_come_first(path):
-    about = json.loads(re.search(r'id="about-data">(.*?)</script>', path.read_text())[1])
-    shares = [slider["share"] for slider in about["sliders"]]
-    directions = np.array([slider["direction"] for slider in about["sliders"]])
-    assert shares == sorted(shares, reverse=True) and sum(shares) == pytest.approx(1, abs=1e-4)
-    np.testing.assert_allclose(directions @ directions.T, np.eye(16), atol=1e-4)
-
-
 def test_directions_of_a_linear_generator_are_its_singular_vectors():
     matrix = np.random.default_rng(0).standard_normal((6, 784)).astype(np.float32)
     compiled = program.Program([("MatMul", "t0", "z", "c0")], {"c0": matrix})
@@ -282,9 +265,9 @@ def test_directions_of_a_linear_generator_are_its_singular_vectors():
     for slider, direction, size in zip(found, left.T, sizes, strict=True):
         assert abs(np.dot(slider["direction"], direction)) == pytest.approx(1, abs=1e-3)
         assert slider["share"] == pytest.approx(size**2 / (sizes**2).sum(), rel=1e-3)
-    along_axes = explore.sliders(compiled, priors.get("uniform"), 6)
-    norms = [np.linalg.norm(matrix[np.argmax(slider["direction"])]) for slider in along_axes]
-    assert norms == sorted(norms, reverse=True)
+        assert np.linalg.norm(slider["direction"]) == pytest.approx(1, abs=1e-4)
+    axes = [s["direction"] for s in explore.sliders(compiled, priors.get("uniform"), 6)]
+    assert np.argmax(axes, axis=1).tolist() == np.argsort(-np.linalg.norm(matrix, axis=1)).tolist()
 
 
 def test_labels_have_buttons_and_keys(browser, conditional):
@@ -322,26 +305,21 @@ def test_names_are_shown_as_text(browser, conditional):
 
 
 def test_policy_blocks_other_scripts_and_requests(browser, path):
+    script = """() => {
+      document.body.append(Object.assign(document.createElement("script"), {text: "ran = 1"}));
+      return fetch("data:text/plain,x").then(() => "came", () => window.ran ?? "refused");
+    }"""
     tab = Tab(browser, path)
     with tab as page:
-        script = """() => {
-          const script = document.createElement('script');
-          script.textContent = 'window.ran = true';
-          document.body.append(script);
-          return window.ran ?? false;
-        }"""
-        assert page.evaluate(script) is False
-        fetched = "fetch('data:text/plain,x').then(() => 'came', () => 'refused')"
-        assert page.evaluate(fetched) == "refused"
+        assert page.evaluate(script) == "refused"
         page.wait_for_timeout(100)
         assert len(tab.wrong) >= 2 and all("Content Security Policy" in line for line in tab.wrong)
         tab.wrong.clear()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_fits_a_phone(browser, path, scheme):
+def test_page_fits_a_phone(browser, path):
     small = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-    with Tab(browser, path, color_scheme=scheme, **small) as page:
+    with Tab(browser, path, **small) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         plane = page.locator("#plane").bounding_box()
         assert page.locator("#picture").is_visible() and plane["y"] + plane["height"] <= 740
@@ -350,9 +328,6 @@ def test_page_fits_a_phone(browser, path, scheme):
         assert (shown(page) != first).any()
         for button in page.locator("#show button").all():
             assert button.bounding_box()["height"] >= 44
-        colour = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        level = sum(map(int, re.findall(r"\d+", colour)[:3])) / 3
-        assert level > 200 if scheme == "light" else level < 60
 
 
 @pytest.mark.parametrize("nlatent", [1, 2])
@@ -369,18 +344,18 @@ def test_one_or_two_latents_are_the_plane_itself(nlatent, browser, tmp_path):
         np.testing.assert_array_equal(shown(page), image)
 
 
-def scored(run, **changes):
-    """Writes a metrics.json of the run's weights, with changes."""
-    values = dict.fromkeys(explore.SCORES, 3.25)
+def with_scores(run, folder, **changes):
+    """Copies a run and writes a metrics.json of its weights, with changes."""
+    copy = shutil.copytree(run, folder)
+    weights = {"step": 2, "raw": False, "checkpoint_sha256": generation.load(run).digest}
     reference = {"real": dict.fromkeys(explore.SCORES, 2.0)}
-    of_these = {"step": 2, "raw": False, "checkpoint_sha256": generation.load(run).digest}
-    content = {**of_these, **values, "reference_scores": reference, **changes}
-    (run / "metrics.json").write_text(json.dumps(content))
+    scores = {**dict.fromkeys(explore.SCORES, 3.25), "reference_scores": reference}
+    (copy / "metrics.json").write_text(json.dumps({**weights, **scores, **changes}))
+    return copy
 
 
 def test_scores_and_film_are_shown(browser, run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    scored(copy)
+    copy = with_scores(run, tmp_path / "copy")
     (copy / "progress").mkdir(exist_ok=True)
     for step in (1, 2):
         sheet = np.full([224, 224], 100 * step, np.uint8)
@@ -400,22 +375,12 @@ def test_scores_and_film_are_shown(browser, run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "note"),
-    [
-        ({"precision": "x"}, "Cannot read metrics.json."),
-        ({"reference_scores": []}, "Cannot read metrics.json."),
-        ({"step": 1}, "The scores of this run are of other weights."),
-        ({"raw": True}, "The scores of this run are of other weights."),
-        ({"checkpoint_sha256": "0"}, "The scores of this run are of other weights."),
-    ],
+    "change", [{"precision": "x"}, {"step": 1}, {"raw": True}, {"checkpoint_sha256": "0"}]
 )
-def test_scores_that_cannot_be_used_are_a_note(run, change, note, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    scored(copy, **change)
-    explore.explore(copy, tmp_path / "it.html")
-    text = (tmp_path / "it.html").read_text()
-    about = json.loads(re.search(r'id="about-data">(.*?)</script>', text)[1])
-    assert about["scores"] == [] and about["notes"] == [note]
+def test_scores_that_cannot_be_used_are_a_note(run, change, tmp_path):
+    explore.explore(with_scores(run, tmp_path / "copy", **change), tmp_path / "it.html")
+    note = "Cannot read" if "precision" in change else "The scores of this run are of other weights"
+    assert f'"scores":[],"notes":["{note}' in (tmp_path / "it.html").read_text()
 
 
 def test_what_cannot_be_a_page_is_one_line(run, tmp_path, monkeypatch):

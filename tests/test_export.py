@@ -18,7 +18,6 @@ from generation.export import export
 from models import priors
 
 ROOT = Path(__file__).resolve().parent.parent
-REFUSED = "exists and is not an export; choose another folder"
 SLOW = ("minimal", "leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn")
 EXPORTED = ["stable_cnn", *(pytest.param(r, marks=pytest.mark.slow) for r in SLOW)]
 
@@ -53,9 +52,8 @@ assert serve(z=z[:0])["images"].shape == (0, 28, 28)
 unknown = tf.tensor_scatter_nd_update(z, [[1, 0]], [np.nan])
 strange = serve(z=unknown)["images"].numpy()
 assert np.isnan(strange[1]).all() and np.allclose(np.delete(strange, 1, 0), np.delete(out, 1, 0))
-one, two = (draw(seed=tf.constant(s), count=tf.constant(5)) for s in (1, 2))
-same = draw(seed=tf.constant(1), count=tf.constant(5))
-assert one["images"].shape == (5, 28, 28) and one["z"].shape[0] == 5
+one, same, two = (draw(seed=tf.constant(s), count=tf.constant(5)) for s in (1, 1, 2))
+assert one["images"].shape == (5, 28, 28)
 assert np.array_equal(one["z"], same["z"]) and not np.array_equal(one["z"], two["z"])
 assert draw(seed=tf.constant(1), count=tf.constant(0))["images"].shape == (0, 28, 28)
 many = draw(seed=tf.constant(3), count=tf.constant(300))["z"].numpy()
@@ -77,6 +75,8 @@ def test_exports_generate_the_same_images(recipe, tmp_path):
     np.testing.assert_allclose(by_numpy, images, atol=1e-4)
     assert onnx.run(["images"], {"z": z[:0]})[0].shape == (0, 28, 28)
     assert numpy_generator.generate(out / "generator.npz", z[:0]).shape == (0, 28, 28)
+    alone = numpy_generator.generate(out / "generator.npz", z[7:8])
+    np.testing.assert_allclose(alone[0], by_numpy[7], atol=1e-5)
     np.save(tmp_path / "z.npy", z)
     command = [sys.executable, "-c", _PLAIN_TENSORFLOW, out / "saved_model", tmp_path / "z.npy"]
     done = subprocess.run([*command, tmp_path / "out.npz"], capture_output=True, text=True)
@@ -87,31 +87,12 @@ def test_exports_generate_the_same_images(recipe, tmp_path):
         assert test_priors.kolmogorov(file["drawn"].ravel(), cdf) < 1.95
 
 
-@pytest.mark.slow
-def test_image_does_not_depend_on_its_batch_if_statistics_are_fixed(tmp_path):
-    folder = new_run(tmp_path / "run", "pretrained_cnn")
-    export(folder, tmp_path / "out")
-    z = generation.load(folder).latents(256, np.random.default_rng(0))
-    together = numpy_generator.generate(tmp_path / "out" / "generator.npz", z)
-    alone = numpy_generator.generate(tmp_path / "out" / "generator.npz", z[7:8])
-    np.testing.assert_allclose(alone[0], together[7], atol=1e-5)
-    assert np.abs(together[7] - together[8]).max() > 0.01
-
-
-def test_empty_batch_and_latents_with_nan(exported):
-    z = generation.load(exported.parent).latents(3, np.random.default_rng(0))
+def test_nan_and_wrong_arguments(exported):
+    path, z = exported / "generator.npz", np.full([3, 10], 0.5, np.float32)
     z[1, 4] = np.nan
     onnx = onnxruntime.InferenceSession(exported / "generator.onnx")
-    for images_of in (
-        lambda z: numpy_generator.generate(exported / "generator.npz", z),
-        lambda z: onnx.run(["images"], {"z": z})[0],
-    ):
-        assert [bool(np.isnan(image).all()) for image in images_of(z)] == [False, True, False]
-        assert not np.isnan(images_of(z)[[0, 2]]).any()
-
-
-def test_wrong_latents_and_labels_are_rejected(exported):
-    path = exported / "generator.npz"
+    for images in (numpy_generator.generate(path, z), onnx.run(None, {"z": z})[0]):
+        assert np.isnan(images).mean(axis=(1, 2)).tolist() == [0, 1, 0]
     with pytest.raises(ValueError, match=r"must have shape \(n, 10\), got \(3, 4\)"):
         numpy_generator.generate(path, np.zeros([3, 4]))
     with pytest.raises(ValueError, match="not conditional"):
@@ -131,61 +112,37 @@ def test_same_run_has_the_same_program(run, exported, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
 
 
-def test_onnx_is_skipped_without_its_converter(run, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    text, _ = main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
-    assert text.splitlines()[0] == "Skipped generator.onnx: install tf2onnx for it."
-    names = {path.name for path in (tmp_path / "out").iterdir()}
-    assert names == {"export.json", "generator.npz", "numpy_generator.py", "saved_model"}
-
-
-class Triangle(priors.Prior):
-    """A new prior, only draws; distribution function 1 - (1 - x)^2."""
-
-    def sample(self, rng, shape):
-        return np.minimum(*rng.random([2, *np.atleast_1d(shape)], np.float32))
-
-
-@pytest.mark.parametrize("name", [*test_priors.CDFS, "triangle"])
-def test_quantiles_are_those_of_the_draws(name, monkeypatch):
-    monkeypatch.setitem(priors.PRIORS, "triangle", Triangle("triangle", 0.0, 1.0))
-    cdf = {**test_priors.CDFS, "triangle": lambda x: 1 - (1 - x) ** 2}[name]
+@pytest.mark.parametrize("name", test_priors.CDFS)
+def test_quantiles_are_those_of_the_draws(name):
+    cdf = test_priors.CDFS[name]
     levels, quantiles = priors.get(name).quantiles()
     assert (np.diff(levels) > 0).all() and (np.diff(quantiles) >= 0).all()
     np.testing.assert_allclose(cdf(quantiles), levels, atol=1e-3)
-    drawn = np.interp(np.random.default_rng(2).random(200_000), levels, quantiles)
-    assert test_priors.kolmogorov(drawn, cdf) < 1.95
-    if name in test_priors.MOMENTS:
-        mean, variance, fourth = test_priors.MOMENTS[name]
-        assert drawn.var() == pytest.approx(variance, rel=0.02)
-        assert ((drawn - mean) ** 4).mean() == pytest.approx(fourth, rel=0.04)
 
 
-def test_a_new_prior_is_exported_by_its_one_definition(tmp_path, monkeypatch):
+def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch):
+    class Triangle(priors.Prior):
+        def sample(self, rng, shape):
+            return np.minimum(*rng.random([2, *np.atleast_1d(shape)], np.float32))
+
     monkeypatch.setitem(priors.PRIORS, "triangle", Triangle("triangle", 0.0, 1.0))
     export(new_run(tmp_path / "run", "minimal", "--prior=triangle"), tmp_path / "out")
     _, z = numpy_generator.sample(tmp_path / "out" / "generator.npz", 2000, seed=1)
-    assert z.shape == (2000, 10)
     assert test_priors.kolmogorov(z.ravel(), lambda x: 1 - (1 - x) ** 2) < 1.95
 
 
 def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path):
-    foreign = tmp_path / "m"
-    (foreign / "saved_model").mkdir(parents=True)
-    (foreign / "saved_model" / "precious").write_text("x")
-    alike = tmp_path / "alike"
-    alike.mkdir()
-    (alike / "generator.onnx").write_text("x")
-    added = tmp_path / "added"
+    alike, added, file, link = (tmp_path / name for name in ("alike", "added", "file", "link"))
+    (alike / "saved_model").mkdir(parents=True)
+    (alike / "saved_model" / "precious").write_text("x")
     export(run, added)
     (added / "saved_model" / "mine").write_text("kept")
-    file, link = tmp_path / "file", tmp_path / "link"
     file.write_text("x")
     link.symlink_to(exported)
-    for path in (foreign, alike, added, file, link, run):
+    for path in (alike, added, file, link, run):
         before = sorted(map(str, path.rglob("*")))
         _, err = main("--mode=export", f"--run_dir={run}", f"--out={path}", ok=False)
-        assert err == f"main.py: --out={path} {REFUSED}\n"
+        assert err.startswith(f"main.py: --out={path} exists and is not an export")
         assert sorted(map(str, path.rglob("*"))) == before
     (added / "saved_model" / "mine").unlink()
     (added / "generator.npz").write_text("old")
@@ -205,16 +162,17 @@ def test_conditional_export_takes_labels(tmp_path):
     np.testing.assert_allclose(by_numpy, images, atol=1e-4)
 
 
-def test_unsupported_operation_skips_only_the_program(tmp_path):
+def test_files_that_cannot_be_made_are_skipped(tmp_path, monkeypatch):
     own = tmp_path / "own.py"
     own.write_text(_SINE)
     folder = new_run(tmp_path / "run", "minimal", f"--gan={own}:Sine")
     flags = (f"--gan={own}:Sine", f"--run_dir={folder}")
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
     text, _ = main("--mode=export", *flags, f"--out={tmp_path / 'out'}")
-    assert re.match(r"Skipped generator\.npz: the generator's operation Sin \(", text)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "export.json", "generator.onnx", "saved_model",
-    }  # fmt: skip
+    onnx, numpy, _ = text.splitlines()
+    assert onnx == "Skipped generator.onnx: install tf2onnx for it."
+    assert numpy.startswith("Skipped generator.npz: the generator's operation Sin (")
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"export.json", "saved_model"}
     _, err = main("--mode=explore", *flags, ok=False)
     assert "the generator's operation Sin (" in err and len(err.splitlines()) == 1
 
@@ -229,36 +187,21 @@ class Sine(Gan):
 """
 
 
-@pytest.mark.parametrize("interrupted", ["rename", "write"])
-def test_failed_export_keeps_the_old_one(interrupted, run, tmp_path, monkeypatch):
-    target = tmp_path / "out"
+def test_interrupted_export_keeps_the_old_one(run, tmp_path, monkeypatch):
+    target, replace = tmp_path / "out", os.replace
     export(run, target)
     before = (target / "export.json").stat().st_mtime_ns
-    replace = os.replace
 
     def interrupt(source, to):
         replace(source, to)
         if os.fspath(source) == os.fspath(target):
             raise KeyboardInterrupt
 
-    def fail(*_):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        if interrupted == "rename":
-            patch.setattr(os, "replace", interrupt)
-        else:
-            patch.setattr(np, "savez", fail)
-        with pytest.raises((KeyboardInterrupt, ValueError)):
-            export(run, target)
+    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
+        patch.setattr(os, "replace", interrupt)
+        export(run, target)
     assert (target / "export.json").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-def test_name_of_250_letters_is_valid(run, tmp_path):
-    out = tmp_path / ("x" * 250)
-    main("--mode=export", f"--run_dir={run}", f"--out={out}")
-    assert (out / "generator.npz").exists()
 
 
 @pytest.mark.parametrize("name", ["x" * 256, "file/below"])

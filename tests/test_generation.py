@@ -4,8 +4,6 @@ import contextlib
 import io
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -50,10 +48,10 @@ def train(folder, labels=None, *flags):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run of stable_cnn: normal prior, averaged weights, frames, events."""
+    """A run of stable_cnn: normal prior, averaged weights."""
     folder = tmp_path_factory.mktemp("runs") / "stable"
-    every = ("--image_every=20", "--checkpoint_every=30")
-    main("--recipe=stable_cnn", "--num_steps=60", "--engine=step", f"--run_dir={folder}", *every)
+    few = ("--num_steps=60", "--engine=step", "--noevents")
+    main("--recipe=stable_cnn", *few, f"--run_dir={folder}")
     return folder
 
 
@@ -81,7 +79,6 @@ def test_samples_follow_from_the_seed_in_python_and_on_the_command_line(run, gen
     assert saved.keys() == {"images", "latents"}
     images, latents = saved["images"], saved["latents"]
     assert images.dtype == np.float32 and images.shape == (37, 28, 28)
-    assert images.min() >= 0 and images.max() <= 1
     again, same_latents = generator.sample(37, seed=3)
     np.testing.assert_array_equal(latents, same_latents)
     np.testing.assert_allclose(images, again, atol=1e-6)
@@ -92,14 +89,11 @@ def test_samples_follow_from_the_seed_in_python_and_on_the_command_line(run, gen
 def test_raw_weights_are_not_the_average(run, generator):
     import generation
 
-    z = generator.latents(8, np.random.default_rng(0))
-    raw = generation.load(run, raw=True)
-    assert raw.raw and not generator.raw
+    z, raw = generator.latents(8, np.random.default_rng(0)), generation.load(run, raw=True)
     assert np.abs(raw.generate(z) - generator.generate(z)).max() > 1e-4
     _, state = RunFolder(run).load_checkpoint(print)
     kernel = raw.gan.session.run(raw.gan.x_hat.graph.get_collection("trainable_variables")[0])
     np.testing.assert_array_equal(kernel, state["generator/dense1/kernel"])
-    raw.close()
 
 
 def test_sheet_has_every_sample(run, generator, tmp_path):
@@ -112,12 +106,9 @@ def test_sheet_has_every_sample(run, generator, tmp_path):
     assert sheet[56:, 28:].max() == 0
 
 
-def test_truncation_bounds_the_latents(run, generator, tmp_path):
+def test_truncation_bounds_the_latents(generator):
     _, latents = generator.sample(500, seed=1, truncation=0.7)
     assert np.abs(latents).max() <= 0.7 < np.abs(generator.sample(500, seed=1)[1]).max()
-    out = tmp_path / "x.npz"
-    main("--mode=sample", f"--run_dir={run}", "--truncation=0.2", f"--out={out}")
-    assert np.abs(arrays(out)["latents"]).max() <= 0.2
 
 
 def test_walk_passes_through_its_draws_on_the_sphere(generator):
@@ -131,13 +122,11 @@ def test_walk_passes_through_its_draws_on_the_sphere(generator):
     assert steps.max() < np.abs(images[0] - images[10]).mean()
 
 
-def test_walk_is_saved_in_each_format(run, tmp_path):
-    for suffix in ("gif", "png", "npz"):
-        out = f"--out={tmp_path / 'walk'}.{suffix}"
-        main("--mode=sample", f"--run_dir={run}", "--interpolate=2", out)
+def test_walk_is_an_animation_or_a_sheet(run, tmp_path):
+    for name in ("walk.gif", "walk.png"):
+        main("--mode=sample", f"--run_dir={run}", "--interpolate=2", f"--out={tmp_path / name}")
     assert Image.open(tmp_path / "walk.gif").n_frames > 10
     assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
-    assert arrays(tmp_path / "walk.npz")["images"].shape == (48, 28, 28)
 
 
 @pytest.mark.parametrize(
@@ -152,53 +141,13 @@ def test_walk_is_saved_in_each_format(run, tmp_path):
         (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "not valid"),
         (["--mode=sample", "--run_dir={run}", "--labels=3"], "this run has no labels"),
         (["--mode=sample", "--run_dir={run}", "--labels=x"], "labels from 0 to 9"),
-        (["--mode=evaluate", "--run_dir={run}", "--num_samples=2"], "num_samples"),
-        (["--mode=compare"], "--run_dirs"),
-        (["--mode=compare", "--run_dirs={run},nowhere"], "nowhere"),
         (["--mode=compare", "--run_dirs={run}", "--out=notes.txt"], "must end in .png"),
-        (["--mode=compare", "--run_dirs={run}", "--out=no/such/x.png"], "no folder no/such"),
         (["--mode=export", "--run_dir={run}", "--batch_size=3"], "--batch_size is only valid with"),
     ],
 )
 def test_bad_input_is_one_line(run, flags, words):
     out, err = main(*(flag.format(run=run) for flag in flags), ok=False)
     assert out == "" and len(err.splitlines()) == 1 and words in err
-
-
-@pytest.mark.slow
-def test_program_samples_in_a_process_of_its_own(run, tmp_path):
-    command = [sys.executable, ROOT / "main.py", "--mode=sample", f"--run_dir={run}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"Saved {run / 'sampled.png'}.\n"
-
-
-def test_home_folder_in_paths(run, tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("USERPROFILE", str(tmp_path))
-    shutil.copytree(run, tmp_path / "copy")
-    main("--mode=sample", "--run_dir=~/copy", "--num_samples=1", "--out=~/x.png")
-    assert Image.open(tmp_path / "x.png").size == (28, 28)
-
-
-def test_report_counts_the_digits_of_the_samples(run):
-    out, err = main("--mode=evaluate", f"--run_dir={run}", "--num_samples=500", "--seed=3")
-    scores = json.loads((run / "metrics.json").read_text())
-    configuration = json.loads((run / "config.json").read_text())
-    assert scores["num_samples"] == 500 and scores["step"] == 60 and err == ""
-    assert (scores["seed"], scores["run_seed"], scores["raw"]) == (3, 0, False)
-    for name in ("recipe", "data", "hyperparameters", "gan", "gan_sha256"):
-        assert scores[name] == configuration[name]
-    assert "500 samples of --seed=3 after step 60:" in out and "Mode collapse" in out
-    assert sum(scores["histogram"]) == pytest.approx(1)
-    real = scores["reference_scores"]["real test images"]["frechet_distance"]
-    assert scores["frechet_distance"] > 10 * real
-    assert np.asarray(Image.open(run / "report.png")).std() > 10
-
-
-def test_frames_become_an_animation(run):
-    assert len(list((run / "progress").iterdir())) == 3
-    assert Image.open(run / "training.gif").n_frames == 3
 
 
 def test_checkpoint_of_other_networks_is_rejected(run, tmp_path):
@@ -223,9 +172,8 @@ def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
     np.testing.assert_allclose(saved["images"], again, atol=1e-6)
     other = generator.generate(saved["latents"], (saved["labels"] + 1) % 10)
     assert np.abs(saved["images"] - other).max() > 1e-4
-    sheet = tmp_path / "x.png"
-    main("--mode=sample", f"--run_dir={conditional}", f"--out={sheet}")
-    assert Image.open(sheet).size[1] > 10 * 28
+    main("--mode=sample", f"--run_dir={conditional}", f"--out={tmp_path / 'x.png'}", *flags)
+    assert Image.open(tmp_path / "x.png").size[1] > 28 * len(cycle)
 
 
 def test_invalid_labels_are_rejected(conditional, generator):
@@ -239,13 +187,11 @@ def test_invalid_labels_are_rejected(conditional, generator):
     assert loaded.generate(z, np.full([2, 10], 0.1)).shape == (2, 28, 28)
     with pytest.raises(ValueError, match="not conditional"):
         generator.generate(z, [1, 2])
-    for latents, words in ((z[:, :3], "must have shape"), (z * np.nan, "must be finite")):
-        with pytest.raises(ValueError, match=words):
+    for latents in (z[:, :3], z * np.nan):
+        with pytest.raises(ValueError, match=r"latents must (have shape|be finite)"):
             generator.generate(latents)
-    _, err = main(
-        "--mode=sample", f"--run_dir={conditional}", "--num_samples=1", "--labels=1,2", ok=False
-    )
-    assert "2 labels need as many draws, got 1" in err
+    with pytest.raises(ValueError, match="2 labels need as many draws, got 1"):
+        loaded.labels_in_turn(1, [1, 2])
 
 
 def test_walk_keeps_a_label_or_crosses(conditional, tmp_path):
@@ -275,7 +221,7 @@ def test_labels_that_the_images_lack_are_not_drawn(tmp_path):
     z = generation.load(run).latents(5, np.random.default_rng(0))
     again = numpy_generator.generate(path, z, [3, 5, 3, 5, 3])
     np.testing.assert_allclose(again, saved["images"], atol=1e-4)
-    drawn, z = numpy_generator.sample(path, 3)
-    np.testing.assert_array_equal(drawn, numpy_generator.generate(path, z, [3, 5, 3]))
+    images, z = numpy_generator.sample(path, 3)
+    np.testing.assert_array_equal(images, numpy_generator.generate(path, z, [3, 5, 3]))
     with pytest.raises(ValueError, match="must be 1 of 3, 5"):
         numpy_generator.generate(path, z[:1], [4])

@@ -96,12 +96,6 @@ def test_program_computes_what_its_graph_computes(name):
     assert by_numpy(graph, z=z[:1]).shape == expected[:1].shape
 
 
-def test_labels_are_a_second_input():
-    graph = frozen(lambda z, y: tf.matmul(tf.concat([z, y], 1), constant(NLATENT + 10, 7)), True)
-    inputs = {"z": latents(), "labels": np.eye(10, dtype=np.float32)[:5]}
-    np.testing.assert_allclose(by_numpy(graph, **inputs), by_tensorflow(graph, **inputs), rtol=1e-4)
-
-
 def test_constants_are_computed_once():
     def build(z):
         kernel = tf.reshape(tf.tile(constant(3, 12), [4, 2]), [3, 3, 4, 8])
