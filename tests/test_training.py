@@ -16,7 +16,6 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, frozen, main, progress
 from small_sets import write_set
-from training.train import pretrain
 
 import evaluation
 import generation
