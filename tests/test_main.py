@@ -151,7 +151,10 @@ def refused(monkeypatch, tmp_path):
         (["--num_steps=1.5"], "--num_steps=1.5"),
         (["--nlatent=x"], "--nlatent=x"),
         (["--lr_milestones=1,5"], "--lr_milestones=1,5"),
-        (["--learning_rate=nan"], "--learning_rate must be a number above 0 to 1, got nan"),
+        (
+            ["--learning_rate=nan"],
+            "--learning_rate must be a number above 0 and at most 1, got nan",
+        ),
         (["--new=perhaps"], "--new=perhaps"),
         (["--recipe=nosuch"], "--recipe must be one of minimal, .*, got nosuch"),
         (["--mode=nosuch"], "--mode must be one of train, .*, got nosuch"),

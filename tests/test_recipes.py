@@ -80,15 +80,6 @@ def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
         assert sum(v.shape.num_elements() for v in trained) == total - fixed
 
 
-@pytest.mark.parametrize("name", ["dcgan"])
-def test_layers_have_the_shapes_of_the_article(engine, name):
-    generator, discriminator = (summary.layers_of(engine.gan, network) for network in NETWORKS)
-    shapes = [row.shape[1:] for row in generator if not row.name.endswith("norm")]
-    assert shapes == [[12544], [14, 14, 128], [28, 28, 64], [28, 28, 32], [28, 28, 1]]
-    shapes = [row.shape[1:] for row in discriminator]
-    assert shapes == [[14, 14, 64], [7, 7, 128], [4, 4, 256], [4, 4, 512], [1]]
-
-
 @pytest.mark.parametrize("name", ARTICLES)
 def test_images_are_in_the_unit_interval_for_any_number_of_latents(engine, name):
     for count in (0, 1, 3):
@@ -232,9 +223,9 @@ def test_values_out_of_bounds_are_refused_by_name():
     for field in recipes.hyperparameters():
         limits, (kind, is_tuple) = field.metadata, recipes.value_type(field)
         wrong = [object(), "x" if kind is not str else 3, float("nan"), [True] if is_tuple else ()]
-        if limits["high"] is not None:
-            beyond = [limits["high"] + 1, float("inf"), -(10**30)]
-            beyond.append(limits["low"] - 1 if limits["above"] is None else limits["above"])
+        if limits["bounds"]:
+            low, high = limits["bounds"]
+            beyond = [high + 1, float("inf"), low if limits["positive"] else low - 1]
             wrong += [(value,) for value in beyond] if is_tuple else [*beyond, True]
             wrong += [0.5] if kind is int else []
         for value in wrong:
@@ -248,9 +239,7 @@ def test_values_out_of_bounds_are_refused_by_name():
     "values, message",
     [
         ({"r1_gamma": -1}, "--r1_gamma must be a number from 0 to 1000000, got -1"),
-        ({"digit": 10}, "--digit must be an integer from 0 to 9, got 10"),
-        ({"learning_rate": 0}, "--learning_rate must be a number above 0 to 1, got 0"),
-        ({"prior": "gauss"}, "--prior must be one of uniform, .*, got gauss"),
+        ({"learning_rate": 0}, "--learning_rate must be a number above 0 and at most 1, got 0"),
         ({"conditioning": "guess"}, "--conditioning must be one of projection, concat, got guess"),
         ({"momentum": 1}, "momentum is not a hyperparameter; choose from nlatent, "),
         ({"conditional": True, "digit": 3}, "--conditional is not valid with --digit=3"),

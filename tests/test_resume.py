@@ -26,7 +26,7 @@ from training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each as imported by the program at some time, and none that starts threads.
-PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.train"]
+PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.loop"]
 QUICK = (
     "--engine=step",
     "--batch_size=8",
