@@ -1,16 +1,19 @@
-"""Small trainings: an engine on a few images."""
+"""Small trainings: an engine on a few images, and `main.py` in this process."""
 
 import contextlib
+import io
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from absl.testing import flagsaver
 
+import main as program
 from models import recipes
 from models.inference import Inference
 from training.batches import Batches
 from training.engines import FusedEngine
-from training.options import RunOptions
 from training.loop import make_engine
+from training.options import RunOptions
 from training.updates import Updates
 
 SEED = 3
@@ -19,11 +22,14 @@ LABELS = np.arange(64) % 10
 
 
 @contextlib.contextmanager
-def assembled(recipe, engine="step", *, seed=SEED, pixels=PIXELS, gan_class=None):
+def assembled(
+    recipe, engine="step", *, seed=SEED, pixels=PIXELS, gan_class=None, log=print, **options
+):
     """Context manager for an engine, whose graph is the default one.
 
     Args:
-      engine: `step`, `fused` or `fused without XLA`.
+      engine: `auto`, `step`, `fused` or `fused without XLA`.
+      **options: further fields of RunOptions.
     """
     batches = Batches(recipe, pixels, seed, np.resize(LABELS, len(pixels)))
     with tf.Graph().as_default():
@@ -32,8 +38,8 @@ def assembled(recipe, engine="step", *, seed=SEED, pixels=PIXELS, gan_class=None
             updates = Updates(recipes.build_gan(recipe, gan_class), recipe, seed)
             built = FusedEngine(updates, batches, jit=False)
         else:
-            options = RunOptions(seed=seed, engine=engine)
-            built = make_engine(recipe, batches, options, gan_class)
+            options = RunOptions(seed=seed, engine=engine, **options)
+            built = make_engine(recipe, batches, options, gan_class, log=log)
         yield built
         built.session.close()
 
@@ -68,3 +74,16 @@ def feed(engine, x=None, z=None, rate=1e-3):
     gan = engine.gan
     values = {gan.x_placeholder: x, gan.z_placeholder: z, gan.learning_rate_placeholder: rate}
     return {key: value for key, value in values.items() if value is not None}
+
+
+def main(*flags):
+    """Runs main.py in this process; returns its exit code, stdout and stderr."""
+    if "mode" not in program.FLAGS:
+        program.define_flags()
+    out, err = io.StringIO(), io.StringIO()
+    with flagsaver.flagsaver(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = program.main(program.parse(["main.py", *map(str, flags)])) or 0
+        except SystemExit as end:
+            code = end.code or 0
+    return code, out.getvalue(), err.getvalue()

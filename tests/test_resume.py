@@ -1,7 +1,7 @@
-"""Runs that are stopped, killed, broken or full, and go on: `main.py` itself, in processes.
+"""Runs that are stopped, killed, broken or full, and resumed: `main.py` itself, in processes.
 
 The processes are forks of one that has imported TensorFlow already, which saves each its import;
-from there on each is the whole program, with its own flags, streams and signals.
+from there on each is the complete program, with its own flags, streams and signals.
 """
 
 import contextlib
@@ -12,7 +12,6 @@ import re
 import runpy
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -21,22 +20,26 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
-import training.run_folder
-from training.run_folder import read_checkpoint
+from small_sets import write_set
 
-ROOT = Path(training.run_folder.__file__).parent.parent
+from training.run import RunFolder
+
+ROOT = Path(__file__).resolve().parent.parent
 # Each as imported by the program at some time, and none that starts threads.
-PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.trainer"]
+PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.loop"]
 QUICK = (
-    "--engine=step", "--batch_size=8", "--checkpoint_every=40", "--image_every=50",
+    "--engine=step",
+    "--batch_size=8",
+    "--checkpoint_every=40",
+    "--image_every=50",
     "--validation_size=5000",
-)  # fmt: skip
+)
 STEPS = 200
 PROGRESS = (
     r"step [\d,]+ of [\d,]+, [\d,.]+ (steps/s|s/step), [\d:]+ to go, d_loss -?\d.*, g_loss -?\d.*"
 )
 
-# What a run says before its first step.
+# What a run logs before its first step.
 SUMMARY = "".join(
     rf"{net} +output shape +parameters\n(.+\n)+\n" for net in ("generator", "discriminator")
 )
@@ -73,14 +76,14 @@ class Process:
         os.kill(self.pid, number)
 
     def end(self):
-        """Waits for its end; stderr is without lines of progress, which a slow machine gets."""
+        """Waits for its end; removes from stderr the progress lines that a slow machine prints."""
         self._process.join(300)
         out, err = (path.read_text() if path.exists() else "" for path in self._streams)
         return Ended(self._process.exitcode, out, re.sub(rf"^{PROGRESS}\n", "", err, flags=re.M))
 
 
 def be_main(place, streams, flags):
-    """Turns this process into `main.py` with those flags."""
+    """Turns this process into `main.py` with these flags."""
     multiprocessing.set_start_method("fork", force=True)  # as in any program
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which is ignored where the tests run under nohup
     os.chdir(place)
@@ -104,17 +107,8 @@ def server():
 
 
 def write_data(folder, train=10_000, test=20):
-    """Four small IDX files; the first 5,000 training images are set aside for validation."""
-    folder.mkdir()
-    rng = np.random.default_rng(5)
-    for prefix, count in (("train", train), ("t10k", test)):
-        images = rng.integers(0, 256, [count, 784], np.uint8)
-        head = struct.pack(">4I", 2051, count, 28, 28)
-        (folder / f"{prefix}-images-idx3-ubyte").write_bytes(head + images.tobytes())
-        labels = (np.arange(count) % 10).astype(np.uint8)
-        head = struct.pack(">2I", 2049, count)
-        (folder / f"{prefix}-labels-idx1-ubyte").write_bytes(head + labels.tobytes())
-    return folder
+    """Writes four small IDX files; returns the folder."""
+    return write_set(folder, suffix="", train=train, test=test)
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +140,7 @@ def run(start):
 
 @pytest.fixture(scope="module")
 def unbroken(server, data_dir, tmp_path_factory):
-    """The folder of a run of QUICK flags that nothing has disturbed."""
+    """The folder of a run of QUICK flags that nothing disturbed."""
     place = tmp_path_factory.mktemp("unbroken")
     flags = [f"--data_dir={data_dir}", *QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
     ended = Process(server, place, *flags).end()
@@ -157,8 +151,8 @@ def unbroken(server, data_dir, tmp_path_factory):
 
 
 def done(steps, folder="run"):
-    """A pattern of what a run says last."""
-    return rf"Done: {steps:,} steps in [\d,.]+ s\. Pictures and tables are in {folder}\.\n"
+    """Returns a pattern of what a run logs last."""
+    return rf"Done: {steps:,} steps in [\d,.]+ s\. Images and tables are in {folder}\.\n"
 
 
 def rows_in(folder):
@@ -167,11 +161,11 @@ def rows_in(folder):
 
 
 def results(folder):
-    """{name: bytes} of a run's tables, pictures and last weights."""
-    told = ("config.json", "summary.json")  # a summary tells how long this command took
+    """Returns {name: bytes} of a run's tables, images and last weights."""
+    facts = ("config.json", "summary.json")  # a summary has the command's duration
     paths = [*folder.glob("*.*"), *folder.glob("progress/*")]
     paths.append(max(folder.glob("checkpoints/step-*.npz")))
-    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name not in told}
+    return {str(p.relative_to(folder)): p.read_bytes() for p in paths if p.name not in facts}
 
 
 def assert_same_results(folder, other):
@@ -189,33 +183,34 @@ def last_checkpoint(folder):
 
 
 def continued_after(ended):
-    """The step that a run says it goes on from; 0 if it says nothing."""
+    """Returns the step that a run logs as its start; 0 if it logs none."""
     found = re.search(r"^Continuing run after step ([\d,]+)\.$", ended.stdout, re.M)
     return int(found[1].replace(",", "")) if found else 0
 
 
 def error_of(ended):
-    """The one line of a run that ended in an error."""
+    """Returns the one line of a run that ended in an error."""
     assert ended.code == 1
     (line,) = ended.stderr.splitlines()
     assert line.startswith("main.py: ")
     return line
 
 
-def test_an_unbroken_run_leaves_these_files(unbroken):
+def test_finished_run_has_these_files(unbroken):
     names = ["config.json", "losses.csv", "losses.png", "samples.png", "latent_grid.png"]
-    assert {path.name for path in unbroken.iterdir()} >= {*names, "checkpoints", "progress"}
+    folders = ["checkpoints", "progress", "events"]
+    assert {path.name for path in unbroken.iterdir()} >= {*names, *folders, "training.gif"}
     assert steps_of_checkpoints(unbroken) == [120, 160, STEPS]
     frames = sorted(path.name for path in unbroken.glob("progress/*"))
     assert frames == [f"step-{step:09d}.png" for step in (50, 100, 150, 200)]
-    assert rows_in(unbroken) == STEPS
+    assert [row[0] for row in RunFolder(unbroken).losses()] == list(range(1, STEPS + 1))
 
 
-def test_stopped_again_and_again_a_run_ends_in_the_same_bytes(start, run, unbroken, tmp_path):
+def test_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(start, run, unbroken, tmp_path):
     folder, flags = tmp_path / "run", [*QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
 
     def stopped_by(number):
-        """Sends the signal once there is a new checkpoint; -> how the run ended."""
+        """Sends the signal once there is a new checkpoint; returns how the run ended."""
         before, process = last_checkpoint(folder), start(*flags)
         process.wait_until(lambda: last_checkpoint(folder) > before)
         process.send(number)
@@ -230,7 +225,7 @@ def test_stopped_again_and_again_a_run_ends_in_the_same_bytes(start, run, unbrok
         assert ended.code == code
         stopped = last_checkpoint(folder)
         assert ended.stdout.splitlines()[1:] == [
-            f"Stopped by {number.name} after step {stopped}; the same command goes on from there."
+            f"Stopped by {number.name} after step {stopped}; rerun the command to resume."
         ]
         assert rows_in(folder) == stopped < STEPS
     ended = run(*flags)
@@ -240,41 +235,40 @@ def test_stopped_again_and_again_a_run_ends_in_the_same_bytes(start, run, unbrok
     assert_same_results(folder, unbroken)
 
 
-def test_a_second_process_on_the_folder_is_refused(start, run, tmp_path):
+def test_second_process_in_the_folder_is_refused(start, run, tmp_path):
     flags = [*QUICK, "--num_steps=100_000", "--run_dir=run"]
     process = start(*flags)
     process.wait_until((tmp_path / "run" / "config.json").exists)
-    before = (tmp_path / "run" / "config.json").stat()
-    for more in ([], ["--new"], ["--seed=1"]):
+    before = (tmp_path / "run" / "config.json").stat().st_mtime_ns
+    for more in ([], ["--new"]):
         refused = run(*flags, *more)
-        assert "--run_dir=run is in use by another process" in error_of(refused)
+        assert "--run_dir=run is used by another process" in error_of(refused)
         assert refused.stdout == ""
-    assert (tmp_path / "run" / "config.json").stat() == before
+    assert (tmp_path / "run" / "config.json").stat().st_mtime_ns == before
     assert process.running
 
 
-def test_a_signal_skips_no_picture(start, run, tmp_path):
+def test_signal_skips_no_image(start, run, tmp_path):
     flags = [*QUICK, "--num_steps=30", "--image_every=1", "--run_dir=run"]
     frames = tmp_path / "run" / "progress"
     process = start(*flags)
     process.wait_until(lambda: len(list(frames.glob("step-*.png"))) > 2)
-    process.send(signal.SIGINT)
-    assert process.end().code == 130
+    process.send(signal.SIGHUP)
+    assert process.end().code == 129
     stopped = last_checkpoint(tmp_path / "run")
     assert len(list(frames.glob("step-*.png"))) == stopped < 30
     assert continued_after(run(*flags)) == stopped
     assert len(list(frames.glob("step-*.png"))) == 30
 
 
-def test_a_finished_run_says_so_and_goes_on_further(run, unbroken, tmp_path):
+def test_finished_run_is_unchanged_until_it_is_extended(run, unbroken, tmp_path):
     shorter = [*QUICK, "--num_steps=150", "--run_dir=run"]
     assert run(*shorter).code == 0
     before = results(tmp_path / "run")
-    again = run(*shorter)
-    assert again == (
+    assert run(*shorter) == (
         0,
-        "run is finished: 150 steps are done. Go on with a larger --num_steps, or start afresh "
-        "with --new (the folder is kept under another name).\n",
+        "run is finished: 150 steps are done. Continue with a larger --num_steps, or start again "
+        "with --new, which renames the folder.\n",
         "",
     )
     assert results(tmp_path / "run") == before
@@ -282,58 +276,60 @@ def test_a_finished_run_says_so_and_goes_on_further(run, unbroken, tmp_path):
     assert_same_results(tmp_path / "run", unbroken)
 
 
-def test_new_starts_afresh_and_keeps_the_old_run(run, unbroken, tmp_path):
+def test_new_starts_a_run_and_keeps_the_old_one(run, unbroken, tmp_path):
     shutil.copytree(unbroken, tmp_path / "run")
     ended = run(*QUICK, "--num_steps=1", "--run_dir=run", "--new")
-    assert re.fullmatch(rf"The old run is kept as run\.old-1\.\n{SUMMARY}{done(1)}", ended.stdout)
+    moved = r"Moved the existing run to run\.old-1\.\n"
+    assert re.fullmatch(rf"{moved}{SUMMARY}{done(1)}", ended.stdout)
     assert_same_results(tmp_path / "run.old-1", unbroken)
     assert rows_in(tmp_path / "run") == 1
 
 
-def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(run, unbroken, tmp_path):
-    shutil.copytree(unbroken, tmp_path / "run")
+def test_damage_costs_only_the_steps_since_the_checkpoint_before(run, unbroken, tmp_path):
+    folder = shutil.copytree(unbroken, tmp_path / "run")
     flags = [*QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
-    *older, newest = sorted((tmp_path / "run" / "checkpoints").iterdir())
+    newest = max(folder.glob("checkpoints/*"))
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 4
     newest.write_bytes(content)
+    table = (folder / "losses.csv").read_text()
+    (folder / "losses.csv").write_text(table.replace("\n7,", "\n7,nan"))
+    assert "losses.csv is damaged in line 8" in error_of(run(*flags))
+    (folder / "losses.csv").write_text(table)
     ended = run(*flags)
     assert ended.code == 0
     first, second, _ = ended.stdout.splitlines()
-    assert re.fullmatch(r"run/checkpoints/step-000000200\.npz is damaged .*: .* before\.", first)
+    assert re.fullmatch(
+        r"Warning: run/checkpoints/step-000000200\.npz is damaged .*; trying the .* before it\.",
+        first,
+    )
     assert second == "Continuing run after step 160."
-    assert_same_results(tmp_path / "run", unbroken)
-    for path in (*older, newest):
-        path.write_bytes(b"")
-    assert "none of its checkpoints is whole" in error_of(run(*flags))
+    assert_same_results(folder, unbroken)
 
 
 EXPLOSIVE = ("--r1_gamma=1e6", "--learning_rate=1", "--beta1=0", "--beta2=0")
 
 
-def test_losses_that_are_no_numbers_stop_a_run(run, tmp_path):
+def test_losses_that_are_not_finite_stop_a_run(run, tmp_path):
     flags = [*QUICK, *EXPLOSIVE, "--checkpoint_every=3", "--image_every=0", "--run_dir=run"]
     for kept in (0, 3):
         ended = run(*flags)
         assert continued_after(ended) == kept
         found = re.fullmatch(
-            r"main\.py: training broke down at step (\d+): d_loss is (\S+), g_loss (\S+); the last "
-            r"good checkpoint is at step 3\. Try a lower --learning_rate in another --run_dir",
+            r"main\.py: training diverged at step (\d+): d_loss is (\S+), g_loss (\S+); the last "
+            r"checkpoint is at step 3\. Try a lower --learning_rate in another --run_dir",
             error_of(ended),
         )
         assert not np.isfinite([float(found[2]), float(found[3])]).all()
-        assert rows_in(tmp_path / "run") == int(found[1]) - 1
-    table = np.loadtxt(tmp_path / "run" / "losses.csv", delimiter=",", skiprows=1)
-    assert np.isfinite(table).all()
-    step, state = read_checkpoint(tmp_path / "run" / "checkpoints" / "step-000000003.npz")
+        assert len(RunFolder(tmp_path / "run").losses()) == int(found[1]) - 1
+    step, _ = RunFolder(tmp_path / "run").load_checkpoint(pytest.fail)
     assert step == 3
-    assert all(np.isfinite(values).all() for values in state.values())
 
 
-def test_weights_that_are_no_numbers_are_shown_nowhere(run, tmp_path):
-    """After step 4 the weights have broken down, and after step 5 the losses show it."""
+def test_weights_that_are_not_finite_are_neither_drawn_nor_saved(run, tmp_path):
+    """After step 4 weights are not finite, which the losses show only after step 5."""
     ended = run(*QUICK, *EXPLOSIVE, "--checkpoint_every=3", "--num_steps=4", "--run_dir=run")
-    assert re.search(r"broke down at step 4: \S+ is no longer finite; ", error_of(ended))
+    assert re.search(r"diverged at step 4: \S+ is no longer finite; ", error_of(ended))
     assert steps_of_checkpoints(tmp_path / "run") == [3]
     assert not (tmp_path / "run" / "samples.png").exists()
     assert rows_in(tmp_path / "run") == 4
@@ -341,7 +337,7 @@ def test_weights_that_are_no_numbers_are_shown_nowhere(run, tmp_path):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """A disk that has room for two checkpoints, but not for three."""
+    """A disk with space for two checkpoints, but not for three."""
     disk = tmp_path / "disk"
     disk.mkdir()
     words = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(disk)]
@@ -352,16 +348,17 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(disk)], check=True)
 
 
-def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(run, unbroken, small_disk):
+def test_full_disk_stops_a_run_that_resumes_when_there_is_space(run, unbroken, small_disk):
     flags = [*QUICK, f"--num_steps={STEPS}", f"--run_dir={small_disk / 'run'}"]
     ended = run(*flags)
-    assert error_of(ended) == (
-        f"main.py: disk full: --run_dir={small_disk / 'run'} cannot grow (No space left on device);"
-        " the last good checkpoint is at step 80; free some space and run the same command"
+    assert re.fullmatch(
+        rf"main\.py: disk full: cannot write {small_disk}/run/\S+ \(No space left on device\); the "
+        "last checkpoint is at step 80; free some space and rerun the command",
+        error_of(ended),
     )
     assert re.fullmatch(SUMMARY, ended.stdout)
     assert steps_of_checkpoints(small_disk / "run") == [40, 80]
-    assert not list(small_disk.rglob(".*"))
+    assert not list(small_disk.rglob("*unfinished*"))
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
     ended = run(*flags)
     assert ended.code == 0
@@ -370,13 +367,13 @@ def test_a_full_disk_stops_a_run_that_goes_on_when_there_is_room(run, unbroken, 
 
 
 @pytest.mark.slow
-def test_killed_at_random_moments_a_run_ends_in_the_same_bytes(start, run, tmp_path):
+def test_run_killed_at_random_moments_ends_in_the_same_bytes(start, run, tmp_path):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
     flags = ["--num_steps=6000", "--checkpoint_every=50", "--image_every=700"]
     assert run(*flags, "--run_dir=unbroken").code == 0
-    # Now at some moment of the start, now at one after it has begun to save.
+    # Some during the start, the others after the first new checkpoint.
     for moment in range(9):
         process, before = start(*flags, "--run_dir=run"), last_checkpoint(tmp_path / "run")
         if moment % 3:

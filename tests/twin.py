@@ -103,3 +103,21 @@ class Adam:
 
 def _dense(w, layer, x):
     return x @ w[f"{layer}/kernel"] + w[f"{layer}/bias"]
+
+
+# Article 004's networks, which have leaky units and images in [-1, 1] inside.
+
+
+def leaky_generate(w, z):
+    """Returns the images [batch, ndims] of leaky_mlp's G."""
+    hidden = _leaky(_dense(w, "generator/hidden", z))
+    return (np.tanh(_dense(w, "generator/pixels", hidden)) + 1) / 2
+
+
+def leaky_logits(w, x):
+    """Returns the logits [batch, 1] of leaky_mlp's D."""
+    return _dense(w, "discriminator/logit", _leaky(_dense(w, "discriminator/hidden", 2 * x - 1)))
+
+
+def _leaky(x):
+    return np.where(x > 0, x, 0.01 * x)

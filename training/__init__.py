@@ -5,6 +5,7 @@ path = training.train("minimal", num_steps=20_000)    # like `python main.py`; t
 
 import contextlib
 import dataclasses
+import os
 from pathlib import Path
 
 import input_data
@@ -52,6 +53,9 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
+        for key in ("run_dir", "data_dir"):
+            if isinstance(options.get(key), os.PathLike):
+                options[key] = os.fspath(options[key])
         fields = {field.name for field in dataclasses.fields(RunOptions)}
         overrides = {key: value for key, value in options.items() if key not in fields}
         options = RunOptions(**{key: value for key, value in options.items() if key in fields})

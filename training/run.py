@@ -292,11 +292,15 @@ class RunFolder:
         with self._disk_errors():
             if new and self.path.exists():
                 self._move_to_backup(log)
-            self._has_run()
+            # Before the lock, whose file would be the first change of a folder that is refused.
+            self._check(configuration, log=lambda line: None)
             self.path.mkdir(parents=True, exist_ok=True)
         with self._lock():
             with self._disk_errors():
-                self._begin(configuration, log)
+                configuration = self._check(configuration, log)
+                remove_stale_files(self.path)
+                write_text(self.file("config.json"), configuration.to_json())
+                self.file("checkpoints").mkdir(exist_ok=True)
             with self._disk_errors(only=FULL):
                 yield
 
@@ -308,7 +312,8 @@ class RunFolder:
         """
         path = self.file("checkpoints") / f"{name or f'step-{step:09d}'}.npz"
         with atomic_write(path) as temporary:
-            np.savez(temporary, step=np.int64(step), **state)
+            # The step last: damage of the zip's directory that hides variables hides it too.
+            np.savez(temporary, **state, step=np.int64(step))
         # Later checkpoints must be damaged; otherwise the run would have resumed from them.
         earlier = [each for number, each in self._checkpoints() if number <= step]
         for old in earlier[:-_CHECKPOINTS_KEPT]:
@@ -379,7 +384,8 @@ class RunFolder:
         finally:
             lock.release()
 
-    def _begin(self, configuration, log):
+    def _check(self, configuration, log):
+        """Returns the configuration to train with; raises UserError if the folder is unusable."""
         if self._has_run():
             existing = self.configuration()
             if self._checkpoints() or self.file("losses.csv").exists():
@@ -391,9 +397,7 @@ class RunFolder:
         for path in [*self.path.glob("*.csv"), *self.path.glob("*.png"), *self.path.glob("*.gif")]:
             if not path.is_file():
                 raise RunError(f"{path} is not a regular file; move it away")
-        remove_stale_files(self.path)
-        write_text(self.file("config.json"), configuration.to_json())
-        self.file("checkpoints").mkdir(exist_ok=True)
+        return configuration
 
     def _has_run(self):
         """Returns whether the folder has a run; raises RunError if it has something else."""
@@ -584,7 +588,8 @@ def _read_checkpoint(path):
                 raise ValueError(f"{name} has NaN or infinity")
         return int(step), state
     except OSError as error:
-        if error.errno not in (None, errno.EIO):
+        # Damage can also point to a place outside the file, which is EINVAL.
+        if error.errno not in (None, errno.EIO, errno.EINVAL):
             raise
         raise RunError(f"{path} is damaged ({reason(error)})") from error
     except Exception as error:  # the zip and array formats raise errors of many types

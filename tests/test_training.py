@@ -1,0 +1,493 @@
+"""Training: both engines, `training.train` from Python, custom classes and changed code."""
+
+import csv
+import dataclasses
+import functools
+import itertools
+import signal
+import sys
+import threading
+from pathlib import Path
+
+import assembly
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+import twin
+from assembly import PIXELS, assembled, frozen, main, progress
+from small_sets import write_set
+
+import evaluation
+import generation
+import input_data
+import training
+from input_data import DataSet, Datasets
+from models import layers, recipes
+from models.gan import Gan
+from models.inference import Inference
+from support.errors import UserError
+from training.batches import Batches
+from training.callbacks import Callback, Run
+from training.loop import pretrain
+from training.options import RunOptions
+from training.run import RunFolder
+
+DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
+
+
+def small(name="minimal", **values):
+    return recipes.override(recipes.get(name), **{"batch_size": 8, **values})
+
+
+# Two engines, the same training.
+
+
+@functools.cache
+def trained(recipe, engine, steps):
+    return assembly.trained(recipe, steps, engine)
+
+
+def check_agreement(recipe, engine, steps=8):
+    """Checks losses to 1e-4; a variable in 10,000 may differ by more than a tenth of a step.
+
+    Adam divides by the gradient's own size: where that is only rounding, so is the step.
+    """
+    done, state = trained(recipe, engine, steps)
+    step_done, step_state = trained(recipe, "step", steps)
+    np.testing.assert_allclose(done, step_done, rtol=1e-4)
+    assert state.keys() == step_state.keys()
+    rate = min(recipe.rates(0))
+    for name in state:
+        difference = np.abs(state[name] - np.float64(step_state[name]))
+        assert np.mean(difference > 0.1 * rate) < 1e-4, name
+        assert difference.mean() < 1e-3 * rate or not name.endswith("kernel"), name
+
+
+@pytest.mark.parametrize("engine", ["fused", "fused without XLA"])
+def test_engines_train_equally(engine):
+    check_agreement(small(), engine)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", DENSE)
+def test_every_dense_recipe_trains_equally_with_two_updates_per_step(name):
+    # At these rates a rounding that takes a unit through zero grows in the next steps.
+    check_agreement(small(name, d_iters=2, g_iters=2), "fused", steps=1)
+
+
+def test_rates_and_half_batches_reach_both_engines():
+    values = {"g_learning_rate": 3e-4, "lr_decay": 0.1, "lr_milestones": (3, 5), "g_iters": 2}
+    check_agreement(small(half_batches=True, **values), "fused without XLA")
+
+
+@pytest.mark.slow
+def test_conditional_training_is_equal_and_labels_matter():
+    recipe = small("stable_cnn", conditional=True)
+    check_agreement(recipe, "fused without XLA")
+    plain, _ = trained(dataclasses.replace(recipe, conditional=False), "step", 8)
+    assert plain != trained(recipe, "step", 8)[0]
+
+
+@pytest.mark.slow
+def test_engines_train_convolutions_equally():
+    """Separate updates, batch normalisation in both networks and dropout in one loop."""
+    recipe = small("upsampling_cnn", batch_size=4)
+    (done, end), (step_done, step_end) = (trained(recipe, e, 2) for e in ("fused", "step"))
+    np.testing.assert_allclose(done, step_done, rtol=1e-3)
+    for name in [name for name in end if "moving" in name or name.endswith("gamma")]:
+        np.testing.assert_allclose(end[name], step_end[name], rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+@pytest.mark.slow
+def test_xla_compiles_large_batches():
+    """From 13,755 on, TensorFlow's memory optimizer put what XLA rejects into the loop."""
+    done, _ = assembly.trained(small(batch_size=14_000), 1, "fused")
+    assert np.isfinite(done).all()
+
+
+def test_losses_are_those_before_the_updates_at_each_networks_rate():
+    recipe = small(learning_rate=1e-2, g_learning_rate=1e-3, lr_milestones=(1,))
+    with assembled(recipe) as engine:
+        states, done = [engine.state()], []
+        for block in engine.train(0, 2):
+            states.append(engine.state())
+            done += block
+        block = engine._batches.block(1, 2)
+    for name, rate in [("discriminator/hidden/kernel", 1e-2), ("generator/hidden/kernel", 1e-3)]:
+        first, second = (np.abs(b[name] - a[name]).max() for a, b in itertools.pairwise(states))
+        assert first == pytest.approx(rate, rel=0.01)
+        assert 0.05 * rate < second < 0.2 * rate
+    _, before, after = map(twin.doubles, states)
+    expected = twin.d_loss(before, recipe, block.images[0, 0] / 255, block.d_latents[0, 0])
+    assert done[1].d_loss == pytest.approx(expected, rel=1e-5)
+    between = {n: (after if n.startswith("discriminator") else before)[n] for n in before}
+    expected = twin.g_loss(between, block.g_latents[0, 0])
+    assert (done[1].step, done[1].g_loss) == (2, pytest.approx(expected, rel=1e-5))
+
+
+def test_run_cut_between_any_steps_ends_in_the_same_bytes():
+    with assembled(small(batch_size=1024), "fused") as engine:  # in blocks of 4 steps
+        start, expected = engine.state(), None
+        for spans in [[(0, 10)], [(0, 7), (7, 7), (7, 10)], [(0, 1), (1, 10)]]:
+            engine.load(start)
+            done = progress(engine, *spans), frozen(engine.state())
+            expected = expected or done
+            assert done == expected
+        engine.load(start)
+        sizes = []
+        for block in engine.train(0, 10):
+            state = engine.state()
+            assert state["d_adam/updates"] == state["g_adam/updates"] == block[-1].step
+            sizes.append(len(block))
+        assert sizes == [4, 4, 2]
+
+
+class Plain(Gan):
+    pass
+
+
+@pytest.mark.parametrize(
+    "name, gan_class, devices, choice, expected",
+    [
+        ("minimal", None, [], "auto", "fused"),
+        ("minimal", Plain, [], "auto", "step"),
+        ("minimal", Plain, [], "fused", "fused"),
+        ("upsampling_cnn", None, [], "auto", "step"),
+        ("upsampling_cnn", None, ["GPU"], "auto", "fused"),
+        ("upsampling_cnn", None, [], "fused", "fused without XLA"),
+    ],
+)
+def test_choice_of_the_engine(monkeypatch, name, gan_class, devices, choice, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
+    with assembled(small(name), choice, gan_class=gan_class) as engine:
+        assert engine.name == expected
+
+
+# Runs from Python.
+
+SMALL = {"nlatent": 3, "num_steps": 4, "batch_size": 4, "engine": "step", "events": False}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return write_set(tmp_path_factory.mktemp("training") / "data", suffix="", train=64, test=40)
+
+
+@pytest.fixture
+def train(data_dir, tmp_path, monkeypatch):
+    """`training.train` in an empty folder, on small data; `train.lines` are those logged."""
+    monkeypatch.chdir(tmp_path)
+
+    def train(recipe="minimal", **more):
+        options = {"data_dir": data_dir, "run_dir": tmp_path / "run", "log": train.lines.append}
+        return training.train(recipe, **{**options, **SMALL, **more})
+
+    train.lines = []
+    return train
+
+
+def test_python_and_the_command_line_make_the_same_run(train, data_dir, tmp_path):
+    run = train(run_dir=None)
+    assert str(run).startswith("runs/") and run.name.endswith("-minimal-nlatent=3-batch_size=4")
+    assert train.lines[0] == "Note: none of the 64 images are held out for validation."
+    assert train.lines[-1].startswith("Done: 4 steps")
+    flags = [f"--{name}={value}" for name, value in SMALL.items()]
+    code, _, _ = main(*flags, f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'other'}")
+    assert code == 0
+    for name in ("losses.csv", "samples.png", "config.json", "checkpoints/step-000000004.npz"):
+        assert (run / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
+    assert not (run / "events").exists()
+
+
+class Interrupts(Callback):
+    """Stops the first run that it sees at its second step, like Ctrl-C."""
+
+    every = 2
+    left = [1]
+
+    def on_interval(self, step):
+        if self.left:
+            self.left.pop()
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_interrupted_training_resumes_also_in_a_thread(train):
+    with pytest.raises(KeyboardInterrupt):
+        train(extra=[lambda run: Interrupts()])
+    assert train.lines[-1].startswith("Stopped by SIGINT after step 3; rerun")
+    thread = threading.Thread(target=lambda: train(extra=[lambda run: Interrupts()]))
+    thread.start()
+    thread.join()
+    assert any("after step 3." in line for line in train.lines[-2:-1])
+    assert train.lines[-1].startswith("Done: 4 steps")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"recipe": "minimax"}, "--recipe must be one of minimal, "),
+        ({"steps": 3}, "steps is not a hyperparameter; choose from nlatent"),
+        ({"num_steps": "3"}, "--num_steps must be an integer from 1 to 1000000000, got 3"),
+        ({"engine": "fast"}, "--engine must be one of auto, fused, step, got fast"),
+        ({"precision": "bfloat16"}, "--precision=bfloat16 is only valid with dcgan, upsampling"),
+        ({"seed": 0.5}, "--seed must be an integer from 0 to 2147483647, got 0.5"),
+        ({"batch_size": 65}, "--batch_size must be at most 64, the number of training images"),
+        ({"gan": "nowhere.py:Gan"}, "--gan=nowhere.py:Gan: cannot read nowhere.py"),
+        ({"gan": "gan.py:Gan", "r1_gamma": 1.0}, "--r1_gamma has no effect on the train ops of"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_trained_is_refused_and_creates_nothing(options, message, train, tmp_path):
+    with pytest.raises(UserError, match=message) as raised:
+        train(**options)
+    assert len(str(raised.value).splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+# Losses on held-out images, and pre-training.
+
+HELD_OUT = {"nlatent": 100, "checkpoint_every": 8}
+
+
+def held_out(path):
+    with open(path / "held_out.csv") as file:
+        _, *rows = csv.reader(file)
+    return [[float(cell) for cell in row] for row in rows]
+
+
+def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, tmp_path, capfd):
+    """64 images in batches of 4 are epochs of 16 steps."""
+    run = train("leaky_mlp", num_steps=24, **HELD_OUT)
+    recipe = RunFolder(run).configuration().full_recipe()
+    _, w = RunFolder(run).load_named_checkpoint("step-000000016")
+    images = input_data.load(None, data_dir)[0]
+    x, z = Batches(recipe, images.train.pixels, 0).held_out(images.test.pixels, 16, 1)
+    y, y_hat = twin.leaky_logits(w, x / 255), twin.leaky_logits(w, twin.leaky_generate(w, z))
+    d_loss = (twin.softplus(-y) + twin.softplus(y_hat)).mean()
+    assert held_out(run) == [pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)]
+    _, d_loss, g_loss = held_out(run)[0]
+    line = f"Epoch:   1/1 Discriminator Loss: {d_loss:.4f} Generator Loss: {g_loss:.4f}"
+    assert line in capfd.readouterr().err.splitlines()
+    # As if killed after step 24 with step 8 as the last checkpoint: a row to cut and rewrite.
+    for step in (16, 24):
+        (run / "checkpoints" / f"step-{step:09d}.npz").unlink()
+    train("leaky_mlp", num_steps=40, **HELD_OUT)
+    assert f"Continuing {run} after step 8." in train.lines
+    unbroken = train("leaky_mlp", num_steps=40, run_dir=tmp_path / "unbroken", **HELD_OUT)
+    assert [row[0] for row in held_out(run)] == [16, 32]
+    for name in ("held_out.csv", "losses.csv", "held_out.png", "samples.png"):
+        assert (run / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+class Wasserstein(Gan):
+    def _discriminator_loss(self, y, y_hat):
+        return tf.reduce_mean(y_hat - y)
+
+    def _generator_loss(self, y_hat):
+        return -tf.reduce_mean(y_hat)
+
+
+def test_losses_on_held_out_images_are_the_classs_own():
+    with assembled(small(), gan_class=Wasserstein, engine="fused without XLA") as engine:
+        inference = Inference(engine.gan)
+        inference.load(engine.state())
+        batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
+        (y, y_hat), losses = inference.logits(*batch), inference.losses(*batch)
+    assert losses == pytest.approx(((y_hat - y).mean(), -y_hat.mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["step", "fused"])
+@pytest.mark.parametrize("name", ["leaky_mlp", "pretrained_cnn"])
+def test_pretraining_trains_only_the_discriminator(name, engine):
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)
+    recipe, lines = small(name, pretraining=128), []
+    images = Datasets(DataSet(greys, [0] * 256), None, DataSet(greys[:100], [0] * 100))
+    with assembled(recipe, engine, pixels=greys) as built:
+        run = Run(recipe, RunOptions(), images, built._batches, built, Inference(built.gan), None)
+        before, after = built.state(), []
+        for _ in range(2):
+            built.load(before)
+            pretrain(run, lines.append)
+            after.append(built.state())
+    assert frozen(after[0]) == frozen(after[1])
+    moved = {n for n in before if not np.array_equal(before[n], after[0][n])}
+    assert moved
+    assert all(n.startswith(("discriminator", "d_adam", "beta")) for n in moved)
+    assert after[0]["d_adam/updates"] == 128 // 64 * (2 if recipe.separate_updates else 1)
+    right, count = (int(word) for word in lines[0].split() if word.isdigit())
+    # Of 100 test images and as many generated ones, whole batches of 64.
+    assert count == 2 * 64
+    assert right > 0.5 * count or name != "leaky_mlp"
+
+
+# Custom classes under --engine=fused.
+
+
+class OtherOptimizer(Gan):
+    def _minimize(self, loss, scope, name):
+        descent = self.optimizer(self.learning_rate_placeholder)
+        return descent.minimize(loss, var_list=tf.trainable_variables(f"{scope.name}/"))
+
+
+class Descent(OtherOptimizer):
+    optimizer = tf.train.GradientDescentOptimizer
+
+
+class OtherBeta(OtherOptimizer):
+    optimizer = functools.partial(tf.train.AdamOptimizer, beta1=0.5)
+
+
+class Clipped(Gan):
+    def __init__(self, ndims=784, nlatent=2):
+        super().__init__(ndims, nlatent)
+        with tf.control_dependencies([self.d_optimizer]):
+            variables = tf.trainable_variables("discriminator/")
+            clips = [v.assign(tf.clip_by_value(v, -0.01, 0.01)) for v in variables]
+        self.d_optimizer = tf.group(*clips)
+
+
+class Penalised(Gan):
+    def __init__(self, ndims=784, nlatent=2):
+        super().__init__(ndims, nlatent)
+        squares = [tf.reduce_sum(v**2) for v in tf.trainable_variables("discriminator/")]
+        loss = self.d_loss + 0.1 * tf.add_n(squares)
+        self.d_optimizer = self._minimize(loss, self._discriminator_scope, "penalised")
+        self.session.run(tf.global_variables_initializer())
+
+
+class Noisy(Gan):
+    """Draws other numbers at each step."""
+
+    def _discriminator(self, x, reuse=False):
+        return super()._discriminator(x + tf.random.normal(tf.shape(x)), reuse)
+
+
+@pytest.mark.parametrize("gan_class", [Descent, OtherBeta, Clipped, Penalised])
+def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
+    lines = []
+    for each in (Plain, Noisy, gan_class):
+        with assembled(small(), "fused", gan_class=each, log=lines.append):
+            pass
+    (line,) = lines
+    assert line.startswith(f"Note: --engine=fused trains {gan_class.__name__}'s networks")
+    assert "--engine=step" in line
+
+
+# Networks whose code has changed.
+
+MINE = """
+import tensorflow.compat.v1 as tf
+from helper_of_mine import of_d, of_g
+from models import layers
+from models.gan import Gan
+
+class Mine(Gan):
+    def _generator(self, z, reuse=False):
+        with tf.variable_scope(self._generator_scope, reuse=reuse):
+            hidden = of_g(layers.dense(z, 8, name="hidden"))
+            return tf.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
+
+    def _discriminator(self, x, reuse=False):
+        with tf.variable_scope(self._discriminator_scope, reuse=reuse):
+            return layers.dense(of_d(layers.dense(x, 8, name="hidden")), 1, name="logit")
+"""
+HELPER = "import tensorflow.compat.v1 as tf\nof_g, of_d = tf.nn.relu, tf.nn.relu\n"
+
+
+def write_helper(gan, text=HELPER):
+    """Writes the module that the class's file imports, as for a new process."""
+    (Path(gan).parent / "helper_of_mine.py").write_text(text)
+    sys.modules.pop("helper_of_mine", None)
+
+
+@pytest.fixture
+def custom(tmp_path, monkeypatch):
+    """The flag of a custom class, whose file imports a helper."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which a quick edit may not invalidate
+    (tmp_path / "mine.py").write_text(MINE)
+    write_helper(tmp_path / "mine.py")
+    return f"{tmp_path / 'mine.py'}:Mine"
+
+
+def use_main(*flags):
+    """Runs main.py; raises a refusal."""
+    code, _, err = main(*flags)
+    if code:
+        raise UserError(err)
+
+
+def test_changed_code_of_a_custom_class_is_refused_by_name(train, custom, data_dir):
+    run = train(gan=custom)
+    flags = (f"--run_dir={run}", f"--gan={custom}")
+    ways = [
+        lambda: train(gan=custom, num_steps=6),
+        lambda: generation.load(run, gan=custom).close(),
+        lambda: evaluation.evaluate(run, gan=custom, data_dir=data_dir, num_samples=128),
+        *(lambda mode=m: use_main(f"--mode={mode}", *flags) for m in ("sample", "export")),
+    ]
+    before = sorted(run.rglob("*"))
+    for changed, old, new in [
+        ("generator", "tf.nn.relu, ", "tf.nn.tanh, "),
+        ("discriminator", ", tf.nn.relu", ", tf.nn.tanh"),
+    ]:
+        write_helper(custom, HELPER.replace(old, new))
+        for use in ways if changed == "discriminator" else ways[:1]:
+            with pytest.raises(UserError, match=f"the code of the {changed} has changed since"):
+                use()
+    assert sorted(run.rglob("*")) == before
+    write_helper(custom)
+    ways[0]()
+    assert train.lines[-1].startswith("Done: 6 steps")
+
+
+def test_class_that_draws_random_numbers_is_not_refused(train, custom):
+    write_helper(custom, f"{HELPER}of_d = lambda x: x + tf.random.normal(tf.shape(x))\n")
+    run = train(gan=custom)
+    assert train(gan=custom, num_steps=6) == run
+    assert train.lines[-1].startswith("Done: 6 steps")
+    generation.load(run, gan=custom).close()
+
+
+def test_changed_code_of_our_networks_is_refused_by_name(train, monkeypatch):
+    run = train()
+    _, state = RunFolder(run).load_checkpoint(pytest.fail)
+    assert state["outputs/generator"].shape == (4, 784)
+    assert state["outputs/discriminator"].shape == (4, 1)
+    relu = tf.nn.relu
+    monkeypatch.setattr(tf.nn, "relu", lambda x: layers.leaky_relu(relu(x) - relu(-x), 0.01))
+    for use in (lambda: train(num_steps=6), lambda: generation.load(run)):
+        with pytest.raises(UserError, match="the code of the generator has changed"):
+            use()
+
+
+# Longer.
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "batch", "num_steps", "fraction"),
+    [
+        ("leaky_mlp", 64, 4000, 0.6),
+        ("dcgan", 16, 80, 0.6),
+        ("upsampling_cnn", 32, 200, 0.7),
+        ("pretrained_cnn", 8, 60, 0.9),
+    ],
+)
+def test_samples_approach_images_that_are_easily_learned(name, batch, num_steps, fraction):
+    """Images of one bright square at one of a few places."""
+    pixels = np.zeros([512, 28, 28], np.uint8)
+    for image, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
+        image[place : place + 10, 8:20] = 255
+    pixels = pixels.reshape(-1, 784)
+    recipe = small(name, batch_size=batch, pretraining=0)
+    with assembled(recipe, pixels=pixels) as engine:
+        z, distances = engine._batches.block(0, 1).g_latents[0, 0][:64], []
+        for span in [(0, 0), (0, num_steps)]:
+            done = np.array(progress(engine, span))
+            difference = assembly.generate(engine, z).mean(axis=0) - pixels.mean(axis=0) / 255
+            distances.append(np.sqrt(np.mean(difference**2)))
+    assert np.isfinite(done).all()
+    # Not stuck: both losses still change, however little D errs.
+    assert done[-20:, 1].mean() < done[0, 1]
+    assert done[-20:, 1].std() > 0 and done[-20:, 2].std() > 1e-4
+    assert distances[1] < fraction * distances[0]
