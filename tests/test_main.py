@@ -160,14 +160,14 @@ def refused(monkeypatch, tmp_path):
         (["--mode=nosuch"], "--mode must be one of train, .*, got nosuch"),
         (["--prior="], "--prior= is empty: give it a value, or omit it"),
         (["--seed=2147483648"], "--seed must be an integer from 0 to 2147483647, got 2147483648"),
-        (["--recipe=leaky_mlp", "--conditional"], "--conditional requires networks that take"),
+        (["--recipe=upsampling_cnn", "--conditional"], "--conditional requires networks that"),
         (["--dataset=kmnist", f"--data_dir={ROOT}/MNIST_data"], "MNIST"),
         (["--batch_size=55001"], "--batch_size must be at most 55000"),
         (["--labels=3"], "--labels is only valid with --mode=sample"),
         (["--mode=sample"], "--mode=sample requires --run_dir; no runs in runs/"),
         (["--mode=sample", "--run_dir=x", "--digit=3"], "--digit is only valid .*; .*--labels"),
         (["--mode=evaluate", "--run_dir=nosuch"], "--run_dir=nosuch is not a run folder"),
-        (["--mode=explore", "--run_dir=x", "--gan=a.py:A", "--gan=b.py:B"], "--gan may be given"),
+        (["--gan=a.py:A", "--gan=b.py:B"], "--gan may be given once, a run has one class"),
     ],
     ids=str,
 )
@@ -178,7 +178,7 @@ def test_wrong_flags_are_refused_by_name(refused, words, message):
 def test_damaged_data_and_folders_without_a_run_are_refused(refused, data_dir, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.txt").write_text("mine")
-    small = (f"--data_dir={data_dir}", "--run_dir=thesis", "--new")
+    small = (f"--data_dir={data_dir}", "--validation_size=0", "--run_dir=thesis", "--new")
     assert "--run_dir=thesis is not a run folder" in refused(*small)
     folder = shutil.copytree(data_dir, tmp_path / "data")
     labels = folder / "train-labels-idx1-ubyte"
