@@ -72,14 +72,17 @@ def sample():
         raise UserError("--num_samples is not valid with --interpolate, which walks between draws")
     labels = None if FLAGS.labels is None else [_label(text) for text in FLAGS.labels]
     out = _out() or str(folder.file("walk.gif" if draws else "sampled.png"))
-    write = sampling.walk(out, draws) if draws else sampling.sample(out, FLAGS.num_samples or 100)
+    sampling.check_out(out, sampling.WALK_SUFFIXES if draws else sampling.SAMPLE_SUFFIXES)
     if FLAGS.truncation is not None:
         priors.get(folder.configuration().full_recipe().prior).check_truncation(FLAGS.truncation)
-    terminal.import_tensorflow()
     import generation
 
     generator = generation.load(folder.path, **_loading())
-    write(generator, sampling.SampleOptions(FLAGS.seed, FLAGS.truncation, labels))
+    options = {"seed": FLAGS.seed, "truncation": FLAGS.truncation, "labels": labels}
+    if draws:
+        sampling.save_walk(generator, out, draws, **options)
+    else:
+        sampling.save_samples(generator, out, FLAGS.num_samples or 100, **options)
     print(f"Saved {out}.")
 
 

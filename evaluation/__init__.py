@@ -1,50 +1,75 @@
-"""How good samples are: a frozen classifier and metrics of its predictions.
+"""Scores of samples: metrics of the features that a fixed classifier computes from them.
 
-scores = evaluation.evaluate("runs/minimal")    # as `--mode=evaluate`; -> what metrics.json holds
+scores = evaluation.evaluate("runs/minimal")    # what `--mode=evaluate` writes to metrics.json
 """
 
-import json
+from pathlib import Path
 
 import input_data
 from support import terminal
+from support.errors import UserError
 from training.run import RunFolder
+
+# Twice the classifier's features, fewer have no meaningful covariance; and minutes of comparing
+# all pairs.
+_FEWEST, _MOST = 128, 100_000
 
 
 def evaluate(
-    run_dir, *, num_samples=10_000, seed=0, dataset=None, data_dir=None, log=print, **loading
-):
-    """Scores a run beside real images; -> its metrics.json, {name: value}.
+    run_dir: str | Path,
+    *,
+    num_samples: int = 10_000,
+    seed: int = 0,
+    dataset: str | None = None,
+    data_dir: str | None = None,
+    log=print,
+    **loading,
+) -> dict:
+    """Scores a run and writes metrics.json and report.png into its folder.
 
-    Writes metrics.json and report.png into the run's folder; log: takes the table and a sentence.
-    seed: of the latents. dataset, data_dir: where the run's images are; None for its own data set.
-    loading: options of `generation.load`. UserError where the run or its images are not there.
+    Args:
+        run_dir: The run's folder.
+        num_samples: Number of samples, 128 to 100,000.
+        seed: Seed of the latents.
+        dataset: Name of the run's data set; None for the one in its configuration.
+        data_dir: Folder of the images; None for the data set's own.
+        log: Called with a table and sentences.
+        **loading: Options of `generation.load`.
+
+    Returns:
+        The content of metrics.json.
+
+    Raises:
+        UserError: If the run or its images are missing, or a value is out of range.
     """
+    if not _FEWEST <= num_samples <= _MOST:
+        raise UserError(
+            f"--num_samples must be from {_FEWEST} to {_MOST:,} for scores, got {num_samples}"
+        )
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
-    dataset = dataset or configuration.dataset
+    dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
     images, info = input_data.load(dataset, data_dir)
-    recipe = configuration.full_recipe()
-    learnt = input_data.select(images, recipe.validation_size, recipe.digit)
-    configuration.check_data(learnt.train, input_data.data_folder(dataset, data_dir))
+    trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
+    configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
     from evaluation import report
 
-    report.evaluate(folder, images, info, num_samples, seed, log=log, **loading)
-    return json.loads(folder.file("metrics.json").read_text())
+    return report.evaluate(folder, images, info, num_samples, seed, log=log, **loading)
 
 
-def scores_every(steps, dataset=None, data_dir=None):
-    """-> a callback for `training.train(extra=[...])`: scores on the way, as --eval_every."""
-    real, info = standard(dataset, data_dir)
-    from evaluation.monitor import Monitor
+def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = None):
+    """Returns a callback for `training.train(extra=[...])` that scores during training.
 
-    return lambda run: Monitor(run, steps, real, info)
-
-
-def standard(dataset=None, data_dir=None):
-    """-> what samples are compared with, a `reference.Standard`, and the DataSetInfo."""
+    Args:
+        steps: Steps from one score to the next.
+        dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
+        data_dir: Folder of the images; None for the data set's own.
+    """
     images, info = input_data.load(dataset, data_dir)
     terminal.import_tensorflow()
     from evaluation import reference
+    from evaluation.monitor import Monitor
 
-    return reference.of(images, info), info
+    standard = reference.get(images, info)
+    return lambda run: Monitor(run, steps, standard, info)

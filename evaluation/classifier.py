@@ -1,6 +1,6 @@
-"""A small convolutional classifier, frozen, that the metrics see images through.
+"""A small convolutional classifier with fixed weights, whose features the metrics compare.
 
-Its weights are constants read from a file; it shares nothing with any discriminator.
+It shares nothing with any discriminator. `classifier_training` trains one.
 """
 
 import hashlib
@@ -19,25 +19,32 @@ WEIGHTS = MNIST / "classifier.npz"
 WEIGHTS_SHA256 = "86e2c74b63d5c351f375eb91893f92b590a10701a3a198977742e69030946a26"
 
 NUM_FEATURES = 64
-# Small, so that what one batch takes between the layers stays below 100 MB.
-IMAGES_AT_ONCE = 500
+# Keeps the activations of one batch below 100 MB.
+_BATCH = 500
 
 
 class Predictions(NamedTuple):
-    """features: float32 `[n, 64]`; probabilities: float32 `[n, 10]`, rows that sum to 1."""
+    """Features, float32 `[n, 64]`, and class probabilities, float32 `[n, 10]`."""
 
     features: np.ndarray
     probabilities: np.ndarray
 
 
 class Classifier:
-    """Images -> Predictions, eager execution on or off; the same bytes for the same images.
+    """A classifier with the weights of a file, for eager mode as for graph mode.
 
-    Raises UserError if the file at `path` is missing or its SHA-256 is not `sha256`.
+    The same images always give the same bytes.
+
+    Args:
+        path: `.npz` file of weights.
+        sha256: The file's SHA-256.
+
+    Raises:
+        UserError: If the file is missing, damaged or a different one.
     """
 
-    def __init__(self, path=WEIGHTS, sha256=WEIGHTS_SHA256):
-        weights = unpack(read_checked(path, sha256), path)
+    def __init__(self, path: Path = WEIGHTS, sha256: str = WEIGHTS_SHA256):
+        weights = load_arrays(path, sha256)
         self.sha256 = sha256
         with tf.Graph().as_default() as graph:
             self._images = tf.compat.v1.placeholder(tf.float32, [None, 784])
@@ -45,84 +52,71 @@ class Classifier:
             self._predictions = Predictions(features, tf.nn.softmax(logits))
         self._session = tf.compat.v1.Session(graph=graph)
 
-    def __call__(self, images):
-        """`[n, 784]` or `[n, 28, 28]` in [0, 1] -> Predictions; else ValueError."""
-        images = checked_images(images)
-        starts = range(0, len(images), IMAGES_AT_ONCE)
-        batches = [self._predict(images[start : start + IMAGES_AT_ONCE]) for start in starts]
+    def __call__(self, images: np.ndarray) -> Predictions:
+        """Classifies images `[n, 784]` or `[n, 28, 28]` in [0, 1].
+
+        Raises:
+            ValueError: If there are no images, or they have another shape or range.
+        """
+        images = np.asarray(images, np.float32)
+        if images.shape[1:] not in ((784,), (28, 28)) or len(images) == 0:
+            raise ValueError(
+                f"images must have shape [n, 784] or [n, 28, 28], got {list(images.shape)}"
+            )
+        low, high = images.min(), images.max()
+        # Comparisons with NaN are false.
+        if not (low >= 0 and high <= 1):
+            raise ValueError(f"pixels must be from 0 to 1, got {low} to {high}")
+        images = images.reshape(-1, 784)
+        batches = [
+            self._session.run(self._predictions, {self._images: images[start : start + _BATCH]})
+            for start in range(0, len(images), _BATCH)
+        ]
         return Predictions(*map(np.concatenate, zip(*batches, strict=True)))
 
-    def features(self, images):
-        """`[n, 784]` or `[n, 28, 28]` in [0, 1] -> float32 `[n, 64]`."""
-        return self(images).features
-
-    def probabilities(self, images):
-        """`[n, 784]` or `[n, 28, 28]` in [0, 1] -> float32 `[n, 10]`."""
-        return self(images).probabilities
-
-    def _predict(self, images):
-        return self._session.run(self._predictions, {self._images: images})
-
-
-def checked_images(images):
-    """Images -> float32 `[n, 784]`; ValueError unless they are n > 0 of 784 pixels in [0, 1]."""
-    images = np.asarray(images, np.float32)
-    if images.shape[1:] not in ((784,), (28, 28)) or len(images) == 0:
-        raise ValueError(f"images of shape {list(images.shape)}, wanted [n, 784] or [n, 28, 28]")
-    low, high = images.min(), images.max()
-    # Written so that NaN, which compares false with everything, is refused as well.
-    if not (low >= 0 and high <= 1):
-        raise ValueError(f"images with pixels from {low} to {high}, wanted from 0 to 1")
-    return images.reshape(-1, 784)
+    def accuracy(self, data_set) -> float:
+        """Returns the fraction of a DataSet's images whose most probable class is the label."""
+        found = self(data_set.images).probabilities.argmax(axis=1)
+        return float(np.mean(found == data_set.labels))
 
 
 def network(weights, images):
-    """`[n, 784]` -> features `[n, 64]`, logits `[n, 10]`.
+    """Builds the network on `[n, 784]`.
 
-    The features are linear: a ReLU's would have a mass at 0, far from the Gaussian that the
-    Fréchet distance assumes, and could leave the covariance singular.
+    The features are linear. Those of a ReLU would often be exactly 0, unlike the Gaussian that the
+    Fréchet distance assumes, and could make the covariance singular.
+
+    Args:
+        weights: Arrays or variables by name.
+        images: `[n, 784]` in [0, 1].
+
+    Returns:
+        Features `[n, 64]` and logits `[n, 10]`.
     """
     x = tf.reshape(images, [-1, 28, 28, 1])
-    x = _conv_pool(weights, "conv1", x)  # [n, 14, 14, 24]
-    x = _conv_pool(weights, "conv2", x)  # [n, 7, 7, 48]
-    features = _dense(weights, "dense1", tf.reshape(x, [-1, 7 * 7 * 48]))
-    return features, _dense(weights, "dense2", tf.nn.relu(features))
+    for name in ("conv1", "conv2"):  # [n, 14, 14, 24], [n, 7, 7, 48]
+        x = tf.nn.conv2d(x, weights[f"{name}_kernel"], strides=1, padding="SAME")
+        x = tf.nn.max_pool2d(x + weights[f"{name}_bias"], ksize=2, strides=2, padding="VALID")
+        x = tf.nn.relu(x)
+    x = tf.reshape(x, [-1, 7 * 7 * 48])
+    features = tf.matmul(x, weights["dense1_kernel"]) + weights["dense1_bias"]
+    logits = tf.matmul(tf.nn.relu(features), weights["dense2_kernel"]) + weights["dense2_bias"]
+    return features, logits
 
 
-def _conv_pool(weights, name, x):
-    """`[n, h, w, c]` -> `[n, h/2, w/2, filters]`: convolution, ReLU, maximum of 2 x 2."""
-    x = tf.nn.conv2d(x, weights[f"{name}_kernel"], strides=1, padding="SAME")
-    x = tf.nn.max_pool2d(x + weights[f"{name}_bias"], ksize=2, strides=2, padding="VALID")
-    return tf.nn.relu(x)
+def load_arrays(path: Path, sha256: str | None = None) -> dict:
+    """Loads the arrays of an `.npz` file by name.
 
-
-def _dense(weights, name, x):
-    return tf.matmul(x, weights[f"{name}_kernel"]) + weights[f"{name}_bias"]
-
-
-def read(path):
-    """Path -> bytes; UserError for a file that cannot be read."""
+    Raises:
+        UserError: If the file is missing or damaged, or its SHA-256 is not `sha256`.
+    """
     try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: {error.strerror}, wanted what python -m evaluation.classifier_training makes"
-        ) from error
-
-
-def read_checked(path, sha256):
-    """Path -> bytes; UserError unless their SHA-256 is `sha256`."""
-    content = read(path)
-    seen = hashlib.sha256(content).hexdigest()
-    if seen != sha256:
-        raise UserError(f"{path}: SHA-256 {seen}, wanted {sha256}")
-    return content
-
-
-def unpack(content, path):
-    """Bytes of an `.npz` file -> arrays by name; UserError that names `path` if it is damaged."""
-    try:
+        content = Path(path).read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return dict(arrays)
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: {error}, wanted a whole .npz file") from error
+            loaded = dict(arrays)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: expected a valid .npz file ({error})") from error
+    found = hashlib.sha256(content).hexdigest()
+    if sha256 not in (None, found):
+        raise UserError(f"{path}: expected SHA-256 {sha256}, found {found}")
+    return loaded

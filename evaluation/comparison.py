@@ -1,9 +1,9 @@
-"""Runs side by side: a table of what they are and how they did, and a row of samples of each."""
+"""Compares runs: a table of their options and scores, and an image with samples of each."""
 
+import contextlib
 import json
 import shlex
 import textwrap
-from typing import NamedTuple
 
 import generation
 from evaluation import metrics
@@ -14,122 +14,97 @@ from training.run import RunFolder
 
 _SAMPLES = 16
 _SCORES = ("frechet_distance", "classes_covered", "precision", "recall")
+# Rows of the table that must be equal for scores to be comparable, and why.
+_CONDITIONS = {
+    "classifier": "each data set has its own classifier",
+    "scored samples": "fewer samples give worse scores",
+}
 
 
-class Run(NamedTuple):
-    """folder: RunFolder; facts: {label: text}; unscored: why there are no scores, or None."""
+def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
+    """Logs a table of runs and writes an image with a row of samples of each.
 
-    folder: RunFolder
-    facts: dict
-    unscored: str | None
-
-
-def compare(run_dirs, out, seed=0, gans=(), log=print):
-    """Logs a table of run folders, then writes one picture with a row of samples each to `out`.
-
-    gans: `FILE.py:CLASS` of the runs that were trained with classes of one's own.
+    Args:
+        run_dirs: Folders of the runs.
+        out: File of the image.
+        seed: Seed of the latents.
+        gans: `FILE.py:CLASS` of the runs that were trained with custom classes.
+        log: Called with the table.
     """
-    rows, runs = [], []
-    for run_dir in run_dirs:
-        generator = generation.load(run_dir, gan=_gan_of(RunFolder(run_dir), gans))
+    rows, columns, notes = [], [], []
+    for folder in map(RunFolder, run_dirs):
+        configuration = folder.configuration()
+        generator = generation.load(folder.path, gan=_find_class(configuration, gans))
         samples, _ = generator.sample(_SAMPLES, seed)
-        rows.append((str(run_dir), samples.reshape(_SAMPLES, -1)))
-        runs.append(_run(RunFolder(run_dir), generator))
         generator.close()
-    facts = [run.facts for run in runs]
-    log("\n".join([_side_by_side(facts), *_notes(runs), *_of_different(facts)]))
+        rows.append((str(folder), samples.reshape(_SAMPLES, -1)))
+        name = one_line(folder)
+        scores = _read_scores(folder, generator)
+        columns.append(
+            {
+                "run": name,
+                "recipe": configuration.recipe,
+                "seed": str(configuration.seed),
+                "steps": f"{generator.step:,}",
+                **_last_losses(folder),
+                **scores,
+            }
+        )
+        overrides = [f"{k}={v}" for k, v in configuration.overrides.items() if k != "num_steps"]
+        note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
+        notes += textwrap.wrap(note, 100, subsequent_indent="    ")
+        if scores["classifier"] == "-":
+            command = _scoring_command(folder, configuration)
+            notes.append(f"{name} has no scores of these weights: {command}")
+    for label, reason in _CONDITIONS.items():
+        if len({column[label] for column in columns} - {"-"}) > 1:
+            notes.append(f"Their scores are not comparable: {reason}.")
+    label_width = max(map(len, columns[0]))
+    widths = [max(map(len, column.values())) for column in columns]
+    for label in columns[0]:
+        cells = [f"{c[label]:>{width}}" for c, width in zip(columns, widths, strict=True)]
+        log("  ".join([f"{label:<{label_width}}", *cells]))
+    log("\n".join(["", *notes]))
     pictures.compare(out, rows)
 
 
-def _gan_of(folder, gans):
-    """-> the one of `gans` that a run was trained with, or of that name now, or None."""
-    configuration = folder.configuration()
+def _find_class(configuration, gans):
+    """Returns the custom class that a run was trained with, else the one of the same name."""
     if not configuration.gan:
         return None
-    wanted = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
-    same = [gan for gan in gans if custom_class.parse(gan)[1:] == wanted]
-    named = [gan for gan in gans if gan == configuration.gan]
-    return next(iter([*same, *named]), None)
-
-
-def _run(folder, generator):
-    """-> the Run as of the weights that a Generator has; `-` for what was not measured."""
-    configuration = folder.configuration()
-    d_loss, g_loss = _last_losses(folder)
-    scores, unscored = _scores(folder, generator)
-    facts = {
-        "run": one_line(folder),
-        "recipe": configuration.recipe,
-        "seed": str(configuration.seed),
-        "steps": f"{generator.step:,}",
-        "d_loss": d_loss,
-        "g_loss": g_loss,
-        "classifier": scores["classifier"] if scores else "-",
-        "scored samples": f"{scores['num_samples']:,}" if scores else "-",
-        **{metrics.LABELS[name]: f"{scores[name]:.4g}" if scores else "-" for name in _SCORES},
-    }
-    return Run(folder, facts, unscored)
+    trained_with = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
+    for gan in gans:
+        if custom_class.parse(gan)[1:] == trained_with:
+            return gan
+    return configuration.gan if configuration.gan in gans else None
 
 
 def _last_losses(folder):
-    """-> D's and G's mean loss over the last hundredth of the run, as text."""
+    """Returns cells with the mean losses of the last hundredth of the run."""
     rows = folder.losses()
     if not rows:
-        return "-", "-"
-    tail = rows[-max(1, len(rows) // 100) :]
-    return tuple(f"{sum(row[i] for row in tail) / len(tail):.3f}" for i in (1, 2))
+        return {"d_loss": "-", "g_loss": "-"}
+    last = rows[-max(1, len(rows) // 100) :]
+    _, d_loss, g_loss = (sum(values) / len(last) for values in zip(*last, strict=True))
+    return {"d_loss": f"{d_loss:.3f}", "g_loss": f"{g_loss:.3f}"}
 
 
-def _scores(folder, generator):
-    """-> {score: number}, the start of the classifier's SHA-256 and the samples' number, None.
-
-    Or None, why not.
-    """
-    try:
-        with open(folder.file("metrics.json"), encoding="utf-8") as file:
-            content = json.load(file)
-        classifier = int(content["classifier_sha256"], 16)
-        scores = {name: float(content[name]) for name in _SCORES}
-        count = int(content["num_samples"])
-        current = generator.is_scored_by(content)
-    except FileNotFoundError:
-        return None, "is not scored yet"
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError):
-        return None, "has a metrics.json without all scores"
-    if not current:
-        return None, "has scores of other weights"
-    return {**scores, "classifier": f"{classifier:064x}"[:8], "num_samples": count}, None
+def _read_scores(folder, generator):
+    """Returns cells with the scores of a run's current weights; `-` if there are none."""
+    labels = [*_CONDITIONS, *(metrics.LABELS[name] for name in _SCORES)]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        content = json.loads(folder.file("metrics.json").read_text(encoding="utf-8"))
+        # As a number, because a file may contain characters that control the terminal.
+        classifier = f"{int(content['classifier_sha256'], 16):064x}"
+        cells = [classifier[:8], f"{int(content['num_samples']):,}"]
+        cells += [f"{float(content[name]):.4g}" for name in _SCORES]
+        if generator.is_scored_by(content):
+            return dict(zip(labels, cells, strict=True))
+    return dict.fromkeys(labels, "-")
 
 
-def _of_different(facts):
-    """-> lines where the scores do not compare: by other classifiers, of more or fewer samples."""
-    reasons = {
-        "classifier": "each data set's are by a classifier of its own",
-        "scored samples": "those of fewer samples are worse for that alone",
-    }
-    return [
-        f"Their scores do not compare: {reason}."
-        for name, reason in reasons.items()
-        if len({column[name] for column in facts} - {"-"}) > 1
-    ]
-
-
-def _notes(runs):
-    """-> lines: what overrides each run's recipe, and how to score those that are not."""
-    lines = []
-    for folder, _, unscored in runs:
-        values = folder.configuration().overrides.items()
-        overrides = ", ".join(f"{k}={v}" for k, v in values if k != "num_steps") or "nothing"
-        name = one_line(folder)
-        lines += textwrap.wrap(f"{name} overrides {overrides}.", 100, subsequent_indent="    ")
-        if unscored:
-            lines.append(f"{name} {unscored}: {_evaluation_of(folder)}")
-    return ["", *lines]
-
-
-def _evaluation_of(folder):
-    """-> the command that scores a run, with what says where its class and its images are."""
-    configuration = folder.configuration()
+def _scoring_command(folder, configuration):
+    """Returns the command that scores a run."""
     flags = ["--mode=evaluate", f"--run_dir={folder}"]
     if configuration.gan:
         flags.append(f"--gan={configuration.gan}")
@@ -138,13 +113,3 @@ def _evaluation_of(folder):
     elif configuration.dataset != "mnist":
         flags.append(f"--dataset={configuration.dataset}")
     return one_line(shlex.join(["python", "main.py", *flags]))
-
-
-def _side_by_side(facts):
-    widths = [max(len(value) for value in column.values()) for column in facts]
-    width = max(map(len, facts[0]))
-    return "\n".join(
-        f"{label:<{width}}  "
-        + "  ".join(f"{column[label]:>{w}}" for column, w in zip(facts, widths, strict=True))
-        for label in facts[0]
-    )

@@ -1,4 +1,4 @@
-"""Whether samples of a conditional GAN are what was asked for."""
+"""Scores of the samples of a conditional GAN by the label that was requested."""
 
 import tempfile
 from pathlib import Path
@@ -6,105 +6,101 @@ from pathlib import Path
 import numpy as np
 
 import input_data
-from evaluation import metrics, reference
+from evaluation import classifier_training, metrics
 
-# Of the training images: enough for a covariance within each label, seconds to classify.
+# Of the training images: enough for a covariance within each label, and classified in seconds.
 _REAL_IMAGES = 20_000
-# Samples that a classifier learns from alone, and its steps: about a minute.
-_TRAINED_ON, _TRAINING_STEPS = 10_000, 1_500
+# Training a classifier on this many samples for this many steps takes about a minute.
+_TRAINING_SAMPLES = 10_000
+TRAINING_STEPS = 1_500
 
 
-def scores(samples, predictions, standard, info):
-    """report.Samples with the labels asked for, their Predictions -> {name: value}.
+def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) -> dict:
+    """Scores samples by the labels that were requested.
 
-    label_accuracy: share of samples that the classifier takes for what was asked;
-    real_label_accuracy: the same of the real test images, which bounds it;
-    label_accuracies: the same by label; label_frechet_distances: of each label's samples from the
-    training images of that label, where there are enough of both for a covariance;
-    real_label_frechet_distances: the same of the real test images;
-    trained_on_samples: how many samples alone another classifier learnt from;
-    trained_on_samples_accuracy: share of the real test images that it gets right.
-    Empty without labels.
+    Args:
+        samples: `[n, 784]` in [0, 1].
+        labels: The requested labels, `[n]`.
+        predictions: The classifier's Predictions of the samples.
+        standard: The data set's `reference.Standard`.
+        info: The data set's DataSetInfo.
+
+    Returns:
+        Values by name. `label_accuracy`: fraction of the samples that are classified as the
+        requested label. `real_label_accuracy`: the same of the real test images, an upper bound.
+        `label_accuracies`: `label_accuracy` of each label.
+        `label_frechet_distances`: between each label's samples and the training images of that
+        label, if there are enough of both for a covariance. `real_label_frechet_distances`: the
+        same of the real test images. `trained_on_samples`: number of samples that another
+        classifier was trained on. `trained_on_samples_accuracy`: fraction of the real test images
+        that it gets right.
     """
-    if samples.labels is None:
-        return {}
-    right = predictions.probabilities.argmax(axis=1) == samples.labels
-    by_label = {name: right[samples.labels == k] for k, name in enumerate(info.class_names)}
+    right = predictions.probabilities.argmax(axis=1) == labels
+    accuracies = {
+        name: float(right[labels == k].mean())
+        for k, name in enumerate(info.class_names)
+        if (labels == k).any()
+    }
+    train, test, classifier = standard.data.train, standard.data.test, standard.classifier
+    # Random rows, because a file may be sorted by label.
+    rows = np.random.default_rng(0).permutation(len(train.pixels))[:_REAL_IMAGES]
+    real_features = classifier(train.pixels[rows] / np.float32(255)).features
+    test_features = classifier(test.pixels / np.float32(255)).features
+    real = _statistics_by_label(real_features, train.file_labels[rows], info)
+    tested = _statistics_by_label(test_features, test.file_labels, info)
+    drawn = _statistics_by_label(predictions.features, labels, info)
+    pixels = np.uint8(np.rint(255 * samples[:_TRAINING_SAMPLES]))
+    drawn_set = input_data.DataSet(pixels, np.uint8(labels[:_TRAINING_SAMPLES]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "classifier.npz"
+        trained = classifier_training.fit(drawn_set, path, TRAINING_STEPS)
     return {
         "label_accuracy": float(right.mean()),
         "real_label_accuracy": standard.test_accuracy,
-        "label_accuracies": {k: float(v.mean()) for k, v in by_label.items() if len(v)},
-        **_distances(samples.labels, predictions, standard, info),
-        "trained_on_samples": min(len(samples.labels), _TRAINED_ON),
-        "trained_on_samples_accuracy": _accuracy_of_training_on(samples, standard.data.test),
+        "label_accuracies": accuracies,
+        "label_frechet_distances": _distances(drawn, real),
+        "real_label_frechet_distances": _distances(tested, real),
+        "trained_on_samples": min(len(labels), _TRAINING_SAMPLES),
+        "trained_on_samples_accuracy": trained.accuracy(test),
     }
 
 
-def describe(found, info):
-    """What `scores` gave -> sentences."""
-    accuracies, distances = found["label_accuracies"], found["label_frechet_distances"]
-    real_distances = found["real_label_frechet_distances"]
-    real, worst = found["real_label_accuracy"], min(accuracies, key=accuracies.get)
-    beside = "" if real is None else f" (of real test images {real:.1%})"
-    words = [
-        f"{found['label_accuracy']:.1%} of the samples{beside} are taken for the {info.noun} asked "
-        f"for; the worst is {worst} with {accuracies[worst]:.1%}."
+def _statistics_by_label(features, labels, info):
+    """Returns mean and covariance by class name, where there are enough images."""
+    parts = {name: features[labels == k] for k, name in enumerate(info.class_names)}
+    enough = 2 * features.shape[1]
+    return {name: metrics.statistics(p) for name, p in parts.items() if len(p) >= enough}
+
+
+def _distances(first, second):
+    """Returns the Fréchet distances by class name, of those in both."""
+    return {
+        name: metrics.frechet_distance(*first[name], *second[name])
+        for name in first
+        if name in second
+    }
+
+
+def describe(scores: dict, info) -> str:
+    """Returns sentences about what `score` returned."""
+    accuracies = scores["label_accuracies"]
+    worst = min(accuracies, key=accuracies.get)
+    sentences = [
+        f"{scores['label_accuracy']:.1%} of the samples ({scores['real_label_accuracy']:.1%} of "
+        f"real test images) are classified as the requested {info.noun}; the worst is {worst} with "
+        f"{accuracies[worst]:.1%}."
     ]
+    distances = scores["label_frechet_distances"]
     if distances:
         farthest = max(distances, key=distances.get)
-        bound = real_distances.get(farthest)
-        beside = "" if bound is None else f" (of real test images {bound:.4g})"
-        words.append(
-            f"Fréchet distance within one {info.noun}: at most {distances[farthest]:.4g}{beside}, "
+        real = scores["real_label_frechet_distances"].get(farthest)
+        bound = "" if real is None else f" ({real:.4g} for real test images)"
+        sentences.append(
+            f"Fréchet distance within one {info.noun}: at most {distances[farthest]:.4g}{bound}, "
             f"of {farthest}."
         )
-    words.append(
-        f"A classifier trained on {found['trained_on_samples']:,} samples alone gets "
-        f"{found['trained_on_samples_accuracy']:.1%} of the real test images right."
+    sentences.append(
+        f"A classifier trained only on {scores['trained_on_samples']:,} samples gets "
+        f"{scores['trained_on_samples_accuracy']:.1%} of the real test images right."
     )
-    return "\n".join(words)
-
-
-def _distances(labels, predictions, standard, info):
-    """-> {name of a score: {class name: distance}}, of samples and of the real test images."""
-    train, test = standard.data.train, standard.data.test
-    # Drawn, since a file may be sorted by label.
-    rows = np.random.default_rng(0).permutation(len(train.pixels))[:_REAL_IMAGES]
-    real = _by_label(_features(standard, train.pixels[rows]), train.file_labels[rows], info)
-    tested = _by_label(_features(standard, test.pixels), test.file_labels, info)
-    drawn = _by_label(predictions.features, labels, info)
-    return {
-        "label_frechet_distances": _within(drawn, real),
-        "real_label_frechet_distances": _within(tested, real),
-    }
-
-
-def _features(standard, pixels):
-    return standard.classifier.features(pixels / np.float32(255))
-
-
-def _by_label(features, labels, info):
-    """[n, F], [n] -> {class name: [., F]}, where there are enough for a covariance."""
-    parts = {name: features[labels == k] for k, name in enumerate(info.class_names)}
-    return {name: part for name, part in parts.items() if len(part) >= 2 * features.shape[1]}
-
-
-def _within(drawn, real):
-    """{class name: features} twice -> {class name: Fréchet distance} of those in both."""
-    return {
-        name: metrics.frechet_distance(
-            *metrics.statistics(drawn[name]), *metrics.statistics(real[name])
-        )
-        for name in drawn
-        if name in real
-    }
-
-
-def _accuracy_of_training_on(samples, test):
-    """-> share of a DataSet's images that a classifier trained on samples alone gets right."""
-    pixels = np.uint8(np.rint(255 * samples.images[:_TRAINED_ON]))
-    labels = np.uint8(samples.labels[:_TRAINED_ON])
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "classifier.npz"
-        learnt = reference.trained(input_data.DataSet(pixels, labels), path, _TRAINING_STEPS)
-    return reference.accuracy(learnt, test)
+    return "\n".join(sentences)

@@ -1,7 +1,8 @@
-"""Metrics of samples beside real images: NumPy functions of features, probabilities and pixels.
+"""Metrics that compare samples with real images, as NumPy functions.
 
-All sums are float64; only the pairwise distances are float32, in blocks, which is what takes the
-time. A squared distance then has an error of about 1e-6 of the points' squared norms.
+They take features, probabilities and pixels. Sums are float64; only the pairwise distances, which
+take most of the time, are computed in blocks of float32. A squared distance then has an error of
+about 1e-6 of the points' squared norms.
 """
 
 from typing import NamedTuple
@@ -9,21 +10,24 @@ from typing import NamedTuple
 import numpy as np
 
 BLOCK_ELEMENTS = 2**22
-# A tenth of what each class would have if all were equally frequent.
-COVERED_SHARE = 0.01
-# All training images times all samples would take longer than everything else together.
+# A tenth of the fraction that each of ten equally frequent classes has.
+COVERED_FRACTION = 0.01
+# Comparing all samples with all training images would take longer than everything else together.
 MEMORISATION_SAMPLES = 1000
 COPY_PERCENTILE = 5
 
 
 class Reference(NamedTuple):
-    """The real side of every comparison.
+    """The real images that samples are compared with.
 
-    mean `[F]`, covariance `[F, F]`: of the features of all training images.
-    histogram: `[10]`, shares of the classes among them.
-    features: `[m, F]`, of 10,000 drawn from them, for neighbours and the kernel distance.
-    copy_distances: `[10]`, see copy_distances.
-    training_pixels: uint8 `[n, 784]`.
+    Attributes:
+        mean: `[F]`, of the features of all training images.
+        covariance: `[F, F]`, of the same features.
+        histogram: `[10]`, fraction of each class among the training images.
+        features: `[m, F]`, of 10,000 random training images, for the metrics based on neighbours
+            and the kernel distance.
+        copy_distances: `[10]`, see `copy_distances`.
+        training_pixels: uint8 `[n, 784]`.
     """
 
     mean: np.ndarray
@@ -35,9 +39,10 @@ class Reference(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All metrics of one set of samples; the functions of the same names say what they are.
+    """All metrics of one set of samples, described by the functions of the same names.
 
-    histogram is a list of 10 shares, total_variation its distance from the training images'.
+    `histogram` is a list of 10 fractions; `total_variation` is its distance from that of the
+    training images.
     """
 
     num_samples: int
@@ -55,7 +60,7 @@ class Scores(NamedTuple):
     memorised_share: float
 
 
-# What tables call the scores.
+# Names of the scores in tables.
 LABELS = {
     "frechet_distance": "Fréchet distance",
     "kernel_distance": "kernel distance",
@@ -71,25 +76,38 @@ LABELS = {
 }
 
 
-def score(features, probabilities, images, reference):
-    """`[n, F]`, `[n, 10]`, images in [0, 1] of 784 pixels, Reference -> Scores; n >= 4.
+def score(
+    features: np.ndarray, probabilities: np.ndarray, images: np.ndarray, reference: Reference
+) -> Scores:
+    """Computes all metrics of a set of samples.
 
-    The kernel distance is that of features in units of the training images' deviation; the
-    memorised share is that of the first 1,000. Raises ValueError for unequal numbers.
+    The kernel distance is computed on features divided by the standard deviation of the training
+    images' features; the memorised share on the first 1,000 samples.
+
+    Args:
+        features: `[n, F]`, n >= 6.
+        probabilities: `[n, 10]`.
+        images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
+        reference: The real images to compare with.
+
+    Raises:
+        ValueError: If the numbers of features, probabilities and images differ.
     """
     if not len(features) == len(probabilities) == len(images):
-        lengths = f"{len(features)}, {len(probabilities)} and {len(images)}"
-        raise ValueError(f"{lengths} features, probabilities and images, wanted equal numbers")
-    # The kernel has a scale of its own: with features in the twenties it is their cube alone.
+        raise ValueError(
+            "expected as many features as probabilities and images, got "
+            f"{len(features)}, {len(probabilities)} and {len(images)}"
+        )
+    # The cubic kernel has a fixed scale: with features around 20, only their cubes would count.
     unit = np.sqrt(np.diag(reference.covariance).mean())
-    histogram = class_histogram(probabilities)
+    mean, covariance = statistics(features)
+    histogram, labels = class_histogram(probabilities), np.argmax(probabilities, axis=1)
+    first = slice(MEMORISATION_SAMPLES)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
     return Scores(
         num_samples=len(features),
-        frechet_distance=frechet_distance(
-            *statistics(features), reference.mean, reference.covariance
-        ),
+        frechet_distance=frechet_distance(mean, covariance, reference.mean, reference.covariance),
         kernel_distance=kernel_distance(features / unit, reference.features / unit),
         classifier_score=classifier_score(probabilities),
         mean_confidence=mean_confidence(probabilities),
@@ -100,27 +118,28 @@ def score(features, probabilities, images, reference):
         recall=recall,
         density=density,
         coverage=coverage,
-        memorised_share=memorised_share(
-            images[:MEMORISATION_SAMPLES],
-            np.argmax(probabilities[:MEMORISATION_SAMPLES], axis=1),
-            reference,
-        ),
+        memorised_share=memorised_share(images[first], labels[first], reference),
     )
 
 
-def statistics(features):
-    """`[n, F]` -> mean `[F]` and unbiased covariance `[F, F]`; n >= 2."""
+def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the mean `[F]` and the unbiased covariance `[F, F]` of `[n, F]`; n >= 2."""
     features = _matrix(features, at_least=2)
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
-def frechet_distance(mean1, covariance1, mean2, covariance2):
-    """Squared Fréchet (Wasserstein-2) distance of two Gaussians: 0 if they are equal.
+def frechet_distance(
+    mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray
+) -> float:
+    """Returns the squared Fréchet (Wasserstein-2) distance of two Gaussians, 0 if equal.
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), Heusel et al. 2017, whose root is
-    symmetric here, so that eigenvalues do. It falls with the number of samples: compare equal ones.
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), Heusel et al. 2017, written with a
+    symmetric root so that eigenvalues suffice. It falls with the number of samples: compare only
+    equal numbers.
     """
-    root = _square_root(covariance1)
+    # Rounding turns some eigenvalues that are 0 into small negative ones.
+    eigenvalues, vectors = np.linalg.eigh(covariance1)
+    root = vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T
     eigenvalues = np.linalg.eigvalsh(root @ covariance2 @ root)
     cross = np.sqrt(np.maximum(eigenvalues, 0)).sum()
     shift = np.subtract(mean1, mean2)
@@ -128,19 +147,13 @@ def frechet_distance(mean1, covariance1, mean2, covariance2):
     return max(float(distance), 0.0)
 
 
-def _square_root(covariance):
-    """Symmetric positive semidefinite `[F, F]` -> its symmetric root."""
-    eigenvalues, vectors = np.linalg.eigh(covariance)
-    # Rounding makes small negative eigenvalues of those that are 0.
-    return vectors * np.sqrt(np.maximum(eigenvalues, 0)) @ vectors.T
+def kernel_distance(features1: np.ndarray, features2: np.ndarray) -> float:
+    """Returns the unbiased squared MMD of `[n, F]` and `[m, F]`; n, m >= 2.
 
-
-def kernel_distance(features1, features2):
-    """`[n, F]`, `[m, F]` -> unbiased squared MMD with kernel (x.y/F + 1)^3; n, m >= 2.
-
-    Binkowski et al. 2018. Its mean is 0 for samples of one distribution, so it can be negative.
-    They average over random subsets; this is the estimate from all pairs at once, which needs no
-    matrix of pairs: the kernel is the inner product of the third moments of [x/sqrt(F), 1].
+    With kernel (x.y/F + 1)^3, Bińkowski et al. 2018. Its mean is 0 for samples of one
+    distribution, so it can be negative. They average over random subsets; this is the estimate
+    from all pairs. It needs no matrix of pairs, because the kernel is the inner product of the
+    third moments of [x/sqrt(F), 1].
     """
     moments1, within1 = _third_moments(features1)
     moments2, within2 = _third_moments(features2)
@@ -148,7 +161,7 @@ def kernel_distance(features1, features2):
 
 
 def _third_moments(features):
-    """`[n, F]` -> mean of a x a x a as `[(F+1)^2, F+1]`, mean kernel of two different rows."""
+    """Returns the mean of x (x) x (x) x and the mean kernel of two different rows."""
     features = _matrix(features, at_least=2)
     n, width = features.shape
     rows = np.hstack([features / np.sqrt(width), np.ones((n, 1))])
@@ -160,113 +173,123 @@ def _third_moments(features):
     return total / n, (np.vdot(total, total) - same) / (n * (n - 1))
 
 
-def classifier_score(probabilities):
-    """`[n, 10]` -> from 1 to 10: exp(mean KL(p(y|x) || p(y))), inception score by our classifier.
+def classifier_score(probabilities: np.ndarray) -> float:
+    """Returns exp(mean KL(p(y|x) || p(y))) of `[n, 10]`, from 1 to 10.
 
-    Salimans et al. 2016, on all samples at once. 10: each surely of one class, all alike often.
+    The inception score (Salimans et al. 2016) with this project's classifier, on all samples at
+    once. 10 means that each prediction is certain and all classes are equally frequent.
     """
     probabilities = _matrix(probabilities)
     return float(np.exp(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean()))
 
 
 def _entropy(probabilities):
-    """`[..., 10]` -> `[...]` in nats."""
+    """Returns the entropy in nats along the last axis."""
     logs = np.log(np.where(probabilities > 0, probabilities, 1))
     return -np.sum(probabilities * logs, axis=-1)
 
 
-def mean_confidence(probabilities):
-    """`[n, 10]` -> mean probability of the most probable class, from 0.1 to 1.
+def mean_confidence(probabilities: np.ndarray) -> float:
+    """Returns the mean probability of the most probable class, from 0.1 to 1.
 
-    A classifier is also sure of what is of no class at all: see the score of uniform noise.
+    A classifier is also confident about images of no class: see the score of uniform noise.
     """
     return float(_matrix(probabilities).max(axis=1).mean())
 
 
-def class_histogram(predictions):
-    """Labels `[n]`, or probabilities `[n, 10]` of which the greatest counts -> shares `[10]`."""
+def class_histogram(predictions: np.ndarray) -> np.ndarray:
+    """Returns the fraction of each class, `[10]`.
+
+    Args:
+        predictions: Labels `[n]`, or probabilities `[n, 10]` whose maximum is the label.
+    """
     predictions = np.asarray(predictions)
     labels = predictions.argmax(axis=1) if predictions.ndim == 2 else predictions
     return np.bincount(labels, minlength=10) / len(labels)
 
 
-def total_variation(histogram1, histogram2):
-    """Shares `[10]`, `[10]` -> from 0, equal, to 1, no class in common: half the sum of |p - q|."""
+def total_variation(histogram1: np.ndarray, histogram2: np.ndarray) -> float:
+    """Returns half the sum of |p - q|: 0 if equal, 1 if no class is in both."""
     return float(np.abs(np.subtract(histogram1, histogram2)).sum() / 2)
 
 
-def classes_covered(histogram):
-    """Shares `[10]` -> number of classes with at least 1 % of the samples, 0 to 10."""
-    return int(np.sum(np.asarray(histogram) >= COVERED_SHARE))
+def classes_covered(histogram: np.ndarray) -> int:
+    """Returns the number of classes with at least 1 % of the samples, 0 to 10."""
+    return int(np.sum(np.asarray(histogram) >= COVERED_FRACTION))
 
 
-def lost_classes(histogram, real):
-    """Shares `[10]` of samples and of training images -> classes there that samples hardly are.
+def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
+    """Returns the classes of the training images that are almost missing from the samples.
 
-    Below 1 %, or below half of what it is among training images where a class is rare there.
+    Below 1 % of the samples, or for a class that is rare among the training images below half of
+    its fraction there.
+
+    Args:
+        histogram: `[10]`, fractions among the samples.
+        real: `[10]`, fractions among the training images.
     """
-    return [k for k in np.flatnonzero(real) if histogram[k] < min(COVERED_SHARE, real[k] / 2)]
+    return [k for k in np.flatnonzero(real) if histogram[k] < min(COVERED_FRACTION, real[k] / 2)]
 
 
-def precision_recall(real, fake, k=3):
-    """`[m, F]`, `[n, F]` -> improved precision and recall, Kynkaanniemi et al. 2019.
+def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
+    """Returns improved precision and recall, Kynkäänniemi et al. 2019.
 
-    Each point has a ball that reaches its k-th nearest neighbour in its own set. Precision: share
-    of fake points in the ball of any real one. Recall: share of real ones in that of any fake one.
+    The ball around each point reaches its k-th nearest neighbour in its own set. Precision is the
+    fraction of fake points in any ball around a real one, recall the fraction of real points in
+    any ball around a fake one.
     """
     real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
-    precision = np.mean(_balls_around(fake, real, real_radii) > 0)
-    recall = np.mean(_balls_around(real, fake, fake_radii) > 0)
+    precision = np.mean(_count_balls(fake, real, real_radii) > 0)
+    recall = np.mean(_count_balls(real, fake, fake_radii) > 0)
     return float(precision), float(recall)
 
 
-def density_coverage(real, fake, k=5):
-    """`[m, F]`, `[n, F]` -> density and coverage, Naeem et al. 2020, with balls around real points.
+def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:
+    """Returns density and coverage, Naeem et al. 2020, with balls around the real points.
 
-    Density: mean number of balls that a fake point is in, over k; near 1 for a perfect model, and
-    above it where samples crowd. Coverage: share of balls with any fake point in them.
+    Density is the mean number of balls that a fake point is in, divided by k: near 1 for a perfect
+    model, above 1 if samples crowd. Coverage is the fraction of balls with any fake point in them.
     """
     radii, fake = _squared_radii(real, k), _matrix(fake)
-    density = np.mean(_balls_around(fake, real, radii)) / k
+    density = np.mean(_count_balls(fake, real, radii)) / k
     nearest = np.concatenate([block.min(axis=1) for block in _squared_distances(real, fake)])
     return float(density), float(np.mean(nearest <= radii))
 
 
 def _squared_radii(points, k):
-    """`[n, F]` -> `[n]`, squared distance of each point to its k-th nearest other; n > k."""
+    """Returns the squared distance of each point to its k-th nearest other, `[n]`; n > k."""
     points = _matrix(points, at_least=k + 1)
-    # Of each row's distances the 0 to the point itself comes first, so its k-th other is at k.
+    # The smallest distance of each row is 0, to the point itself, so its k-th neighbour is at k.
     # A column that is not copied would keep its whole block in memory.
     blocks = _squared_distances(points, points)
     return np.concatenate([np.partition(block, k, axis=1)[:, k].copy() for block in blocks])
 
 
-def _balls_around(points, centres, squared_radii):
-    """`[n, F]`, `[m, F]`, `[m]` -> `[n]`, the number of balls that each point is in."""
+def _count_balls(points, centres, squared_radii):
+    """Returns the number of balls that each point is in, `[n]`."""
     blocks = _squared_distances(points, centres)
     return np.concatenate([np.count_nonzero(block <= squared_radii, axis=1) for block in blocks])
 
 
 def _squared_distances(points, others):
-    """`[n, F]`, `[m, F]` -> float32 blocks of rows of `[n, m]`; rounding may leave some below 0."""
+    """Yields blocks of rows of float32 `[n, m]`; rounding may leave some values below 0."""
     others = np.asarray(others, np.float32)
-    # |x|^2 + |y|^2 - 2 x.y is one product of longer rows: that saves two passes over each block.
-    others = np.hstack([-2 * others, np.ones((len(others), 1), np.float32), _norms(others)]).T
+    norms = np.einsum("ij,ij->i", others, others)[:, None]
+    # |x|^2 + |y|^2 - 2 x.y as one product of longer rows saves two passes over each block.
+    others = np.hstack([-2 * others, np.ones_like(norms), norms]).T
     rows = max(1, BLOCK_ELEMENTS // others.shape[1])
     for start in range(0, len(points), rows):
         block = np.asarray(points[start : start + rows], np.float32)
-        yield np.hstack([block, _norms(block), np.ones((len(block), 1), np.float32)]) @ others
+        norms = np.einsum("ij,ij->i", block, block)[:, None]
+        yield np.hstack([block, norms, np.ones_like(norms)]) @ others
 
 
-def _norms(points):
-    """`[n, F]` -> `[n, 1]`, squared."""
-    return np.einsum("ij,ij->i", points, points)[:, None]
+def nearest_distances(images: np.ndarray, training_pixels: np.ndarray) -> np.ndarray:
+    """Returns the Euclidean distance of each image to the nearest training image, `[n]`.
 
-
-def nearest_distances(images, training_pixels):
-    """`[n, 784]` or `[n, 28, 28]` in [0, 1], uint8 `[m, 784]` -> `[n]`, distance to the nearest.
-
-    Euclidean, in units of a pixel's full scale, so from 0 to 28.
+    Args:
+        images: `[n, 784]` or `[n, 28, 28]` in [0, 1]; distances are from 0 to 28 in that range.
+        training_pixels: uint8 `[m, 784]`.
     """
     pixels = np.float32(images).reshape(len(images), -1) * 255
     blocks = _squared_distances(training_pixels, pixels)
@@ -274,32 +297,45 @@ def nearest_distances(images, training_pixels):
     return np.sqrt(np.maximum(squared, 0)) / 255
 
 
-def copy_distances(images, labels, training_pixels):
-    """Real images not trained on, `[n, 784]` -> `[10]`: nearer than this, an image is like a copy.
+def copy_distances(
+    images: np.ndarray, labels: np.ndarray, training_pixels: np.ndarray
+) -> np.ndarray:
+    """Returns for each class the distance below which an image counts as a copy, `[10]`.
 
-    For each class the 5th percentile of its images' distances to the nearest training image: a 1
-    is near to others by nature. 0, which nothing is below, for a class that is missing.
+    The 5th percentile of the distances of the class's images to the nearest training image, since
+    classes differ: any 1 is near some other 1. It is 0, below which nothing is, for a class
+    without images.
+
+    Args:
+        images: Real images that were not trained on, `[n, 784]`.
+        labels: `[n]`.
+        training_pixels: uint8 `[m, 784]`.
     """
     distances = nearest_distances(images, training_pixels)
-    by_class = (distances[labels == label] for label in range(10))
-    return np.array([np.percentile(own, COPY_PERCENTILE) if len(own) else 0.0 for own in by_class])
+    by_class = [distances[labels == label] for label in range(10)]
+    return np.array([np.percentile(d, COPY_PERCENTILE) if len(d) else 0.0 for d in by_class])
 
 
-def memorised_share(images, labels, reference):
-    """`[n, 784]`, labels `[n]`, Reference -> share nearer to a training image than copy_distances.
+def memorised_share(images: np.ndarray, labels: np.ndarray, reference: Reference) -> float:
+    """Returns the fraction of images nearer to a training image than `copy_distances`.
 
-    Near 0.05 for real images that were not trained on, 1 for copies. Blurred samples are near to
-    everything: above 0.05 it is a reason to look at the neighbours, not a proof.
+    About 0.05 for real images that were not trained on, 1 for copies. Blurred samples are near
+    many images: a value above 0.05 is a reason to look at the neighbours, not a proof.
+
+    Args:
+        images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
+        labels: `[n]`.
+        reference: The training images and their copy distances.
     """
     distances = nearest_distances(images, reference.training_pixels)
     return float(np.mean(distances < reference.copy_distances[labels]))
 
 
 def _matrix(values, at_least=1):
-    """`[n, d]` of any numbers -> float64; ValueError unless finite with n >= at_least."""
+    """Converts to float64 `[n, d]`; raises ValueError unless finite with n >= `at_least`."""
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or len(values) < at_least:
-        raise ValueError(f"shape {list(values.shape)}, wanted [n, d] with n >= {at_least}")
+        raise ValueError(f"expected shape [n, d] with n >= {at_least}, got {list(values.shape)}")
     if not np.isfinite(values).all():
-        raise ValueError("features or probabilities with NaN or infinity, wanted finite ones")
+        raise ValueError("features and probabilities must be finite, got NaN or infinity")
     return values

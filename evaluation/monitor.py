@@ -1,4 +1,4 @@
-"""A callback that scores samples on the way, warns in plain words, keeps the best."""
+"""A callback that scores during training, warns about symptoms and keeps the best weights."""
 
 import numpy as np
 
@@ -6,38 +6,40 @@ from evaluation import metrics
 from training.callbacks import Callback
 from training.run import Table
 
-# Enough for a distance to steer by; the report takes more.
+# Fewer than a report's 10,000: enough to compare the distances of one run.
 _SAMPLES = 5_000
-# Below this mean D's loss says that it tells all images apart; a loss of 1.39 is a coin's.
-_D_LOSS_GONE = 0.02
-# Mean change of a pixel, in units of the pixel range, from one score to the next.
-_G_STANDS_STILL = 1e-3
+# D separates all images below this mean loss; one that guesses has 1.39.
+_D_WINS = 0.02
+# Mean change of a pixel in [0, 1] from one score to the next.
+_G_FROZEN = 1e-3
 
 
 class Monitor(Callback):
-    """metrics.csv, the distance in the bar, warnings above it, and checkpoints/best.npz.
+    """Scores that go to metrics.csv and the progress bar; warnings; checkpoints/best.npz.
 
-    Scores the same latents every `every` steps and at the end.
+    The same latents are scored every `every` steps and at the end.
+
+    Args:
+        run: The `callbacks.Run`.
+        every: Steps from one score to the next.
+        standard: The `reference.Standard` of the run's data set.
+        info: The DataSetInfo.
     """
 
     def __init__(self, run, every, standard, info):
-        """run: a `callbacks.Run`; every: steps from one score to the next.
-
-        standard: what the run's data are compared with; info: their DataSetInfo.
-        """
         self.every = every
         self._run = run
         self._names = info.class_names
         self._classifier = standard.classifier
-        self._real = self._real_statistics(standard.reference)
-        digit = run.recipe.digit
-        self._real_shares = standard.reference.histogram if digit is None else np.eye(10)[digit]
-        columns = [
-            "step",
-            "frechet_distance",
-            "classes_covered",
-            *(f"share_{d}" for d in range(10)),
-        ]
+        if run.recipe.digit is None:
+            self._real = standard.reference.mean, standard.reference.covariance
+            self._real_histogram = standard.reference.histogram
+        else:
+            pixels = run.batches.pixels / np.float32(255)
+            self._real = metrics.statistics(self._classifier(pixels).features)
+            self._real_histogram = np.eye(10)[run.recipe.digit]
+        shares = (f"share_{k}" for k in range(10))
+        columns = ["step", "frechet_distance", "classes_covered", *shares]
         self._table = Table(run.folder.file("metrics.csv"), columns)
         run.files.append(self._table)
         self._drawn = run.draw(_SAMPLES)
@@ -63,7 +65,11 @@ class Monitor(Callback):
             step, {"metrics/frechet_distance": distance, "metrics/classes_covered": covered}
         )
         self._run.bar.note = f"Fréchet distance {distance:.1f}, classes {covered}"
-        self._warn(step, self._symptoms(histogram, images))
+        symptoms = self._symptoms(histogram, images)
+        for name, sentence in symptoms.items():
+            if name not in self._warned:  # once, until it disappears
+                self._run.bar.line(f"Step {step:,}: {sentence}.")
+        self._warned = set(symptoms)
         self._images, self._d_losses = images, []
         if distance < self._best:
             self._best = distance
@@ -72,36 +78,23 @@ class Monitor(Callback):
     def on_train_end(self):
         self._table.close()
 
-    def _real_statistics(self, reference):
-        """-> mean and covariance of the real features: all labels', or those of the only one."""
-        if self._run.recipe.digit is None:
-            return reference.mean, reference.covariance
-        pixels = self._run.batches.pixels
-        return metrics.statistics(self._classifier.features(pixels / np.float32(255)))
-
     def _symptoms(self, histogram, images):
-        """-> {name: sentence} of what looks wrong now."""
+        """Returns sentences by name about what looks wrong now."""
         symptoms = {}
-        missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_shares)]
+        missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
         if missing:
             symptoms["classes"] = (
-                f"hardly any samples of {', '.join(missing)}: the generator is collapsing. "
+                f"almost no samples of {', '.join(missing)}: the generator is collapsing. "
                 "R1 (--r1_gamma) and Adam without momentum (--beta1=0) usually help"
             )
-        if self._d_losses and np.mean(self._d_losses) < _D_LOSS_GONE:
+        if self._d_losses and np.mean(self._d_losses) < _D_WINS:
             symptoms["d_loss"] = (
-                f"D's loss is {np.mean(self._d_losses):.3f}: it tells every sample from a real "
-                "image, and G learns little from it. Try --r1_gamma or a lower --learning_rate"
+                f"D's loss is {np.mean(self._d_losses):.3f}: it separates all samples from real "
+                "images, and G learns little from it. Try --r1_gamma or a lower --learning_rate"
             )
-        if self._images is not None and np.abs(images - self._images).mean() < _G_STANDS_STILL:
-            symptoms["still"] = (
-                "the samples hardly change any more: G has stopped moving. Its rate may be too "
-                "low, or it is done"
+        if self._images is not None and np.abs(images - self._images).mean() < _G_FROZEN:
+            symptoms["frozen"] = (
+                "the samples hardly change: G has stopped learning. Its learning rate may be too "
+                "low, or it has converged"
             )
         return symptoms
-
-    def _warn(self, step, symptoms):
-        """Says each symptom once, and again if it was gone in between."""
-        for name in symptoms.keys() - self._warned:
-            self._run.bar.line(f"Step {step:,}: {symptoms[name]}.")
-        self._warned = set(symptoms)

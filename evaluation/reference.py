@@ -1,235 +1,215 @@
-"""What samples of a data set are compared with: its classifier, statistics, reference scores.
+"""The classifier, statistics and reference scores of a data set.
 
-MNIST's and Fashion-MNIST's are shipped. For any other set they are made once and kept in the
-user's cache folder; scores by different classifiers do not compare.
+Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are made once and kept
+in the user's cache folder. Scores by different classifiers are not comparable.
+
+python -m evaluation.reference --out=FOLDER    makes those of MNIST again
 """
 
-import contextlib
-import fcntl
+import argparse
 import hashlib
 import json
 import os
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import filelock
 import numpy as np
 
 import input_data
 from evaluation import classifier_training, metrics
-from evaluation.classifier import MNIST, WEIGHTS_SHA256, Classifier, read, unpack
+from evaluation.classifier import MNIST, NUM_FEATURES, WEIGHTS_SHA256, Classifier, load_arrays
 from support.errors import UserError
 from support.files import atomic_write, remove_stale_files, write_json
 
-# Of the training images: enough for neighbours, small enough for a repository.
+# Enough for the metrics based on neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
-_WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_scores.json"
-_CACHED_STEPS = 3_000
-# A data set's checksum -> its folder beside this file, the SHA-256 of the weights there.
-_SHIPPED = {
+# With fewer samples than twice the features, a covariance is meaningless.
+FEWEST = 2 * NUM_FEATURES
+CACHED_STEPS = 3_000
+# Checksum of a data set -> its folder in `shipped/` and the SHA-256 of the weights there.
+SHIPPED = {
     "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": ("mnist", WEIGHTS_SHA256),
     "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": (
         "fashion_mnist",
         "0223e1f90e377a1cc101dcd17e0b24c7d9c41546829e5f37c2906c2276d258fb",
     ),
 }
-# Fewer than twice the features say nothing of a covariance.
-_FEWEST = 128
+_WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_scores.json"
 
 
 class Standard(NamedTuple):
-    """classifier: of a data set; reference: metrics.Reference; scores: {name: metrics.Scores} of
-    real images and of noise; data: the set itself; test_accuracy: share of the test images that
-    the classifier gets right, None where the file of the scores does not say.
+    """A classifier, statistics and scores that samples of one data set are compared with.
+
+    Attributes:
+        classifier: Trained on the data set.
+        reference: Statistics of its training images.
+        scores: Scores by name, of real images and of noise.
+        data: The data set itself.
+        test_accuracy: Fraction of the test images that the classifier gets right.
     """
 
     classifier: Classifier
     reference: metrics.Reference
     scores: dict
     data: input_data.Datasets
-    test_accuracy: float | None = None
+    test_accuracy: float
 
 
-def of(data, info, log=print):
-    """Datasets without a validation part, their DataSetInfo -> the Standard.
+def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> Standard:
+    """Returns the Standard of a data set, making it first if needed, which takes minutes.
 
-    Made and kept if it is not there yet, which takes minutes; log: takes lines for the user.
+    Args:
+        data: The data set, without a validation part.
+        info: Its description.
+        log: Called with lines for the user.
+
+    Raises:
+        UserError: If the set is too small, or a file in the cache is damaged.
     """
     key = checksum(data)
-    if key in _SHIPPED:
-        name, sha256 = _SHIPPED[key]
+    if key in SHIPPED:
+        name, sha256 = SHIPPED[key]
         return load(MNIST.parent / name, data, sha256)
-    standard = _kept(key, data, info, log)
+    if min(len(data.train.pixels), len(data.test.pixels)) < FEWEST:
+        raise UserError(
+            f"scoring requires at least {FEWEST} training and test images each, got "
+            f"{len(data.train.pixels):,} and {len(data.test.pixels):,}"
+        )
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "small_gans" / key
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        lock.acquire(blocking=False)
+    except filelock.Timeout:
+        log(f"Waiting for another process, which is making {folder}.")
+        lock.acquire()
+    try:
+        if not (folder / _SCORES).exists():  # which is written last
+            log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
+            remove_stale_files(folder, deep=False)
+            make(data, folder, CACHED_STEPS)
+        standard = load(folder, data)
+    except UserError as error:
+        raise UserError(f"{error}; delete {folder} to make it again") from error
+    finally:
+        lock.release()
     log(
         f"Scores are by a classifier of {info.title} that gets {standard.test_accuracy:.1%} of the "
-        "test images right; they compare only with scores by the same classifier."
+        "test images right; they are only comparable with scores by the same classifier."
     )
     return standard
 
 
-def _kept(key, data, info, log):
-    """A data set's checksum -> its Standard in the cache folder, made if it is not there yet."""
-    if min(len(data.train.pixels), len(data.test.pixels)) < _FEWEST:
-        raise UserError(
-            f"{len(data.train.pixels):,} training and {len(data.test.pixels):,} test images: "
-            f"scores want at least {_FEWEST} of each"
-        )
-    folder = _cache_folder() / key
-    with _locked(folder, log):
-        if not (folder / _SCORES).exists():  # which is written last
-            log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
-            remove_stale_files(folder, deep=False)
-            make(data, folder, _CACHED_STEPS)
-        try:
-            return load(folder, data)
-        except UserError as error:
-            raise UserError(f"{error}; delete {folder} to have it made again") from error
-
-
-def checksum(data):
-    """Datasets -> a SHA-256 of all training and test images and labels, in file order."""
+def checksum(data: input_data.Datasets) -> str:
+    """Returns a SHA-256 of all training and test images and labels, in file order."""
     total = hashlib.sha256()
     for part in (data.train, data.test):
-        total.update(np.ascontiguousarray(part.pixels))
-        total.update(part.file_labels)
+        total.update(part.pixels.tobytes())
+        total.update(part.file_labels.tobytes())
     return total.hexdigest()
 
 
-def make(data, folder, num_steps, seed=0):
-    """Datasets -> their Standard, trained, measured and written to a folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    classifier = trained(data.train, folder / _WEIGHTS, num_steps, seed)
-    _save_statistics(_statistics(classifier, data), classifier, folder / _STATISTICS)
-    # Read back, so that these scores and later ones see the same rounded features.
-    reference = _load_reference(classifier, data, folder / _STATISTICS)
-    scores = _reference_scores(classifier, data, reference)
-    _save_scores(scores, classifier, accuracy(classifier, data.test), folder / _SCORES)
-    return load(folder, data, classifier.sha256)
+def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> Standard:
+    """Loads a Standard that `make` wrote.
 
+    Args:
+        folder: Where it is.
+        data: Its data set.
+        sha256: The expected SHA-256 of the weights; None for that in the file of scores.
 
-def trained(data_set, path, num_steps, seed=0):
-    """DataSet -> a Classifier trained on it, whose weights are written to `path`."""
-    with atomic_write(path) as temporary:
-        np.savez(temporary, **classifier_training.train(data_set, num_steps, seed))
-    return Classifier(path, hashlib.sha256(path.read_bytes()).hexdigest())
-
-
-def load(folder, data, sha256=None):
-    """A folder that `make` wrote, Datasets -> the Standard.
-
-    sha256: of the weights; None for what the reference scores say they belong to. UserError for a
-    file that is missing, damaged, or belongs to another classifier.
+    Raises:
+        UserError: If a file is missing, damaged or of another classifier.
     """
-    owner, scores, test_accuracy = _load_scores(folder / _SCORES)
-    classifier = Classifier(folder / _WEIGHTS, sha256 or owner)
-    _check_owner(folder / _SCORES, owner, classifier)
-    reference = _load_reference(classifier, data, folder / _STATISTICS)
+    path = folder / _SCORES
+    try:
+        content = json.loads(path.read_bytes())
+        scores = content["reference_scores"].items()
+        scores = {name: metrics.Scores(**each) for name, each in scores}
+        found, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected reference scores ({error})") from error
+    if sha256 not in (None, found):
+        raise UserError(f"{path}: expected classifier {sha256}, found {found}")
+    classifier = Classifier(folder / _WEIGHTS, found)
+    reference = _load_statistics(folder / _STATISTICS, classifier, data)
     return Standard(classifier, reference, scores, data, test_accuracy)
 
 
-def accuracy(classifier, data_set):
-    """Share of a DataSet's images whose most probable class is the label."""
-    found = classifier.probabilities(data_set.images).argmax(axis=1)
-    return float(np.mean(found == data_set.labels))
+def _load_statistics(path, classifier, data):
+    arrays = load_arrays(path)
+    found = str(arrays.pop("classifier_sha256", None))
+    if found != classifier.sha256:
+        raise UserError(f"{path}: expected classifier {classifier.sha256}, found {found}")
+    return metrics.Reference(**arrays, training_pixels=data.train.pixels)
 
 
-def reference_rows(num_images):
-    """Number of training images -> rows of the 10,000 that lend their features, or of all if fewer.
+def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
+    """Trains a classifier, measures real images and noise, and writes all three files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classifier = classifier_training.fit(data.train, folder / _WEIGHTS, num_steps)
+    features = classifier(data.train.images).features
+    mean, covariance = metrics.statistics(features)
+    with atomic_write(folder / _STATISTICS) as temporary:
+        np.savez(
+            temporary,
+            classifier_sha256=np.array(classifier.sha256),
+            mean=mean,
+            covariance=covariance,
+            histogram=metrics.class_histogram(data.train.labels),
+            features=np.float16(features[reference_rows(len(features))]),
+            copy_distances=metrics.copy_distances(
+                data.test.images, data.test.labels, data.train.pixels
+            ),
+        )
+    # Loaded back, so that these scores and later ones use the same rounded features.
+    reference = _load_statistics(folder / _STATISTICS, classifier, data)
+    # The best possible scores, those after losing one class (the last), and the worst possible.
+    test, last = data.test.images, data.test.labels.max()
+    sets = {"real test images": test}
+    without = test[data.test.labels != last]
+    if len(without) >= FEWEST:
+        label = input_data.identify(data.train.pixels).label(last)
+        sets[f"real test images without {label}"] = without
+    sets["uniform noise"] = np.random.default_rng(0).random(test.shape, np.float32)
+    scores = {
+        name: metrics.score(*classifier(images), images, reference)._asdict()
+        for name, images in sets.items()
+    }
+    content = {
+        "classifier_sha256": classifier.sha256,
+        "test_accuracy": classifier.accuracy(data.test),
+        "reference_scores": scores,
+    }
+    write_json(folder / _SCORES, content)
+    return load(folder, data, classifier.sha256)
 
-    Drawn, since MNIST's order repeats: every second image counts 0 to 9 again and again.
+
+def reference_rows(num_images: int) -> np.ndarray:
+    """Returns the rows of the training images whose features are kept: all, or 10,000.
+
+    Random ones, because MNIST's order repeats: every second image counts from 0 to 9.
     """
     return np.random.default_rng(0).permutation(num_images)[:NUM_REFERENCE_FEATURES]
 
 
-def _statistics(classifier, data):
-    """-> {field: array} of a metrics.Reference but for the training images.
-
-    The test images set what a copy is.
-    """
-    features = classifier.features(data.train.images)
-    mean, covariance = metrics.statistics(features)
-    return {
-        "mean": mean,
-        "covariance": covariance,
-        "histogram": metrics.class_histogram(data.train.labels),
-        "features": np.float16(features[reference_rows(len(features))]),
-        "copy_distances": metrics.copy_distances(
-            data.test.images, data.test.labels, data.train.pixels
-        ),
-    }
-
-
-def _save_statistics(statistics, classifier, path):
-    with atomic_write(path) as temporary:
-        np.savez(temporary, classifier_sha256=np.array(classifier.sha256), **statistics)
-
-
-def _load_reference(classifier, data, path):
-    arrays = unpack(read(path), path)
-    _check_owner(path, str(arrays.pop("classifier_sha256", None)), classifier)
-    return metrics.Reference(**arrays, training_pixels=data.train.pixels)
-
-
-def _reference_scores(classifier, data, reference):
-    """-> metrics.Scores by name, for what bounds every figure: real images, and noise.
-
-    As good as it gets: the test images. One class lost: those without the last one there is. As
-    bad: noise.
-    """
-    test, last = data.test.images, data.test.labels.max()
-    sets = {"real test images": test}
-    without = test[data.test.labels != last]
-    if len(without) >= _FEWEST:
-        info = input_data.identify(data.train.pixels)
-        sets[f"real test images without {info.label(last)}"] = without
-    sets["uniform noise"] = np.random.default_rng(0).random(test.shape, np.float32)
-    return {
-        name: metrics.score(*classifier(images), images, reference) for name, images in sets.items()
-    }
-
-
-def _save_scores(reference_scores, classifier, test_accuracy, path):
-    content = {
-        "classifier_sha256": classifier.sha256,
-        "test_accuracy": test_accuracy,
-        "reference_scores": {name: each._asdict() for name, each in reference_scores.items()},
-    }
-    write_json(path, content)
-
-
-def _load_scores(path):
-    """-> the SHA-256 of the classifier, {name: metrics.Scores}, its test accuracy or None."""
+def main(arguments=None):
+    """Writes the three files of a data set into --out."""
+    parser = argparse.ArgumentParser(prog="python -m evaluation.reference")
+    parser.add_argument("--data_dir", default="MNIST_data", help="folder of the four IDX files")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--num_steps", type=int, default=classifier_training.NUM_STEPS)
+    flags = parser.parse_args(arguments)
     try:
-        content = json.loads(read(path))
-        scores = content["reference_scores"].items()
-        scores = {name: metrics.Scores(**each) for name, each in scores}
-        return content["classifier_sha256"], scores, content.get("test_accuracy")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{path}: {error}, wanted reference scores") from error
+        data = input_data.read_data_sets(flags.data_dir, validation_size=0)
+        standard = make(data, flags.out, flags.num_steps)
+    except (UserError, OSError) as error:
+        sys.exit(f"evaluation.reference: {error}")
+    print(f"Saved {flags.out}: test accuracy {standard.test_accuracy:.2%}.")
+    print(f"SHA-256 of the weights: {standard.classifier.sha256}")
 
 
-def _check_owner(path, seen, classifier):
-    if seen != classifier.sha256:
-        raise UserError(
-            f"{path}: belongs to classifier {seen}, wanted classifier {classifier.sha256}"
-        )
-
-
-def _cache_folder():
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "small_gans"
-
-
-@contextlib.contextmanager
-def _locked(folder, log):
-    """Holds a folder, made if it is not there; waits, and says so, while another process does."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log(f"Waiting for another process, which is making {folder}.")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+if __name__ == "__main__":
+    main()

@@ -1,71 +1,53 @@
-"""Samples of a run -> classifier -> metrics -> a table, metrics.json and a picture."""
+"""Scores a run: draws samples, computes the metrics and writes metrics.json and report.png."""
 
 import importlib.metadata
+import json
 import re
-from typing import NamedTuple
 
 import numpy as np
 
-import generation
 from evaluation import conditional, metrics, reference
-from evaluation.classifier import NUM_FEATURES
+from generation.generator import load
 from support import pictures
-from support.errors import UserError
 from support.files import write_json
 
-# Fewer than twice the features, and a covariance says nothing.
-_FEWEST = 2 * NUM_FEATURES
-# All are compared with each other, which takes minutes for so many.
-_MOST = 100_000
-# The share of a class above which it is over-represented.
+# A class above this fraction of the samples is over-represented.
 _DOMINANT = 0.25
 
 
-class Samples(NamedTuple):
-    """What is scored. images: float32 [n, 784]; labels: those asked for, of a conditional GAN;
-    about: where they come from, for metrics.json.
+def evaluate(folder, images, info, num_samples, seed, *, log, **loading) -> dict:
+    """Scores a run, logs the scores and writes metrics.json and report.png.
+
+    Args:
+        folder: The RunFolder.
+        images: Datasets that the run was trained on, without a validation part.
+        info: Their DataSetInfo.
+        num_samples: Number of samples.
+        seed: Seed of the latents.
+        log: Called with a table and sentences.
+        **loading: Options of `generation.load`.
+
+    Returns:
+        The content of metrics.json.
     """
-
-    images: np.ndarray
-    labels: np.ndarray | None
-    about: dict
-
-
-def evaluate(folder, images, info, num_samples, seed=0, *, log=print, **loading):
-    """Scores a run on samples and logs the scores; writes metrics.json and report.png.
-
-    folder: RunFolder; images: the Datasets that it learnt from, whole; info: their DataSetInfo;
-    seed: of the latents; loading: options of `generation.load`.
-    """
-    if not _FEWEST <= num_samples <= _MOST:
-        raise UserError(f"--num_samples={num_samples}: a score wants {_FEWEST} to {_MOST:,}")
-    if True:
-        generator = generation.load(folder.path, **loading)
-        samples = _draw(generator, folder, num_samples, seed)
-        generator.close()
-        standard = reference.of(images, info, log)
-        predictions = standard.classifier(samples.images)
-        scores = metrics.score(*predictions, samples.images, standard.reference)
-        histogram, found = np.array(scores.histogram), predictions.probabilities.argmax(axis=1)
-        log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
-        log(table({"samples": scores, **standard.scores}))
-        real = np.array(standard.reference.histogram)
-        log(f"\n{describe(histogram, generator.recipe.digit, info, real)}")
-        by_label = conditional.scores(samples, predictions, standard, info)
-        if by_label:
-            log(conditional.describe(by_label, info))
-        about = {**samples.about, "classifier_sha256": standard.classifier.sha256}
-        _write(folder.file("metrics.json"), {**about, **by_label}, scores, standard.scores)
-        picture = folder.file("report.png")
-        pictures.report(picture, samples.images, found, histogram, real, info.class_names)
-
-
-def _draw(generator, folder, count, seed):
-    """-> Samples of a Generator, all labels in turn where it learnt labels."""
-    images, _ = generator.sample(count, seed)
-    labels = generator.labels_in_turn(count) if generator.recipe.conditional else None
+    generator = load(folder.path, **loading)
+    samples, _ = generator.sample(num_samples, seed)
+    samples = samples.reshape(num_samples, -1)
+    labels = generator.labels_in_turn(num_samples) if generator.recipe.conditional else None
+    generator.close()
+    standard = reference.get(images, info, log)
+    predictions = standard.classifier(samples)
+    scores = metrics.score(*predictions, samples, standard.reference)
+    histogram, real = np.array(scores.histogram), np.array(standard.reference.histogram)
+    log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
+    log(table({"samples": scores, **standard.scores}))
+    log(f"\n{describe(histogram, generator.recipe.digit, info, real)}")
+    by_label = {}
+    if labels is not None:
+        by_label = conditional.score(samples, labels, predictions, standard, info)
+        log(conditional.describe(by_label, info))
     configuration = folder.configuration()
-    about = {
+    content = {
         "step": generator.step,
         "seed": seed,
         "raw": generator.raw,
@@ -77,66 +59,68 @@ def _draw(generator, folder, count, seed):
         "data": configuration.data,
         "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "numpy")},
         "checkpoint_sha256": generator.digest,
+        "classifier_sha256": standard.classifier.sha256,
+        **by_label,
+        **scores._asdict(),
+        "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
     }
-    return Samples(images.reshape(count, -1), labels, about)
+    write_json(folder.file("metrics.json"), content)
+    found = predictions.probabilities.argmax(axis=1)
+    pictures.report(folder.file("report.png"), samples, found, histogram, real, info.class_names)
+    return json.loads(json.dumps(content))
 
 
-def table(columns):
-    """{heading: metrics.Scores} -> a text table, one row a metric, one column each."""
+def table(columns: dict) -> str:
+    """Returns a text table with a row for each metric.
+
+    Args:
+        columns: Scores by heading.
+    """
     width = max(map(len, metrics.LABELS.values()))
-    headings = [f"{_short(name):>12}" for name in columns]
+    headings = []
+    for name in columns:
+        short = re.sub(r"without( the \w+)?", "w/o", name.replace("real test images", "real"))
+        headings.append(f"{short:>12}")
     lines = [" " * width + "".join(f"  {heading}" for heading in headings)]
     for name, label in metrics.LABELS.items():
-        values = [f"{getattr(scores, name):.4g}" for scores in columns.values()]
-        cells = (f"  {v:>{len(heading)}}" for v, heading in zip(values, headings, strict=True))
-        lines.append(f"{label:<{width}}" + "".join(cells))
+        line = f"{label:<{width}}"
+        for heading, scores in zip(headings, columns.values(), strict=True):
+            line += f"  {getattr(scores, name):>{len(heading)}.4g}"
+        lines.append(line)
     return "\n".join(lines)
 
 
-def describe(histogram, digit, info, real):
-    """[10] shares of the classes -> a sentence: collapsed or not, and by which classes.
+def describe(histogram: np.ndarray, digit: int | None, info, real: np.ndarray) -> str:
+    """Returns a sentence that says whether the generator has collapsed, and to which classes.
 
-    digit: the one that the run was trained on, if it was one alone; real: [10], shares among the
-    training images, where a class may be rare, frequent or not there.
+    Args:
+        histogram: `[10]`, fractions of the classes among the samples.
+        digit: The only digit that the run was trained on, or None.
+        info: DataSetInfo with the names of the classes.
+        real: `[10]`, fractions among the training images, where a class may be rare or missing.
     """
     names, noun = info.class_names, info.noun
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     if digit is not None:
         return (
-            f"Trained on {info.label(digit)} alone: {histogram[digit]:.1%} of the samples "
-            f"are it. All other figures compare them with all ten {_plural(noun)}."
+            f"Trained only on {info.label(digit)}: {histogram[digit]:.1%} of the samples are "
+            f"classified as it. All other scores compare them with all ten {plural}."
         )
-    there = np.flatnonzero(real)
-    if len(there) == 1:
+    present = np.flatnonzero(real)
+    if len(present) == 1:
         return (
-            f"All images have one label, {names[there[0]]}: their classifier had nothing to tell "
-            "apart, and its features, so these figures too, say little."
+            f"All images have one label, {names[present[0]]}: the classifier had nothing to "
+            "distinguish, so its features and these scores mean little."
         )
     missing = [names[k] for k in metrics.lost_classes(histogram, real)]
     dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]
     if missing or dominant:
-        top = sorted(range(10), key=lambda k: -histogram[k])[:3]
-        shares = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
-        lost = f" Hardly there: {', '.join(missing)}." if missing else ""
-        return f"Mode collapse: the most frequent {_plural(noun)} are {shares}.{lost}"
-    rarest = min(there, key=lambda k: histogram[k])
+        top = np.argsort(-histogram, kind="stable")[:3]
+        fractions = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
+        lost = f" Almost missing: {', '.join(missing)}." if missing else ""
+        return f"Mode collapse: the most frequent {plural} are {fractions}.{lost}"
+    rarest = present[np.argmin(histogram[present])]
     return (
         f"No {noun} is lost: the rarest, {names[rarest]}, has {histogram[rarest]:.1%}, the most "
         f"frequent, {names[np.argmax(histogram)]}, {np.max(histogram):.1%}."
     )
-
-
-def _plural(noun):
-    return f"{noun}es" if noun.endswith("s") else f"{noun}s"
-
-
-def _write(path, about, scores, reference_scores):
-    content = {
-        **about,
-        **scores._asdict(),
-        "reference_scores": {name: scores._asdict() for name, scores in reference_scores.items()},
-    }
-    write_json(path, content)
-
-
-def _short(name):
-    return re.sub(r"without( the \w+)?", "w/o", name.replace("real test images", "real"))

@@ -1,21 +1,33 @@
-"""Grades classes that claim to be the article's Gan: `python -m grading FILE_OR_FOLDER`.
+"""Marks classes that claim to be article 003's Gan: `python -m grading FILE_OR_FOLDER`.
 
-A student's code runs in a process of its own (worker.py), which measures and answers in numbers.
-This process asks (model_proxy.py), judges (checks.py and the four modules of checks) and writes the
-marks (marks.py); it never imports what it grades.
+How one hand-in is marked:
 
-print(grading.mark("my_gan.py"))    # from Python: the page of feedback
+1. submissions.py finds the file that has the class, in a file, folder, .zip or notebook.
+2. process.py starts a child process for it, with limits of time and memory. worker.py is the
+   child's program: it runs the class and answers questions with measurements (measurements.py).
+3. checks.py asks all checks of structure.py, losses.py, networks.py and updates.py, in this
+   process, which never imports the class. A check sees the class as a ModelProxy.
+4. marks.py writes the verdicts: a table, a CSV file, and a page for each student.
 """
+
+NETWORKS = ("generator", "discriminator")
 
 
 def mark(spec, **limits):
-    """`FILE.py[:CLASS]` -> its `marks.Mark`, whose text is the page of feedback.
+    """Marks one file: `print(grading.mark("my_gan.py"))` shows the page of feedback.
 
-    limits: of `process.Limits`. UserError if the file or the class is not there.
+    Args:
+      spec: `FILE.py[:CLASS]`; the class is Gan if none is given.
+      **limits: fields of `process.Limits`, such as `check_seconds`.
+
+    Returns:
+      A `marks.Mark`.
+
+    Raises:
+      UserError: the file or the class is missing.
     """
-    from grading import candidate, marking, submissions
+    from grading import marks, submissions
     from grading.process import Limits
 
-    candidate.parse(str(spec))
     (submission,) = submissions.find(str(spec))
-    return marking.mark(submission, Limits(**limits))
+    return marks.mark(submission, Limits(**limits))

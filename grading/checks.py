@@ -1,135 +1,143 @@
-"""What a check is, and how a list of them is run on one class."""
+"""The definition of a check, and the run of all checks on one class."""
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from grading.candidate import short
-from grading.messages import printable
-from grading.model_proxy import Bench
+from grading.model_proxy import ModelProxy
 from grading.process import Raised, Stopped
-from support.errors import UserError
+from support.errors import UserError, one_line
 
 NOT_REACHED = "not reached"
 NO_ANSWER = "The class gave no answer when it was asked about this"
+# When the model of a check is an object of the class whose constructor was not called.
+NEVER, ALWAYS, BEHIND_A_GATE = "never", "always", "if a gate before it failed"
 
 
 class Wrong(Exception):
-    """Raised by a check with what it saw, in a few words."""
+    """Raised by a check with what it found, in a few words."""
 
 
-def expect(holds, seen):
+def expect(holds, found):
     """Raises `Wrong` unless the condition holds."""
     if not holds:
-        raise Wrong(seen)
+        raise Wrong(found)
 
 
 @dataclass(frozen=True)
 class Check:
-    """One property of the class, asked of a model as its constructor left it.
+    """A property of a class, asked of a model as its constructor left it.
 
-    `sentence` tells the student what is wrong and where to think, without the answer.
-    A `gate` is a property without which the checks after it would only repeat its failure; what a
-    check `needs` are names of those without which it would say something wrong. `bare`: whether it
-    is asked of an object whose constructor was not called: never, always, or behind a shut gate.
+    Attributes:
+      question: a function of a `ModelProxy` that raises `Wrong` if the property does not hold. Its
+        docstring is what the student reads: what is wrong and where to think, without the answer.
+      gate: whether the checks after it would only repeat its failure.
+      needs: names of checks without which this one would say something wrong.
+      without_constructor: NEVER, ALWAYS or BEHIND_A_GATE.
+      sizes: arguments of the constructor.
     """
 
-    name: str
     question: Callable
-    sentence: str
-    gate: bool = False
-    needs: tuple = ()
-    bare: str = "never"
-    sizes: dict = field(default_factory=dict)
+    gate: bool
+    needs: tuple
+    without_constructor: str
+    sizes: dict
 
-    def __call__(self, bench):
-        """None if the property holds, else the sentence with what was seen, in one line."""
-        always = self.bare == "always"
-        return self._asked(bench.bare() if always else bench.model_proxy(**self.sizes))
+    @property
+    def name(self) -> str:
+        """The check's name in the marks."""
+        return self.question.__name__
 
-    def without_constructor(self, bench):
-        """The same of an object that was never built; `NOT_REACHED` if it misses what that does."""
-        verdict = self._asked(bench.bare())
-        missed = verdict and re.search(r"\((Attribute|NotImplemented)Error\b", verdict)
-        return NOT_REACHED if missed else verdict
-
-    def _asked(self, opened):
-        try:
-            with opened as model_proxy:
-                self.question(model_proxy)
-        except (Wrong, Raised) as seen:
-            return f"{self.sentence} ({printable(seen)})."
-        except Stopped as seen:
-            return f"{self.sentence if self.gate else NO_ANSWER} ({printable(seen)})."
-        except UserError:
-            raise
-        # What comes from the class may be anything at all, and whatever that leads to is a finding.
-        except Exception as error:
-            return f"{self.sentence} ({printable(short(error))})."
-        return None
+    @property
+    def sentence(self) -> str:
+        """The docstring in one line, without the last full stop."""
+        return " ".join(self.question.__doc__.split()).removesuffix(".")
 
 
-def check(sentence, gate=False, needs=(), bare="never", **sizes):
-    """Turns a function of a `Specimen` into a `Check` of its name; the constructor gets `sizes`."""
-
-    def wrap(question):
-        return Check(question.__name__, question, sentence, gate, needs, bare, sizes)
-
-    return wrap
+def check(gate=False, needs=(), without_constructor=NEVER, **sizes):
+    """Decorator that makes a `Check` of a function; for the arguments see there."""
+    return lambda question: Check(question, gate, needs, without_constructor, sizes)
 
 
-def checks_in(module):
-    """The checks of a module, in the order in which it defines them."""
-    return [value for value in vars(module).values() if isinstance(value, Check)]
+def all_checks():
+    """Returns every check of the kit, in the order in which they are run: gates first."""
+    # They import this module.
+    from grading import losses, networks, structure, updates
+
+    modules = (structure, losses, networks, updates)
+    return [value for module in modules for value in vars(module).values() if type(value) is Check]
 
 
 class Gradebook:
-    """Verdicts on one class: name of a check -> None (passed), a sentence, or `NOT_REACHED`."""
+    """Verdicts on one class: `{name of a check: None (passed), a sentence, or NOT_REACHED}`."""
 
-    def __init__(self, process, path, class_name):
-        self._bench = Bench(process, path, class_name)
+    def __init__(self, process, source):
         self.verdicts = {}
-        self._closed = False
+        self._process = process
+        self._source = source
+        self._gate_failed = False
+        self._reuse = False  # whether the next check may use the model of the last
 
     def mark(self, check):
         """Runs a check, unless one that it depends on failed, and returns its verdict."""
-        verdict = self.verdicts[check.name] = self._verdict(check)
-        self._closed = self._closed or bool(check.gate and verdict)
+        behind = self._gate_failed
+        if (
+            self._process.seconds_left <= 0
+            or any(self.verdicts.get(name) for name in check.needs)
+            or (behind and check.without_constructor != BEHIND_A_GATE)
+        ):
+            verdict = NOT_REACHED
+        else:
+            verdict = self._ask(check, behind or check.without_constructor == ALWAYS)
+            # What the constructor would have prepared, or what is still to be written.
+            if behind and verdict and re.search(r"\((Attribute|NotImplemented)Error\b", verdict):
+                verdict = NOT_REACHED
+        self.verdicts[check.name] = verdict
+        self._gate_failed = behind or bool(check.gate and verdict)
         return verdict
 
-    def _verdict(self, check):
-        if self._bench.out_of_time or any(self.verdicts.get(name) for name in check.needs):
-            return NOT_REACHED
-        if not self._closed:
-            return check(self._bench)
-        behind = check.bare == "behind a gate"
-        return check.without_constructor(self._bench) if behind else NOT_REACHED
-
-    def num_parameters(self):
-        """`{network: how many numbers it trains}`, or None if the class does not tell."""
+    def _ask(self, check, without_constructor):
+        """Returns None if the property holds, else a sentence with what was found."""
+        sentence, reuse = check.sentence, self._reuse
+        self._reuse = False
         try:
-            with self._bench.model_proxy() as model_proxy:
-                return model_proxy.num_parameters()
-        except (Raised, Stopped):
+            with self._process.check(self._source.folder):
+                source = {name: str(value) for name, value in vars(self._source).items()}
+                sizes = None if without_constructor else check.sizes
+                self._process.ask("begin", source=source, sizes=sizes, reuse=reuse)
+                check.question(ModelProxy(self._process, self._source))
+        except (Wrong, Raised) as error:
+            found = error
+        except Stopped as error:
+            found = error
+            sentence = sentence if check.gate else NO_ANSWER
+        except UserError:
+            raise
+        # The answers may be anything, and an error in judging them is a finding as well.
+        except Exception as error:
+            found = f"{type(error).__name__}: {error}"
+        else:
+            self._reuse = True
             return None
+        return f"{sentence} ({one_line(found)})."
+
+
+def grade(process, source, checks):
+    """Runs checks in order on a `Source`; returns their verdicts by name."""
+    book = Gradebook(process, source)
+    for each in checks:
+        book.mark(each)
+    return book.verdicts
 
 
 def failures(verdicts):
-    """Name -> sentence of the checks that failed."""
-    return {n: v for n, v in verdicts.items() if v not in (None, NOT_REACHED)}
+    """Returns the sentences of the checks that failed, by name."""
+    return {name: text for name, text in verdicts.items() if text not in (None, NOT_REACHED)}
 
 
 def summary(verdicts):
-    """`"12 of 40 checks passed"`, and how many were not reached if any."""
-    seen = list(verdicts.values())
-    text = f"{seen.count(None)} of {len(seen)} checks passed"
-    unreached = seen.count(NOT_REACHED)
+    """Returns `12 of 40 checks passed`, and how many were not reached if any."""
+    results = list(verdicts.values())
+    text = f"{results.count(None)} of {len(results)} checks passed"
+    unreached = results.count(NOT_REACHED)
     return f"{text}, {unreached} not reached" if unreached else text
-
-
-def grade(process, path, class_name, checks):
-    """Runs checks in order and returns the `Gradebook`."""
-    gradebook = Gradebook(process, path, class_name)
-    for each in checks:
-        gradebook.mark(each)
-    return gradebook

@@ -1,56 +1,56 @@
-"""Checks of the two losses by value, against closed forms in NumPy."""
+"""Checks of the two losses by value, against closed forms in NumPy.
 
+They run even if the class cannot be built, because students write the losses first.
+"""
+
+import functools
 import itertools
 import operator
 
 import numpy as np
 
-from grading.checks import check, expect
+from grading.checks import BEHIND_A_GATE, check, expect
 
-RNG_SEED = 3
-IMPORTS = ("imports",)
 D_NUMBER, G_NUMBER = ("d_loss_is_a_number",), ("g_loss_is_a_number",)
+loss_check = functools.partial(check, needs=("imports",), without_constructor=BEHIND_A_GATE)
+d_check = functools.partial(loss_check, needs=D_NUMBER)
+g_check = functools.partial(loss_check, needs=G_NUMBER)
+# Of both signs and within a few units of 0.
+LOGITS = np.random.default_rng(3).normal(0, 2, 16)
 
 
 def softplus(x):
-    """log(1 + exp(x)) without overflow: the cross-entropy of logits x against the label 0."""
+    """Returns log(1 + exp(x)), the cross-entropy of logits x and the label 0."""
     return np.logaddexp(0.0, x)
 
 
-def ordinary_logits(n=16):
-    """`[n]` logits, of both signs and within a few units of 0."""
-    return np.random.default_rng(RNG_SEED).normal(0, 2, n)
-
-
-@check(
-    "A loss does not come out as one number: an update needs one for the whole batch",
-    needs=IMPORTS,
-    bare="behind a gate",
-)
+@loss_check()
 def losses_are_scalars(gan):
+    """A loss is not one number.
+
+    An update needs one for the whole batch.
+    """
     logits = [0.0, 1.0, -1.0, 2.0]
     for name, inputs in (("_discriminator_loss", 2 * [logits]), ("_generator_loss", [logits])):
-        shape = np.shape(gan.loss(name, *inputs, constant=True))
+        shape = np.shape(gan.measure("loss", name=name, logits=inputs, constant=True))
         expect(shape == (), f"{name} on 4 logits has shape {shape}")
 
 
-@check(
-    "The discriminator's loss is not a number for logits as any discriminator gives them: think "
-    "about which numbers a logit can be, and which ones a logarithm can take",
-    needs=IMPORTS,
-    bare="behind a gate",
-)
+@loss_check()
 def d_loss_is_a_number(gan):
+    """The discriminator's loss is not a number for quite ordinary logits.
+
+    Think about which numbers a logit can be, and which ones a logarithm can take.
+    """
     expect_numbers(gan.d_loss_at, 2)
 
 
-@check(
-    "The generator's loss is not a number for logits as any discriminator gives them: think "
-    "about which numbers a logit can be, and which ones a logarithm can take",
-    needs=IMPORTS,
-    bare="behind a gate",
-)
+@loss_check()
 def g_loss_is_a_number(gan):
+    """The generator's loss is not a number for quite ordinary logits.
+
+    Think about which numbers a logit can be, and which ones a logarithm can take.
+    """
     expect_numbers(gan.g_loss_at, 1)
 
 
@@ -61,130 +61,119 @@ def expect_numbers(loss_at, arity):
         expect(np.isfinite(value), f"{value} for {' and '.join(map(str, logits))}")
 
 
-@check(
-    "The discriminator's loss has another value than the article's: go through its parts by hand "
-    "for a logit of 0, and ask of each what it is compared with",
-    needs=D_NUMBER,
-    bare="behind a gate",
-)
+@d_check()
 def d_loss_has_the_articles_value(gan):
-    pairs = [(0.0, 0.0), *itertools.pairwise(ordinary_logits())]
-    for y, y_hat in pairs:
+    """The discriminator's loss does not have the article's value.
+
+    Go through its parts by hand for a logit of 0, and ask of each what it is compared with.
+    """
+    for y, y_hat in [(0.0, 0.0), *itertools.pairwise(LOGITS)]:
         expect_close(gan.d_loss_at(y, y_hat), softplus(-y) + softplus(y_hat), (y, y_hat))
 
 
-@check(
-    "The generator's loss has another value than the article's: work it out by hand for a logit "
-    "of 0, and ask what the generator wants the discriminator to say",
-    needs=G_NUMBER,
-    bare="behind a gate",
-)
+@g_check()
 def g_loss_has_the_articles_value(gan):
-    for y_hat in [0.0, *ordinary_logits()]:
+    """The generator's loss does not have the article's value.
+
+    Work it out by hand for a logit of 0, and ask what the generator wants the discriminator
+    to say.
+    """
+    for y_hat in [0.0, *LOGITS]:
         expect_close(gan.g_loss_at(y_hat), softplus(-y_hat), (y_hat,))
 
 
-def expect_close(seen, wanted, logits):
-    """Expects float32 agreement between a loss seen and wanted."""
+def expect_close(actual, expected, logits):
+    """Expects agreement in float32."""
     at = " and ".join(f"{logit:.2f}" for logit in logits)
-    close = np.allclose(seen, wanted, rtol=1e-4, atol=1e-5)
-    expect(close, f"{seen:.4f} instead of {wanted:.4f} for logits {at}")
+    close = np.allclose(actual, expected, rtol=1e-4, atol=1e-5)
+    expect(close, f"{actual:.4f} instead of {expected:.4f} for logits {at}")
 
 
-@check(
-    "The discriminator's loss depends on how many images come at once: a batch of twice the size "
-    "should not push twice as hard",
-    needs=D_NUMBER,
-    bare="behind a gate",
-)
+@d_check()
 def d_loss_is_a_mean(gan):
-    y, y_hat = ordinary_logits(), ordinary_logits()[::-1]
-    expect_mean(gan.d_loss_at, y, y_hat)
+    """The discriminator's loss depends on how many images come at once.
+
+    A batch of twice the size should not push twice as hard.
+    """
+    expect_mean(gan.d_loss_at, LOGITS, LOGITS[::-1])
 
 
-@check(
-    "The generator's loss depends on how many samples come at once: a batch of twice the size "
-    "should not push twice as hard",
-    needs=G_NUMBER,
-    bare="behind a gate",
-)
+@g_check()
 def g_loss_is_a_mean(gan):
-    expect_mean(gan.g_loss_at, ordinary_logits())
+    """The generator's loss depends on how many samples come at once.
+
+    A batch of twice the size should not push twice as hard.
+    """
+    expect_mean(gan.g_loss_at, LOGITS)
 
 
 def expect_mean(loss_at, *logits):
-    """Expects of batches of several sizes the mean of what their items give one by one."""
+    """Expects the loss of a batch to be the mean of the losses of its items."""
     singles = [loss_at(*items) for items in zip(*logits, strict=True)]
     for n in (2, 7, 16):
-        whole, mean = loss_at(*(each[:n] for each in logits)), np.mean(singles[:n])
-        seen = f"{whole:.3f} for a batch of {n} whose items have {mean:.3f} on average"
-        expect(np.allclose(whole, mean, rtol=1e-4), seen)
+        batch, mean = loss_at(*(each[:n] for each in logits)), np.mean(singles[:n])
+        found = f"{batch:.3f} for a batch of {n} whose items have {mean:.3f} on average"
+        expect(np.allclose(batch, mean, rtol=1e-4), found)
 
 
-@check(
-    "The discriminator's loss ignores one of its two inputs, but the discriminator has to learn "
-    "from both kinds of images",
-    needs=D_NUMBER,
-    bare="behind a gate",
-)
+@d_check()
 def d_loss_listens_to_both_kinds(gan):
-    real = gan.d_loss_at(2, 0) != gan.d_loss_at(-2, 0)
-    generated = gan.d_loss_at(0, 2) != gan.d_loss_at(0, -2)
-    expect(real, "it stays the same whatever D says of real images")
-    expect(generated, "it stays the same whatever D says of generated images")
+    """The discriminator's loss ignores one of its two inputs.
+
+    The discriminator has to learn from both kinds of images.
+    """
+    for images, one, other in ("real", (2, 0), (-2, 0)), ("generated", (0, 2), (0, -2)):
+        found = f"it stays the same whatever D says of {images} images"
+        expect(gan.d_loss_at(*one) != gan.d_loss_at(*other), found)
 
 
-@check(
-    "The discriminator's loss rises when the discriminator gets better: ask for each kind of "
-    "image what a good discriminator says of it",
-    needs=D_NUMBER,
-    bare="behind a gate",
-)
+@d_check()
 def d_loss_rewards_the_truth(gan):
+    """The discriminator's loss rises when the discriminator gets better.
+
+    Ask for each kind of image what a good discriminator says of it.
+    """
     expect(gan.d_loss_at(2, 0) <= gan.d_loss_at(-2, 0), "real images taken for real cost more")
-    seen = "generated images taken for generated cost more"
-    expect(gan.d_loss_at(0, -2) <= gan.d_loss_at(0, 2), seen)
+    found = "generated images taken for generated cost more"
+    expect(gan.d_loss_at(0, -2) <= gan.d_loss_at(0, 2), found)
 
 
-@check(
-    "The generator's loss rises when its samples are taken for real, so training makes them "
-    "worse: think about whom the generator wants to fool",
-    needs=G_NUMBER,
-    bare="behind a gate",
-)
+@g_check()
 def g_loss_rewards_fooling(gan):
+    """The generator's loss rises when its samples are taken for real.
+
+    So training makes them worse: think about whom the generator wants to fool.
+    """
     fooled, caught = gan.g_loss_at(2), gan.g_loss_at(-2)
     expect(fooled < caught, f"{fooled:.3f} when taken for real, {caught:.3f} when found out")
 
 
-@check(
-    "The generator's loss is almost flat where the discriminator sees through every sample, so a "
-    "generator that loses has nothing to learn from: think about where its slope is needed most",
-    needs=G_NUMBER,
-    bare="behind a gate",
-)
+@g_check()
 def g_loss_is_steep_for_a_loser(gan):
+    """The generator's loss is almost flat if the discriminator detects every sample.
+
+    So a generator that loses has nothing to learn from: think about where its slope is
+    needed most.
+    """
     slope = abs(gan.g_loss_at(-8) - gan.g_loss_at(-9))
     expect(slope > 0.5, f"it changes by {slope:.4f} from logit -9 to -8")
 
 
-@check(
-    "The discriminator's loss falls below 0, which no cross-entropy does: ask which of its inputs "
-    "is the truth and which is the network's opinion",
-    needs=D_NUMBER,
-    bare="behind a gate",
-)
+@d_check()
 def d_loss_is_never_negative(gan):
+    """The discriminator's loss falls below 0, which no cross-entropy does.
+
+    Ask which of its inputs is the truth and which is the network's opinion.
+    """
     expect_not_negative(gan.d_loss_at, 2)
 
 
-@check(
-    "The generator's loss falls below 0, which no cross-entropy does: ask which of its inputs is "
-    "the truth and which is the network's opinion",
-    needs=G_NUMBER,
-    bare="behind a gate",
-)
+@g_check()
 def g_loss_is_never_negative(gan):
+    """The generator's loss falls below 0, which no cross-entropy does.
+
+    Ask which of its inputs is the truth and which is the network's opinion.
+    """
     expect_not_negative(gan.g_loss_at, 1)
 
 
@@ -195,23 +184,21 @@ def expect_not_negative(loss_at, arity):
     expect(lowest > -1e-6, f"{lowest:.3f} for {' and '.join(map(str, logits))}")
 
 
-@check(
-    "The discriminator's loss breaks down for a discriminator that is very sure and wrong: think "
-    "about what float32 makes of a probability so near 0 or 1, and of its logarithm",
-    needs=D_NUMBER,
-    bare="behind a gate",
-)
+@d_check()
 def d_loss_survives_sure_mistakes(gan):
+    """The discriminator's loss fails for a discriminator that is sure and wrong.
+
+    Think about what float32 makes of a probability so near 0 or 1, and of its logarithm.
+    """
     expect_large(gan.d_loss_at, 2)
 
 
-@check(
-    "The generator's loss breaks down for a discriminator that is very sure: think about what "
-    "float32 makes of a probability so near 0 or 1, and of its logarithm",
-    needs=G_NUMBER,
-    bare="behind a gate",
-)
+@g_check()
 def g_loss_survives_sure_mistakes(gan):
+    """The generator's loss fails for a discriminator that is very sure.
+
+    Think about what float32 makes of a probability so near 0 or 1, and of its logarithm.
+    """
     expect_large(gan.g_loss_at, 1)
 
 
@@ -219,6 +206,6 @@ def expect_large(loss_at, arity):
     """Expects finite values for logits of +-50 and +-200, the worst about as large as they are."""
     for size in (50.0, 200.0):
         values = [loss_at(*logits) for logits in itertools.product((-size, size), repeat=arity)]
-        told = ", ".join(f"{value:.1f}" for value in values)
+        found = ", ".join(f"{value:.1f}" for value in values)
         large = np.all(np.isfinite(values)) and np.max(np.abs(values)) > 0.98 * size
-        expect(large, f"{told} for logits of {-size:.0f} and {size:.0f}")
+        expect(large, f"{found} for logits of {-size:.0f} and {size:.0f}")

@@ -1,131 +1,148 @@
-"""The marks of one student or of a class: table, marks.csv, a page and a results.json for each."""
+"""The marks of one student or of a class: a table, marks.csv, and two files for each student."""
 
 import csv
 import textwrap
+import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from grading.checks import NOT_REACHED, failures, summary
+from grading.checks import NOT_REACHED, all_checks, failures, grade, summary
+from grading.process import Limits, Process
+from grading.submissions import Submission, Unmarkable
+from support.errors import one_line
 from support.files import atomic_write, write_json, write_text
 
 WIDTH = 88
-COLUMNS = ("student", "file", "passed", "checks", "not_reached", "seconds", "failed")
+COLUMNS = ("student", "file", "passed", "checks", "not_reached", "seconds", "failed", "reason")
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A student's verdicts: name of a check -> None (passed), a sentence, or `NOT_REACHED`."""
+    """A student's verdicts: `{name of a check: None (passed), a sentence, or NOT_REACHED}`.
+
+    `reason` says why a hand-in could not be marked; empty if it was.
+    """
 
     name: str
     file: str
     verdicts: dict
     seconds: float
-    parameters: dict | None = None
+    reason: str = ""
 
     @property
-    def passed(self):
+    def passed(self) -> int:
         return list(self.verdicts.values()).count(None)
 
     @property
-    def all_passed(self):
+    def all_passed(self) -> bool:
         return self.passed == len(self.verdicts)
 
     @property
-    def unreached(self):
-        return [name for name, verdict in self.verdicts.items() if verdict == NOT_REACHED]
-
-    @property
-    def failures(self):
-        """Name -> sentence of the checks that failed."""
-        return failures(self.verdicts)
+    def unreached(self) -> int:
+        return list(self.verdicts.values()).count(NOT_REACHED)
 
     def __str__(self):
         return page(self)
 
 
-def table(marks):
-    """-> a line for each student: name, checks passed, and what to look at first."""
+def mark(submission: Submission, limits: Limits) -> Mark:
+    """Asks one hand-in all checks of the kit, whatever it does."""
+    began = time.monotonic()
+    checks, reason, file = all_checks(), "", submission.path.name
+    process = Process(limits)
+    try:
+        with submission.opened() as source:
+            if submission.path.is_dir():
+                file = source.path.relative_to(source.folder).as_posix()
+            verdicts = grade(process, source, checks)
+    except Unmarkable as error:
+        reason = one_line(error)
+        verdicts = {check.name: NOT_REACHED for check in checks}
+        verdicts[checks[0].name] = f"What was handed in cannot be marked ({reason})."
+    finally:
+        process.end()
+    seconds = time.monotonic() - began
+    return Mark(submission.name, one_line(file), verdicts, seconds, reason)
+
+
+def table(marks: list[Mark]) -> str:
+    """Returns a line for each student: name, checks passed, and what to look at first."""
     width = max(len(mark.name) for mark in marks)
-    return "\n".join(
-        f"{mark.name:<{width}}  {mark.passed:>3} of {len(mark.verdicts)}  {_first(mark)}"
-        for mark in marks
-    )
+    lines = []
+    for mark in marks:
+        first = ", ".join(failures(mark.verdicts))
+        if mark.reason:
+            first = f"cannot be marked: {mark.reason}"
+        first = textwrap.shorten(first, WIDTH, placeholder=" ...")
+        lines.append(f"{mark.name:<{width}}  {mark.passed:>3} of {len(mark.verdicts)}  {first}")
+    return "\n".join(lines)
 
 
-def _first(mark):
-    names = list(mark.failures)
-    return textwrap.shorten(", ".join(names), WIDTH, placeholder=" ...")
+def page(mark: Mark) -> str:
+    """Returns the student's page of feedback, plain text."""
 
+    def wrap(text, indent=""):
+        return textwrap.fill(
+            text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False
+        )
 
-def page(mark):
-    """-> the student's page of feedback, plain text."""
     parts = [f"{mark.name}: {summary(mark.verdicts)}"]
-    if mark.failures:
+    failed = failures(mark.verdicts)
+    if failed:
         parts.append("What to look at, from the top: the first things may explain the rest.")
-    parts += [_point(i, *point) for i, point in enumerate(mark.failures.items(), 1)]
+    for number, (name, sentence) in enumerate(failed.items(), 1):
+        parts.append(f"{number}. {name}\n{wrap(sentence, indent='   ')}")
     if mark.unreached:
-        count = len(mark.unreached)
-        parts.append(f"Checks not reached, since something above comes first: {count}.")
+        parts.append(f"Checks not reached, since something above comes first: {mark.unreached}.")
     passed = [name for name, verdict in mark.verdicts.items() if verdict is None]
     if passed:
-        parts.append(_wrapped(f"Passed: {', '.join(passed)}."))
+        parts.append(wrap(f"Passed: {', '.join(passed)}."))
     return "\n\n".join(parts) + "\n"
 
 
-def _point(number, name, sentence):
-    return f"{number}. {name}\n{_wrapped(sentence, indent='   ')}"
-
-
-def _wrapped(text, indent=""):
-    return textwrap.fill(
-        text, WIDTH, initial_indent=indent, subsequent_indent=indent, break_long_words=False
-    )
-
-
-def gradescope(mark):
-    """-> what Gradescope's autograder reads from results.json: a point for each check."""
+def gradescope(mark: Mark) -> dict:
+    """Returns what Gradescope's autograder reads from results.json: a point for each check."""
+    outputs = {None: "", NOT_REACHED: "Not reached: another check comes first."}
+    tests = [
+        {
+            "name": name,
+            "score": 0 if verdict else 1,
+            "max_score": 1,
+            "status": "failed" if verdict else "passed",
+            "output": outputs.get(verdict, verdict),
+            "visibility": "visible",
+        }
+        for name, verdict in mark.verdicts.items()
+    ]
     return {
         "output": summary(mark.verdicts),
         "execution_time": round(mark.seconds),
         "stdout_visibility": "hidden",
-        "tests": [_gradescope_test(*verdict) for verdict in mark.verdicts.items()],
+        "tests": tests,
     }
 
 
-def _gradescope_test(name, verdict):
-    output = {None: "", NOT_REACHED: "Not reached: another check comes first."}
-    return {
-        "name": name,
-        "score": 0 if verdict else 1,
-        "max_score": 1,
-        "status": "failed" if verdict else "passed",
-        "output": output.get(verdict, verdict),
-        "visibility": "visible",
-    }
-
-
-def write_student(folder, mark):
-    """Writes feedback.txt and results.json into the folder, made if it is not there."""
+def write_student(folder: Path, mark: Mark):
+    """Writes feedback.txt and results.json into a folder, which is created if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "feedback.txt", page(mark))
     write_json(folder / "results.json", gradescope(mark))
 
 
-def write_csv(path, marks):
+def write_csv(path: Path, marks: list[Mark]):
     """Writes a row for each student."""
+
+    def cell(text):
+        """Returns text that a spreadsheet does not run as a formula."""
+        return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+    rows = [COLUMNS]
+    for mark in marks:
+        counts = [mark.passed, len(mark.verdicts), mark.unreached, round(mark.seconds, 1)]
+        failed = " ".join(failures(mark.verdicts))
+        rows.append([cell(mark.name), cell(mark.file), *counts, failed, cell(mark.reason)])
     with (
         atomic_write(path) as temporary,
         open(temporary, "w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        writer.writerows(map(_row, marks))
-
-
-def _row(mark):
-    counts = [mark.passed, len(mark.verdicts), len(mark.unreached), round(mark.seconds, 1)]
-    return [_no_formula(mark.name), _no_formula(mark.file), *counts, " ".join(mark.failures)]
-
-
-def _no_formula(text):
-    """Spreadsheets run a cell that begins like a formula."""
-    return f"'{text}" if text[:1] in "=+-@\t\r" else text
+        csv.writer(file).writerows(rows)

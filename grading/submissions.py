@@ -1,101 +1,209 @@
-"""What is to be marked: one file as it lies, or everything in a folder, each copied alone."""
+"""The hand-ins to mark: one file, or everything in a folder, one entry for each student."""
 
+import ast
 import contextlib
-import errno
-import shutil
+import json
+import re
+import symtable
 import tempfile
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from grading import candidate
-from grading.messages import printable
-from support.errors import UserError
+from grading.model_proxy import Source
+from grading.structure import UNREADABLE
+from grading.worker import ROOT
+from support.errors import UserError, one_line
 
-LARGEST = 2**20  # bytes of a file that somebody wrote
+# Bytes of the largest file of each type that is read.
+LARGEST = {".py": 2**20, ".ipynb": 2**24, ".zip": 2**26}
+# Lines of a notebook that are not Python: `%matplotlib inline`, `files = !ls`, `Gan?`.
+MAGIC = re.compile(r"^(\s*(?:[\w, ]+=)?\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)$")
+CELL_MAGICS_OF_PYTHON = ("%%time", "%%timeit", "%%capture")
+
+
+class Unmarkable(Exception):
+    """A hand-in without a file that can be run; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A student's name, and the file and the class to mark.
+    """A student's hand-in.
 
-    folder: what else came with the file and may be imported; None if nothing did.
-    in_place: whether the file is run where it lies.
+    Attributes:
+      name: the student's name, that of the file or folder.
+      path: the file or folder.
+      class_name: the class to mark.
+      single: whether the command named this file. A .py file is run where it is then, and may
+        import its neighbours.
     """
 
     name: str
     path: Path
     class_name: str
-    folder: Path | None = None
-    in_place: bool = False
+    single: bool = False
 
     @contextlib.contextmanager
-    def opened(self):
-        """-> the path to run: a copy in a folder of its own, which goes away afterwards.
+    def opened(self) -> Iterator[Source]:
+        """Context manager that provides the class to run; raises Unmarkable if there is none.
 
-        OSError if it cannot be read or is too large.
+        It is in a temporary folder, unless the file is run where it is.
         """
-        if self.in_place:
-            yield self.path
+        # The neighbours of a file in the project's folder contain the solution.
+        if self.single and self.path.suffix == ".py" and self.path.parent != ROOT:
+            yield Source(self.path, self.class_name, self.path.parent)
             return
-        if self.path.stat().st_size > LARGEST:
-            raise OSError(errno.EFBIG, f"larger than {LARGEST // 2**20} MB")
         with tempfile.TemporaryDirectory(prefix="submission-") as top:
-            own = Path(top) / "submission"
-            own.mkdir()
-            for file in _python_files(self.folder) if self.folder else [self.path]:
-                copy = own / file.relative_to(self.folder or self.path.parent)
-                copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(file, copy)
-            yield own / self.path.name
+            folder = Path(top).resolve() / "submission"
+            folder.mkdir()
+            try:
+                path = write_files(read_files(self.path), folder, self.class_name)
+            except Unmarkable:
+                raise
+            # There are many ways for an archive to be damaged.
+            except Exception as error:
+                raise Unmarkable(f"it cannot be read: {error}") from error
+            yield Source(path, self.class_name, folder)
 
 
-def find(text, leave_out=None):
-    """`FILE.py[:CLASS]` or `FOLDER[:CLASS]` -> list of `Submission`, by name.
+def find(text: str, exclude: Path | None = None) -> list[Submission]:
+    """Finds what is to be marked.
 
-    In a folder every `.py` is a student's, and so is every folder: its `gan.py`, else the first
-    file that has the class. leave_out: a folder that is none. UserError if there is nothing.
+    Args:
+      text: `FILE[:CLASS]` or `FOLDER[:CLASS]`; in a folder, every file and folder is a student's.
+      exclude: a folder in it that is not a student's.
+
+    Returns:
+      A list, by name.
+
+    Raises:
+      UserError: there is nothing to mark, or two students have one name.
     """
-    place, _, class_name = text.rpartition(":") if ":" in text else (text, "", "Gan")
-    folder = Path(place)
-    if not place or not folder.is_dir():
-        path, class_name = candidate.parse(text)
-        return [Submission(printable(path.stem), path, class_name, in_place=True)]
-    if not class_name.isidentifier():
-        raise UserError(f"{text}: wanted path/to/folder:Class")
-    left_out = leave_out and Path(leave_out).resolve()
-    entries = [e for e in folder.iterdir() if e.name[0] not in "._" and e.resolve() != left_out]
-    found = list(filter(None, (_of_entry(entry, class_name) for entry in sorted(entries))))
-    if not found:
-        raise UserError(f"{folder}: no .py file in it, and no folder with one")
-    return _distinct(found)
+    place, class_name = text, "Gan"
+    if ":" in text and not Path(text).exists():
+        place, _, class_name = text.rpartition(":")
+    path = Path(place).absolute()
+    if not (place and class_name.isidentifier()):
+        raise UserError(f"expected FILE.py:CLASS or FOLDER:CLASS, such as gan.py:Gan, got {text!r}")
+    if path.is_dir():
+        excluded = exclude and Path(exclude).resolve()
+        entries = [each for each in sorted(path.iterdir()) if not hidden(each.name)]
+        entries = [each for each in entries if each.resolve() != excluded]
+        if not entries:
+            raise UserError(f"{place} contains nothing to mark")
+        # A report with the name of a file has a name of its own.
+        names = [e.stem if e.is_file() and e.suffix in LARGEST else e.name for e in entries]
+        lower = [name.lower() for name in names]
+        twice = sorted({name for name in lower if lower.count(name) > 1})
+        if twice:
+            raise UserError(f"two submissions have the same name: {', '.join(twice)}; rename one")
+        pairs = zip(names, entries, strict=True)
+        return [Submission(one_line(name), entry, class_name) for name, entry in pairs]
+    if not path.is_file():
+        raise UserError(f"{text}: no such file: {path}")
+    if path.suffix == ".py" and surely_lacks(path, class_name):
+        raise UserError(f"{text}: no class {class_name} in {path}")
+    return [Submission(one_line(path.stem), path, class_name, single=True)]
 
 
-def _of_entry(entry, class_name):
-    """A file or a folder -> its `Submission`, or None if it is none."""
-    if entry.is_dir():
-        return _of_folder(entry, class_name)
-    whole = entry.suffix == ".py" and entry.is_file()
-    return Submission(printable(entry.stem), entry.absolute(), class_name) if whole else None
+def hidden(name):
+    """Returns whether a file is not the student's, such as what systems and editors create."""
+    return name.startswith((".", "__pycache__", "__MACOSX"))
 
 
-def _of_folder(folder, class_name):
-    files = [file for file in _python_files(folder) if file.parent == folder]
-    # sorted keeps the order among equals: gan.py first, then those that may have the class.
-    chosen = sorted(
-        files, key=lambda f: (f.name != "gan.py", candidate.surely_lacks(f, class_name))
-    )
-    return Submission(printable(folder.name), chosen[0], class_name, folder) if chosen else None
+def read_files(source):
+    """Reads the Python files and notebooks of a file, a folder or an archive.
+
+    Returns:
+      `{path inside the hand-in: bytes}`.
+    """
+    if source.is_dir():
+        files = {}
+        for path in sorted(source.rglob("*")):
+            inside = path.relative_to(source)
+            if path.is_symlink() or not path.is_file() or not usable(inside, path.stat().st_size):
+                continue
+            parent = inside.with_suffix("") if path.suffix == ".zip" else inside.parent
+            files.update({parent / name: data for name, data in read_files(path).items()})
+        return files
+    if source.suffix not in LARGEST:
+        raise Unmarkable("it is not a .py file, notebook, .zip or folder")
+    if source.stat().st_size > LARGEST[source.suffix]:
+        raise Unmarkable(f"it is larger than {LARGEST[source.suffix] // 2**20} MB")
+    if source.suffix != ".zip":
+        return {Path(source.name): source.read_bytes()}
+    with zipfile.ZipFile(source) as archive:
+        members = {Path(m.filename): m for m in archive.infolist()}
+        members = {path: m for path, m in members.items() if usable(path, m.file_size)}
+        if sum(member.file_size for member in members.values()) > LARGEST[".zip"]:
+            raise Unmarkable("its unpacked files are too large")
+        return {path: archive.read(m) for path, m in members.items() if path.suffix != ".zip"}
 
 
-def _python_files(folder):
-    files = sorted(folder.rglob("*.py"))
-    return [f for f in files if f.is_file() and not f.is_symlink() and f.stat().st_size <= LARGEST]
+def usable(path, size):
+    """Returns whether a file of a hand-in is read; no path leads out of the hand-in's folder."""
+    hidden_parts = any(hidden(part) for part in path.parts)
+    return size <= LARGEST.get(path.suffix, -1) and not path.anchor and not hidden_parts
 
 
-def _distinct(submissions):
-    """The same; UserError if two students have one name."""
-    names = [submission.name.lower() for submission in submissions]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(f"two submissions of one name: {', '.join(twice)}")
-    return submissions
+def write_files(files, folder, class_name):
+    """Writes files into a folder; returns the one with the class: a gan.py, or the uppermost."""
+
+    def preference(path):
+        return path.suffix == ".ipynb", path.name != "gan.py", len(path.parts), str(path)
+
+    first = chosen = None
+    for path in sorted(files, key=preference):
+        data, copy = files[path], folder / path.with_suffix(".py")
+        if path.suffix == ".ipynb":
+            if chosen:
+                break
+            data = notebook_source(data, class_name).encode()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(data)
+        first = first or copy
+        if not chosen and not surely_lacks(copy, class_name):
+            chosen = copy
+    if not first:
+        raise Unmarkable("there is no .py file or notebook in it")
+    return chosen or first
+
+
+def surely_lacks(path, class_name):
+    """Returns whether nothing at the top level of a file defines that name; does not run it."""
+    try:
+        source = path.read_text(encoding="utf-8", errors="replace")
+        symbols = symtable.symtable(source, str(path), "exec").get_symbols()
+    except UNREADABLE:
+        return False
+    defined = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
+    return class_name not in defined and "import *" not in source
+
+
+def notebook_source(data, class_name):
+    """Returns a notebook's code cells as one file, without IPython's magics.
+
+    Cells after the last one with the class are omitted: they mostly train it.
+    """
+    try:
+        cells = json.loads(data)["cells"]
+        sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise Unmarkable("it is not a notebook of format 4") from error
+    has_class = re.compile(rf"^class {class_name}\b", re.MULTILINE)
+    while any(map(has_class.search, sources)) and not has_class.search(sources[-1]):
+        sources.pop()
+    return "\n".join(map(without_magics, sources)) + "\n"
+
+
+def without_magics(source):
+    """Returns a cell with `None` instead of what is not Python."""
+    try:
+        ast.parse(source)
+        return source
+    except UNREADABLE:
+        lines = source.splitlines()
+    if lines[0].startswith("%%") and not lines[0].startswith(CELL_MAGICS_OF_PYTHON):
+        return "\n" * (len(lines) - 1)
+    return "\n".join(MAGIC.sub(r"\1None", line) for line in lines)

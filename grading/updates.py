@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from grading.candidate import NETWORKS
+from grading import NETWORKS
 from grading.checks import check, expect
 from grading.losses import D_NUMBER, G_NUMBER
 
@@ -11,21 +11,22 @@ WEIGHTS_ARE_NUMBERS = (*NUMBERS, "weights_stay_numbers")
 
 
 def moves(gan, net, rate):
-    """Largest change of each of the net's variables after one update, in order.
+    """Returns the largest change of each of the net's variables by one update, in order.
 
-    Weights are shaken first: a layer that begins at 0 would hide those below it from the update.
+    Weights are drawn first: a layer that begins at 0 would hide those below it from the update.
     """
     for each in NETWORKS:
         gan.randomize_weights(each)
     return gan.update(net, rate, **gan.batch())[net]
 
 
-@check(
-    "An update turns weights into something that is no number: think about what its loss divides "
-    "by, and whether a slope can be without end where the loss itself is not",
-    needs=NUMBERS,
-)
+@check(needs=NUMBERS)
 def weights_stay_numbers(gan):
+    """An update turns weights into NaN or infinity.
+
+    Think about what its loss divides by, and whether a slope can be infinite where the loss
+    itself is not.
+    """
     for net in NETWORKS:
         fresh = gan.update(net, 0.001, **gan.batch())[net]
         spoilt = np.count_nonzero(~np.isfinite([*fresh, *moves(gan, net, 0.001)]))
@@ -33,19 +34,23 @@ def weights_stay_numbers(gan):
         gan.restore()
 
 
-@check(
-    "Training the discriminator changes the generator, although the players must not touch each "
-    "other's weights: think about which variables an optimizer takes when it is told none"
-)
+@check()
 def d_optimizer_leaves_the_generator_alone(gan):
+    """Training the discriminator changes the generator.
+
+    The players must not touch each other's weights: think about which variables an
+    optimizer takes when it is given none.
+    """
     expect_untouched(gan, "generator", by="discriminator")
 
 
-@check(
-    "Training the generator changes the discriminator, although the players must not touch each "
-    "other's weights: think about which variables an optimizer takes when it is told none"
-)
+@check()
 def g_optimizer_leaves_the_discriminator_alone(gan):
+    """Training the generator changes the discriminator.
+
+    The players must not touch each other's weights: think about which variables an
+    optimizer takes when it is given none.
+    """
     expect_untouched(gan, "discriminator", by="generator")
 
 
@@ -56,23 +61,23 @@ def expect_untouched(gan, net, by):
     expect(not changed, f"{changed} of its {len(changes)} variables changed")
 
 
-@check(
-    "An optimizer leaves a part of its own network as it was: think about which variables it is "
-    "told, and whether the loss can feel each of them",
-    needs=WEIGHTS_ARE_NUMBERS,
-)
+@check(needs=WEIGHTS_ARE_NUMBERS)
 def optimizers_move_all_of_their_own(gan):
+    """An optimizer leaves a part of its own network unchanged.
+
+    Think about which variables it is given, and whether the loss can feel each of them.
+    """
     for net in NETWORKS:
         still = moves(gan, net, rate=0.01).count(0)
         expect(not still, f"{still} variables of the {net} did not move")
 
 
-@check(
-    "The learning rate that is fed does not decide the size of the step: follow the placeholder "
-    "to the place where it is used",
-    needs=WEIGHTS_ARE_NUMBERS,
-)
+@check(needs=WEIGHTS_ARE_NUMBERS)
 def learning_rate_is_obeyed(gan):
+    """The learning rate that is fed does not set the size of the step.
+
+    Follow the placeholder to the place where it is used.
+    """
     for net in NETWORKS:
         largest = {}
         for rate in (0.0, 0.002, 0.004):
@@ -80,16 +85,17 @@ def learning_rate_is_obeyed(gan):
             largest[rate] = max(moves(gan, net, rate))
         expect(largest[0.0] == 0, f"the {net} moves at a rate of 0")
         once, twice = largest[0.002], largest[0.004]
-        seen = f"the {net} moves by {once:.2g} at a rate of 0.002, by {twice:.2g} at 0.004"
-        expect(np.isclose(twice, 2 * once, rtol=0.05), seen)
+        found = f"the {net} moves by {once:.2g} at a rate of 0.002, by {twice:.2g} at 0.004"
+        expect(np.isclose(twice, 2 * once, rtol=0.05), found)
 
 
-@check(
-    "The first update does not move the weights as Adam's does, whose first step has nearly one "
-    "length for all weights whatever their gradients: think about which optimizer this is",
-    needs=WEIGHTS_ARE_NUMBERS,
-)
+@check(needs=WEIGHTS_ARE_NUMBERS)
 def first_step_is_adams(gan):
+    """The first update does not move the weights as Adam's does.
+
+    Its first step has nearly one length for all weights whatever their gradients: think
+    about which optimizer this is.
+    """
     rate = 0.001
     for net in NETWORKS:
         gan.restore()
@@ -97,48 +103,50 @@ def first_step_is_adams(gan):
         expect(0.9 < step / rate < 1.05, f"the {net} moves by {step:.2g} at a rate of {rate}")
 
 
-@check(
-    "The generator's first step depends on how often the discriminator was trained before: think "
-    "about what Adam counts and remembers, and whether two networks can share that",
-    needs=("first_step_is_adams", "d_optimizer_leaves_the_generator_alone"),
-)
+@check(needs=("first_step_is_adams", "d_optimizer_leaves_the_generator_alone"))
 def each_network_has_its_own_adam(gan):
+    """The generator's first step depends on earlier training of the discriminator.
+
+    Think about what Adam counts and remembers, and whether two networks can share that.
+    """
     rate = 0.001
     gan.update("discriminator", rate, **gan.batch(), steps=5)
     step = float(np.median(moves(gan, "generator", rate)))
-    seen = f"it moves by {step:.2g} instead of {rate} after 5 updates of the discriminator"
-    expect(0.95 < step / rate < 1.05, seen)
+    found = f"it moves by {step:.2g} instead of {rate} after 5 updates of the discriminator"
+    expect(0.95 < step / rate < 1.05, found)
 
 
-@check(
-    "A loss that is fetched beside an update is not the one the update started from, or reading "
-    "it changes the model: a loss should only look at the weights",
-    needs=WEIGHTS_ARE_NUMBERS,
-)
+@check(needs=WEIGHTS_ARE_NUMBERS)
 def losses_are_values_before_the_update(gan):
+    """A loss fetched with an update is not the one that the update started from.
+
+    Or reading it changes the model: a loss should only look at the weights.
+    """
     batch = gan.batch()
     for name, optimizer in {"d_loss": "d_optimizer", "g_loss": "g_optimizer"}.items():
         before, again = (np.mean(gan.run(name, rate=0.1, **batch)) for _ in range(2))
-        beside = np.mean(gan.run(name, optimizer, rate=0.1, **batch)[0])
+        together = np.mean(gan.run(name, optimizer, rate=0.1, **batch)[0])
         expect(np.isclose(before, again, rtol=1e-5), f"reading {name} twice gives two values")
-        seen = f"{name} is {before:.4f} before the update and {beside:.4f} beside it"
-        expect(np.isclose(before, beside, rtol=1e-5), seen)
+        found = f"{name} is {before:.4f} before the update and {together:.4f} with it"
+        expect(np.isclose(before, together, rtol=1e-5), found)
 
 
-@check(
-    "An update of the generator asks for more than latent vectors and a rate: think about which "
-    "images its loss is about"
-)
+@check()
 def generator_trains_without_images(gan):
+    """An update of the generator needs more than latent vectors and a learning rate.
+
+    Think about which images its loss is about.
+    """
     gan.run("g_optimizer", "g_loss", latents=gan.latents(16), rate=0.001)
 
 
-@check(
-    "Training the generator against a discriminator that stands still makes its samples look less "
-    "real to it: think about the direction in which its loss pulls",
-    needs=WEIGHTS_ARE_NUMBERS,
-)
+@check(needs=WEIGHTS_ARE_NUMBERS)
 def generator_learns_to_fool(gan):
+    """Training the generator makes its samples look less real to the discriminator.
+
+    The discriminator is frozen meanwhile: think about the direction in which the
+    generator's loss pulls.
+    """
     gan.randomize_weights("discriminator")
     batch = gan.batch()
     before = gan.run("sample_logits", **batch).mean()
@@ -147,16 +155,16 @@ def generator_learns_to_fool(gan):
     expect(after > before, f"D's mean logit for them went from {before:.2f} to {after:.2f}")
 
 
-@check(
-    "The discriminator does not learn to tell easy images from samples: think about what it is "
-    "told of each kind",
-    needs=WEIGHTS_ARE_NUMBERS,
-)
+@check(needs=WEIGHTS_ARE_NUMBERS)
 def discriminator_learns_to_tell_apart(gan):
+    """The discriminator does not learn to tell easy images from samples.
+
+    Think about what its loss asks of each kind.
+    """
     images = gan.images(16, high=0.1)
     images[:, ::2] += 0.9
     batch = {"images": images, "latents": gan.latents(16)}
     gan.update("discriminator", 0.01, **batch, steps=40)
     real, generated = (x.mean() for x in gan.run("image_logits", "sample_logits", **batch))
-    seen = f"mean logits after 40 updates: {real:.2f} for easy images, {generated:.2f} for samples"
-    expect(real > 0 > generated, seen)
+    found = f"mean logits after 40 updates: {real:.2f} for easy images, {generated:.2f} for samples"
+    expect(real > 0 > generated, found)

@@ -1,118 +1,100 @@
-"""The process in which a student's class runs: it measures what it is asked and judges nothing.
+"""The child process in which a student's class runs: it measures, and judges nothing.
 
-`python -m grading.worker SOCKET MEMORY_GB`; the parent (process.py) starts and ends it.
+The parent, process.py, runs `python worker.py MEMORY_GB`, writes questions to stdin and reads
+answers from stdout. Both become private descriptors before the student's code runs.
 """
 
+import contextlib
 import faulthandler
-import functools
+import json
 import os
-import socket
+import queue
 import sys
 import threading
 from pathlib import Path
 
-from grading import candidate, model
-from grading.limits import limit
-from grading.messages import STACK, Channel
+ROOT = Path(__file__).resolve().parents[1]
+LARGEST_FILE = 2**28  # bytes
 
 
-def main(descriptor, memory_gb):
-    """Answers requests `[token, operation, arguments, seconds left]` until the parent ends this."""
-    os.set_inheritable(descriptor, False)
-    channel = Channel(socket.socket(fileno=descriptor))
+def main(memory_gb):
+    """Answers questions `[token, operation, arguments, seconds]` until the parent ends."""
+    questions, answers, stack = take_streams()
+    answers = os.fdopen(answers, "w")
+    sys.path[0] = str(ROOT)
+    from grading.measurements import Bench, describe_error
+
+    forget_project()
     limit(memory_gb)
-    _forget_the_project()
-    threading.Thread(target=_end_with, args=[channel], daemon=True).start()
+    lines = queue.SimpleQueue()
+    threading.Thread(target=read_lines, args=[questions, lines], daemon=True).start()
     bench = Bench()
-    channel.send({"ready": True})
-    with open(STACK, "w") as stack:
-        while True:
-            token, operation, arguments, seconds = channel.receive()
-            faulthandler.dump_traceback_later(0.9 * seconds, file=stack)
-            channel.send({"token": token, **_answer(bench, operation, arguments)})
-            faulthandler.cancel_dump_traceback_later()
+    while True:
+        token, operation, arguments, seconds = json.loads(lines.get())
+        # The parent reads the stack if this process has to be ended.
+        faulthandler.dump_traceback_later(0.9 * seconds, file=stack)
+        try:
+            value = getattr(bench, operation)(**arguments)
+            answer = json.dumps({"token": token, "value": value}, default=plain)
+        # A class may raise anything, and may try to end the program: that is a finding.
+        except BaseException as error:
+            message = describe_error(error, bench.source["folder"])
+            answer = json.dumps({"token": token, "error": message})
+        print(answer, file=answers, flush=True)
+        faulthandler.cancel_dump_traceback_later()
 
 
-def _end_with(channel):
-    """A class that runs on must not outlive the parent."""
-    channel.hung_up()
-    os._exit(0)
+def take_streams():
+    """Returns private copies of stdin, stdout and stderr, and points these to the null device."""
+    private = [os.dup(number) for number in range(3)]
+    null_device = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null_device, number)
+    return private
 
 
-def _forget_the_project():
-    """A student's `import models` should not find the solution."""
-    root = str(Path(__file__).resolve().parents[1])
-    sys.path[:] = [folder for folder in sys.path if folder and Path(folder).resolve() != Path(root)]
-    os.environ.pop("PYTHONPATH", None)
+def forget_project():
+    """Makes this project impossible to import: `import models` must not find the solution."""
+    sys.path[:] = [each for each in sys.path if each and Path(each).resolve() != ROOT]
+    own = {path.stem for path in ROOT.iterdir()}
+    for name in list(sys.modules):
+        if name.partition(".")[0] in own:
+            del sys.modules[name]
 
 
-def _answer(bench, operation, arguments):
-    """-> `{"value": ...}`, or `{"error": one line}`."""
+def limit(memory_gb):
+    """Limits this process's memory and the files it writes, where the system has such limits."""
     try:
-        return {"value": getattr(bench, operation)(**arguments)}
-    # A class may raise anything, and may try to end the program: that is a finding.
-    except BaseException as error:
-        return {"error": candidate.short(error)}
+        import resource
+    except ImportError:
+        return
+    limits = {
+        resource.RLIMIT_AS: int(memory_gb * 2**30),
+        resource.RLIMIT_FSIZE: LARGEST_FILE,
+        resource.RLIMIT_CORE: 0,
+    }
+    for name, most in limits.items():
+        # macOS has no limit of addresses, and there may be a lower one already.
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(name, (most, most))
 
 
-class Bench:
-    """Builds models of one class, each in a fresh graph, and passes questions on to the newest.
+def read_lines(descriptor, lines):
+    """Puts the parent's questions into a queue; ends this process when the parent has ended."""
+    try:
+        with open(descriptor, "rb") as stream:
+            for line in stream:
+                lines.put(line)
+    finally:
+        os._exit(0)
 
-    Building takes longer than most checks, so a model is lent again, with the values that its
-    constructor gave it, unless a check failed on it or another model was built since.
-    """
 
-    def __init__(self):
-        self._gan_class = None
-        self._models = []
-        self._sizes = None
-
-    def load(self, path, class_name):
-        """Chooses the class; its file is run by the first constructor."""
-        self._drop_all()
-        self._gan_class = functools.partial(candidate.load, Path(path), class_name)
-
-    def begin(self, sizes):
-        """A model for a check, from a constructor called with these sizes."""
-        if len(self._models) == 1 and self._sizes == sizes and self._models[0].can_be_restored():
-            self._models[0].restore()
-            return
-        self._drop_all()
-        self._build(model.construct, **sizes)
-        self._sizes = sizes
-
-    def begin_bare(self):
-        """An object of the class whose constructor was not called, and a session for it."""
-        self._drop_all()
-        self._sizes = None
-        self._build(model.without_constructor)
-
-    def end(self, passed):
-        """A check is over; a model on which one failed is not lent again."""
-        if not passed or len(self._models) != 1:
-            self._drop_all()
-
-    def begin_another(self, arguments, sizes):
-        """A second model, for a check that has one already; the first is not lent again."""
-        self._sizes = None
-        self._build(model.construct, *arguments, **sizes)
-
-    def end_another(self):
-        self._models.pop().close()
-
-    def measure(self, name, arguments):
-        """A public method of the newest `Model`."""
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._models[-1], name)(**arguments)
-
-    def _build(self, make, *arguments, **sizes):
-        self._models.append(model.build(make, self._gan_class, *arguments, **sizes))
-
-    def _drop_all(self):
-        while self._models:
-            self._models.pop().close()
+def plain(value):
+    """Returns an array or a number of NumPy's as lists and numbers of Python's."""
+    if getattr(value, "dtype", None) is None or value.dtype.kind not in "fiub":
+        raise TypeError(f"{type(value).__name__} is not a number or an array of numbers")
+    return value.tolist()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(float(sys.argv[1]))

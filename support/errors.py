@@ -27,12 +27,6 @@ class RunError(UserError):
     """A run folder that cannot be used as requested."""
 
 
-class TemporaryError(UserError):
-    """An error that the same command may not meet when it is run again (EX_TEMPFAIL)."""
-
-    exit_code = 75
-
-
 def reason(error: BaseException) -> str:
     """Returns the first line of an exception, with its type unless it is a UserError."""
     prefix = "" if isinstance(error, UserError) else f"{type(error).__name__}: "

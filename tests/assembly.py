@@ -12,8 +12,8 @@ from models import recipes
 from models.inference import Inference
 from training.batches import Batches
 from training.engines import FusedEngine
-from training.options import RunOptions
 from training.loop import make_engine
+from training.options import RunOptions
 from training.updates import Updates
 
 SEED = 3

@@ -1,4 +1,4 @@
-"""Runs docs/small_gans.ipynb: `python tests/notebook.py` writes it anew with its small pictures."""
+"""Runs docs/small_gans.ipynb; `python tests/notebook.py` saves it with its small images."""
 
 import copy
 import re
@@ -10,19 +10,21 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOK = ROOT / "docs" / "small_gans.ipynb"
-# A cell's tag: what it shows last is kept if that is a picture.
+# Tag of cells whose image is saved.
 KEEP = "keep"
 
 
 def tagged(notebook, tag):
-    """-> the cells with that tag."""
+    """Returns the cells with that tag."""
     return [cell for cell in notebook.cells if tag in cell.metadata.get("tags", [])]
 
 
 def run(folder, **parameters):
-    """Runs the notebook in a kernel whose current folder is that one; -> it with all outputs.
+    """Runs the notebook in a kernel and returns it with all outputs.
 
-    parameters: {name: text of an expression} in the place of what the cell of parameters says.
+    Args:
+      folder: the kernel's current folder.
+      **parameters: expressions, as text, that replace those in the cell of parameters.
     """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (cell,) = tagged(notebook, "parameters")
@@ -36,19 +38,19 @@ def run(folder, **parameters):
     return client.execute()
 
 
-def with_pictures_alone(notebook):
-    """-> a copy without outputs, times and counts, but for the pictures of cells that keep them."""
+def with_images_only(notebook):
+    """Returns a copy without times, counts and outputs, except the images of tagged cells."""
     kept = copy.deepcopy(notebook)
     for cell in kept.cells:
         cell.metadata.pop("execution", None)
         if cell.cell_type == "code":
-            pictures = [o for o in cell.outputs if KEEP in cell.metadata.get("tags", [])]
-            cell.outputs = [_picture(o) for o in pictures if "image/png" in o.get("data", {})]
+            shown = cell.outputs if KEEP in cell.metadata.get("tags", []) else []
+            cell.outputs = [_image(o) for o in shown if "image/png" in o.get("data", {})]
             cell.execution_count = None
     return kept
 
 
-def _picture(output):
+def _image(output):
     data = {"image/png": output.data["image/png"].replace("\n", "")}
     return nbformat.v4.new_output("display_data", data)
 
@@ -56,7 +58,7 @@ def _picture(output):
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         done = run(ROOT / "docs", runs=f"Path({folder!r})")
-    done.cells = with_pictures_alone(done).cells
+    done.cells = with_images_only(done).cells
     original = nbformat.read(NOTEBOOK, as_version=4)
     for cell, ran in zip(original.cells, done.cells, strict=True):
         if cell.cell_type == "code":

@@ -1,6 +1,6 @@
-"""The README and docs/ say what is so: their code runs, their commands work, links lead on."""
+"""The pages are correct: commands and Python blocks run, links and anchors exist."""
 
-import contextlib
+import os
 import re
 import shlex
 import subprocess
@@ -9,52 +9,56 @@ from pathlib import Path
 
 import pytest
 from absl.testing import flagsaver
-from test_resume import write_data
+from small_sets import write_set
 
 import main as program
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [
-    ROOT / "README.md",
-    ROOT / "benchmarks" / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-]
-TEXT = {page.name if page.parent == ROOT else str(page.relative_to(ROOT)): page.read_text()
-        for page in PAGES}  # fmt: skip
+PAGES = {
+    page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8")
+    for page in [*ROOT.glob("*.md"), ROOT / "benchmarks/README.md", *ROOT.glob("docs/*.md")]
+}
 COMMANDS = sorted(
     {
         command
-        for text in TEXT.values()
-        for command in re.findall(r"python (main\.py [^`\n]+)", text)
+        for text in PAGES.values()
+        for command in re.findall(r"python (main\.py [^`\n]+)", re.sub(r"\\\n *", "", text))
     }
 )
-# Small enough for a test; the commands' own meaning stays.
+# Small enough for a test, without another meaning of the commands.
 SMALL = {
-    "num_steps": "2", "batch_size": "4", "pretraining": "0", "checkpoint_every": "2",
+    "num_steps": "2",
+    "batch_size": "4",
+    "pretraining": "0",
+    "checkpoint_every": "2",
     "engine": "step",
-}  # fmt: skip
+}
+LABELLED_RUN = "--recipe=stable_cnn --conditional --run_dir=runs/stable_cnn-conditional=True"
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory):
-    """A folder with the runs that the pages speak of."""
+    """A current folder with the files and runs that the pages name."""
     folder = tmp_path_factory.mktemp("docs")
-    for name, body in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", "".join(TEXT.values()), re.S):
-        (folder / name).write_text(body)
-    sys.path.append(str(folder))
-    with contextlib.chdir(folder):
-        write_data(folder / "my_data")
-        for recipe in ("minimal", "stable_cnn"):
-            assert run(f"main.py --recipe={recipe} --run_dir=runs/{recipe}") == 0
-        folder_of_labels = "runs/stable_cnn-conditional=True"
-        command = f"main.py --recipe=stable_cnn --conditional --run_dir={folder_of_labels}"
-        assert run(command) == 0
-        assert run("main.py --gan=my_gan.py:Gan --run_dir=runs/mine") == 0
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.syspath_prepend(str(folder))
+        pages = "".join(PAGES.values())
+        for name, body in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", pages, re.DOTALL):
+            Path(name).write_text(body)
+        write_set(folder / "my_data")
+        for flags in (
+            "--recipe=minimal --run_dir=runs/minimal",
+            "--recipe=stable_cnn --run_dir=runs/stable_cnn",
+            LABELLED_RUN,
+            "--gan=my_gan.py:Gan --run_dir=runs/mine",
+        ):
+            assert run(f"main.py {flags}") == 0
+        yield folder
 
 
 def run(command):
-    """Runs a main.py command in this process with few steps; -> exit code."""
+    """Runs a main.py command in this process, with few steps; returns its exit code."""
     if "mode" not in program.FLAGS:
         program.define_flags()
     argv = shlex.split(command.replace("=NAME", "=minimal"), comments=True)
@@ -72,30 +76,44 @@ def run(command):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
-def test_command(command, workplace):
-    with contextlib.chdir(workplace):
-        assert run(command) == 0
+def test_command_runs(command, workplace):
+    assert run(command) == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", TEXT)
-def test_python_blocks(page, workplace):
-    blocks = re.findall(r"```python\n(.*?)```", TEXT[page], re.DOTALL)
-    if blocks:
-        done = subprocess.run(
-            [sys.executable, "-c", "\n".join(blocks)],
-            cwd=workplace, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+@pytest.mark.parametrize("page", [name for name, text in PAGES.items() if "```python" in text])
+def test_python_blocks_run(page, workplace):
+    blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
+    command = [sys.executable, "-c", "\n".join(blocks)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("page", TEXT)
-def test_links_lead_somewhere(page):
-    folder = (ROOT / page).parent
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", TEXT[page])
-    assert [t for t in targets if "://" not in t and not (folder / t).exists()] == []
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_anchors_exist(page):
+    broken = []
+    for target, anchor in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", PAGES[page]):
+        if "://" in target:
+            continue
+        path = (ROOT / page).parent / target if target else ROOT / page
+        if not path.exists() or (anchor and anchor not in anchors(path)):
+            broken.append(f"{target}#{anchor}")
+    assert not broken
 
 
-def test_every_folder_is_on_the_map():
+def anchors(path):
+    """Returns the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings]
+
+
+def test_readme_lists_every_folder():
     folders = {path.parent.name for path in ROOT.glob("*/__init__.py")}
-    assert [name for name in sorted(folders) if f"{name}/" not in TEXT["README.md"]] == []
+    assert [name for name in sorted(folders) if f"{name}/" not in PAGES["README.md"]] == []
+
+
+def test_second_block_of_readme_runs_tests():
+    """`.ci/run` executes that block."""
+    blocks = re.findall(r"```\w+\n(.*?)```", PAGES["README.md"], re.DOTALL)
+    assert "pytest" in blocks[1]

@@ -1,206 +1,226 @@
-"""What is said of scores: of sets with fewer classes, of labels asked for, of runs side by side."""
+# ruff: noqa: F811 - fixtures are imported
+"""Scoring a run, the sentences about it, labels that were requested, and comparing runs."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from training.run_folder import RunFolder
+from test_classifier import cache, mnist, small, small_data_dir  # noqa: F401 - fixtures
 
+import evaluation
+import generation
 import input_data
-from evaluation import comparison, conditional, metrics, report
+import training
+from evaluation import comparison, conditional, metrics, reference, report
 from evaluation.classifier import Predictions
-from generation.generator import Generator
+from support.errors import UserError
 
-INFO = input_data.known(None)
-SCORES = {"frechet_distance": 4.5, "classes_covered": 10, "precision": 0.5, "recall": 0.25}
-METRICS = {
-    **SCORES, "step": 7, "raw": False, "classifier_sha256": "12" * 32, "checkpoint_sha256": "ab",
-    "num_samples": 10_000,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    "real",
-    [
-        np.repeat([0.2, 0], 5),
-        np.array([0.82, *[0.02] * 9]),
-        np.array([0.996, 0.004, *[0] * 8]),
-    ],
-    ids=["five classes", "unbalanced", "one rare class"],
-)
-def test_samples_spread_as_their_data_are_no_collapse(real):
-    words = report.describe(real, None, INFO, real)
-    rarest = int(np.flatnonzero(real == real[real > 0].min())[0])
-    assert words.startswith(f"No class is lost: the rarest, class {rarest}, has {real[rarest]:.1%}")
-
-
-def test_scores_of_one_class_alone_are_said_to_mean_little():
-    words = report.describe(np.eye(10)[3], None, INFO, np.eye(10)[3])
-    assert words.startswith("All images have one label, class 3:") and "say little" in words
-
-
-def test_a_class_that_is_there_and_never_drawn_is_lost():
-    real, drawn = np.repeat([0.2, 0], 5), np.array([0, 0.25, 0.25, 0.25, 0.25, 0, 0, 0, 0, 0])
-    words = report.describe(drawn, None, INFO, real)
-    assert words.startswith("Mode collapse") and words.endswith("Hardly there: class 0.")
+INFO, MNIST = input_data.known(None), input_data.known("mnist")
 
 
 class FromPixels:
-    """A classifier that reads two features and a label from an image's first pixels."""
+    """A classifier that reads a label and two features from an image's first pixels."""
 
     def __call__(self, images):
-        levels = np.rint(np.asarray(images) * 255)
-        return Predictions(levels[:, 1:3], np.eye(10)[levels[:, 0].astype(int)])
-
-    def features(self, images):
-        return self(images).features
+        levels = np.rint(np.asarray(images) * 255).astype(int)
+        return Predictions(levels[:, 1:3], np.eye(10)[levels[:, 0] % 10])
 
 
-def standard_of(features, labels):
-    """A Standard of images that FromPixels takes for class 9 all, whatever their labels."""
-    pixels = np.zeros([len(features), 784], np.uint8)
-    pixels[:, 0], pixels[:, 1:3] = 9, features
-    train = input_data.DataSet(pixels, np.uint8(labels))
-    data = SimpleNamespace(train=train, test=train)
+def images_of(labels, features):
+    """Returns images `[n, 784]` in [0, 1] that FromPixels reads."""
+    images = np.zeros([len(labels), 784], np.float32)
+    images[:, 0], images[:, 1:3] = labels, features
+    return images / 255
+
+
+@pytest.mark.parametrize(
+    ("real", "rarest"),
+    [([0.2] * 5 + [0] * 5, "0, has 20.0%"), ([0.996, 0.004] + [0] * 8, "1, has 0.4%")],
+)
+def test_samples_distributed_like_the_data_are_no_collapse(real, rarest):
+    real = np.array(real)
+    text = report.describe(real, None, INFO, real)
+    assert text.startswith(f"No class is lost: the rarest, class {rarest}")
+
+
+def test_a_class_without_samples_is_lost():
+    real, drawn = np.repeat([0.2, 0], 5), np.array([0, *[0.25] * 4, *[0] * 5])
+    text = report.describe(drawn, None, INFO, real)
+    assert text.startswith("Mode collapse") and text.endswith("Almost missing: class 0.")
+
+
+def test_training_on_one_class_is_no_collapse():
+    five, real = np.eye(10)[5] * 0.9 + 0.01, np.full(10, 0.1)
+    text = report.describe(five, 5, MNIST, real)
+    assert text.startswith("Trained only on the digit 5: 91.0% of the samples are classified as it")
+    assert report.describe(five, None, MNIST, real).startswith("Mode collapse")
+    text = report.describe(np.eye(10)[3], None, INFO, np.eye(10)[3])
+    assert text.startswith("All images have one label, class 3:")
+
+
+def standard_of(images, labels):
+    """Returns a Standard whose classifier is FromPixels."""
+    data_set = input_data.DataSet(np.uint8(np.rint(255 * images)), np.uint8(labels))
+    data = SimpleNamespace(train=data_set, test=data_set)
     return SimpleNamespace(classifier=FromPixels(), data=data, test_accuracy=0.9)
 
 
-def test_labels_asked_for_by_hand(monkeypatch):
-    monkeypatch.setattr(conditional, "_TRAINING_STEPS", 1)
-    rng = np.random.default_rng(0)
-    real, labels = rng.integers(0, 100, [40, 2]), np.repeat([0, 1], 20)
-    taken = np.where(np.arange(40) == 25, 4, labels)  # one 1 looks like a 4
+def test_scores_by_label(monkeypatch):
+    monkeypatch.setattr(conditional, "TRAINING_STEPS", 1)
+    real = np.random.default_rng(0).integers(0, 100, [43, 2])
+    labels = np.repeat([0, 1, 2], [20, 20, 3])  # too few images of class 2 for a covariance
+    found = np.where(np.arange(43) == 25, 4, labels)  # one 1 looks like a 4
     shift = np.where(labels == 1, 3, 0)[:, None] * [1, 0]
-    predictions = Predictions(real + shift, np.eye(10)[taken])
-    samples = report.Samples(np.zeros([40, 784], np.float32), labels, {})
-    found = conditional.scores(samples, predictions, standard_of(real, labels), INFO)
-    assert found["label_accuracy"] == 39 / 40 and found["real_label_accuracy"] == 0.9
-    assert found["label_accuracies"] == {"class 0": 1.0, "class 1": 0.95}
-    distances = found["label_frechet_distances"]
-    assert distances["class 0"] == pytest.approx(0, abs=1e-6)
-    assert distances["class 1"] == pytest.approx(9)  # the square of the shift
-    assert found["trained_on_samples"] == 40
-    assert found["real_label_frechet_distances"] == pytest.approx({"class 0": 0, "class 1": 0})
-    found["trained_on_samples_accuracy"] = 0.5
-    found["real_label_frechet_distances"] = {"class 1": 0.0}
-    assert conditional.describe(found, INFO) == (
-        "97.5% of the samples (of real test images 90.0%) are taken for the class asked for; the "
-        "worst is class 1 with 95.0%.\n"
-        "Fréchet distance within one class: at most 9 (of real test images 0), of class 1.\n"
-        "A classifier trained on 40 samples alone gets 50.0% of the real test images right."
+    predictions = Predictions(real + shift, np.eye(10)[found])
+    standard = standard_of(images_of(labels, real), labels)
+    scores = conditional.score(np.zeros([43, 784]), labels, predictions, standard, INFO)
+    assert scores["label_accuracy"] == 42 / 43 and scores["trained_on_samples"] == 43
+    assert scores["label_accuracies"] == {"class 0": 1.0, "class 1": 0.95, "class 2": 1.0}
+    distances, real_distances = {"class 0": 0, "class 1": 9}, {"class 0": 0, "class 1": 0}
+    assert scores["label_frechet_distances"] == pytest.approx(distances, abs=1e-6)
+    assert scores["real_label_frechet_distances"] == pytest.approx(real_distances, abs=1e-6)
+    scores["trained_on_samples_accuracy"] = 0.5
+    scores["real_label_frechet_distances"] = {"class 1": 0.0}
+    assert conditional.describe(scores, INFO) == (
+        "97.7% of the samples (90.0% of real test images) are classified as the requested class; "
+        "the worst is class 1 with 95.0%.\n"
+        "Fréchet distance within one class: at most 9 (0 for real test images), of class 1.\n"
+        "A classifier trained only on 43 samples gets 50.0% of the real test images right."
     )
 
 
-def test_too_few_of_a_label_for_a_covariance_have_no_distance():
-    labels = np.array([0, 0, 0, 1, 1, 1, 1])
-    features = np.random.default_rng(0).integers(0, 100, [7, 2])
-    found = conditional._distances(
-        labels, Predictions(features, None), standard_of(features, labels), INFO
-    )
-    assert list(found["label_frechet_distances"]) == ["class 1"]
+def test_a_classifier_is_trained_on_samples_and_requested_labels(monkeypatch):
+    """The label is which half is bright; a classifier of swapped labels is always wrong."""
+    monkeypatch.setattr(conditional, "TRAINING_STEPS", 20)
+    images, labels = np.zeros([400, 784], np.float32), np.arange(400) % 2
+    images[labels == 0, :392], images[labels == 1, 392:] = 0.8, 0.8
+    standard, predictions = standard_of(images, labels), FromPixels()(images)
+    for requested, expected in ((labels, 1), (1 - labels, 0)):
+        scores = conditional.score(images, requested, predictions, standard, INFO)
+        assert scores["trained_on_samples_accuracy"] == expected
 
 
-def test_a_classifier_learns_from_samples_what_their_labels_say(monkeypatch):
-    """Upper half or lower half: real images teach it, and the same with swapped labels do not."""
-    images, labels = np.zeros([400, 28, 28], np.float32), np.arange(400) % 2
-    images[labels == 0, :14], images[labels == 1, 14:] = 0.8, 0.8
-    images = images.reshape(400, 784)
-    test = input_data.DataSet(np.uint8(255 * images), np.uint8(labels))
-    monkeypatch.setattr(conditional, "_TRAINING_STEPS", 20)
-    right = conditional._accuracy_of_training_on(report.Samples(images, labels, {}), test)
-    wrong = conditional._accuracy_of_training_on(report.Samples(images, 1 - labels, {}), test)
-    assert (right, wrong) == (1, 0)
+# Runs.
 
 
-def test_no_labels_no_scores_of_labels():
-    samples = report.Samples(np.zeros([1, 784]), None, {})
-    assert conditional.scores(samples, None, None, INFO) == {}
+def train(folder, data_dir, **options):
+    options = {"nlatent": 3, "num_steps": 3, "engine": "step", "events": False, **options}
+    options |= {"data_dir": str(data_dir), "run_dir": str(folder)}
+    training.train("minimal", log=lambda line: None, **options)
+    return folder
 
 
-def test_one_digit_alone_is_no_collapse():
-    histogram, info, real = np.eye(10)[5] * 0.9 + 0.01, input_data.known("mnist"), np.full(10, 0.1)
-    assert report.describe(histogram, 5, info, real) == (
-        "Trained on the digit 5 alone: 91.0% of the samples are it. "
-        "All other figures compare them with all ten digits."
-    )
-    assert report.describe(histogram, None, info, real).startswith("Mode collapse")
+@pytest.fixture(scope="module")
+def run(small_data_dir, tmp_path_factory):
+    return train(tmp_path_factory.mktemp("runs") / "plain", small_data_dir)
 
 
-def test_a_table_says_no_digit_where_there_is_none():
-    one = metrics.Scores(**dict.fromkeys(metrics.Scores._fields, 1.0))
-    text = report.table({"real test images without class 9": one})
-    assert "digit" not in text and "real w/o class 9" in text
+@pytest.fixture(scope="module")
+def custom(small_data_dir, tmp_path_factory):
+    """A run of a custom class, and its --gan."""
+    folder = tmp_path_factory.mktemp("custom")
+    (folder / "my gan.py").write_text("from models.gan import Gan as G\n\nclass My(G): pass\n")
+    gan = f"{folder / 'my gan.py'}:My"
+    return train(folder / "run", small_data_dir, gan=gan), gan
 
 
-def scores_of(tmp_path, text):
-    (tmp_path / "metrics.json").write_text(text)
-    return of_folder(tmp_path)
+@pytest.fixture(scope="module")
+def scored(run, small_data_dir, cache):
+    path = run.with_name("scored")
+    shutil.copytree(run, path)
+    evaluation.evaluate(path, num_samples=150, data_dir=small_data_dir, log=lambda line: None)
+    return path
 
 
-def of_folder(path, digest="ab"):
-    generator = object.__new__(Generator)  # its networks play no part here
-    generator.step, generator.digest, generator.raw = 7, digest, False
-    return comparison._scores(RunFolder(path), generator)
-
-
-def test_scores_of_these_weights_are_read(tmp_path):
-    found = scores_of(tmp_path, json.dumps(METRICS))
-    assert found == ({**SCORES, "classifier": "12121212", "num_samples": 10_000}, None)
-
-
-def test_scores_of_another_run_at_the_same_step_are_not_shown(tmp_path):
-    """As left by a run that another of the same folder has taken the place of."""
-    (tmp_path / "metrics.json").write_text(json.dumps(METRICS))
-    assert of_folder(tmp_path, digest="cd") == (None, "has scores of other weights")
-
-
-def test_a_run_without_scores_says_so(tmp_path):
-    assert of_folder(tmp_path) == (None, "is not scored yet")
+def test_a_run_is_scored(run, small_data_dir, small, cache):
+    lines, options = [], {"num_samples": 150, "seed": 4, "data_dir": small_data_dir}
+    scores = evaluation.evaluate(run, **options, log=lines.append)
+    assert scores == json.loads((run / "metrics.json").read_text())
+    images, _ = generation.load(run).sample(150, seed=4)
+    standard = reference.get(small, INFO, lines.append)
+    expected = metrics.score(*standard.classifier(images), images, standard.reference)
+    assert {name: scores[name] for name in expected._fields} == expected._asdict()
+    assert (scores["step"], scores["seed"], scores["raw"]) == (3, 4, False)
+    assert scores["classifier_sha256"] == standard.classifier.sha256
+    assert scores["reference_scores"].keys() == standard.scores.keys()
+    assert any(f"{expected.frechet_distance:.4g}" in line for line in lines)
+    assert (run / "report.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("options", "message"),
     [
-        "", "[]", "{}", "[" * 100_000, '{"step": 60, "raw": false, "frechet_distance": "x"}',
-        json.dumps({**METRICS, "step": 8}),
-        json.dumps({**METRICS, "raw": True}),
-        json.dumps({**METRICS, "recall": None}),
-        json.dumps({**METRICS, "recall": 10**400}),
-        json.dumps({**METRICS, "classifier_sha256": "\x1b[2J"}),
-    ],
-)  # fmt: skip
-def test_any_other_metrics_are_no_score(tmp_path, text):
-    scores, why = scores_of(tmp_path, text)
-    assert scores is None and why.startswith("has ")
-
-
-@pytest.mark.parametrize(
-    ("gan", "dataset", "flags"),
-    [
-        (None, "mnist", ""),
-        (None, "fashion_mnist", " --dataset=fashion_mnist"),
-        (None, None, " --data_dir=FOLDER"),
-        ("my gan.py:G", "mnist", " '--gan=my gan.py:G'"),
+        ({"num_samples": 127}, "--num_samples must be from 128 to 100,000 for scores, got 127"),
+        ({"num_samples": 100_001}, "--num_samples"),
+        ({"checkpoint": "nope"}, "--checkpoint"),
+        ({"gan": "my_gan.py:My"}, "--gan"),
+        ({"data_dir": None}, "MNIST_data"),
     ],
 )
-def test_the_command_that_scores_a_run_is_whole(gan, dataset, flags):
-    configuration = SimpleNamespace(gan=gan, dataset=dataset)
+def test_invalid_options_are_rejected_before_a_classifier_is_trained(
+    options, message, run, small_data_dir
+):
+    options = {"run_dir": run, "data_dir": small_data_dir, **options}
+    with pytest.raises(UserError, match=message) as error:
+        evaluation.evaluate(**options, log=pytest.fail)
+    assert "\n" not in str(error.value)
 
-    class Folder(SimpleNamespace):
-        __str__ = lambda self: "runs/a"  # noqa: E731
 
-    command = comparison._evaluation_of(Folder(configuration=lambda: configuration))
-    assert command == f"python main.py --mode=evaluate --run_dir=runs/a{flags}"
+def test_a_missing_class_is_rejected_before_a_classifier_is_trained(custom, small_data_dir):
+    with pytest.raises(UserError, match="--gan"):
+        evaluation.evaluate(custom[0], data_dir=small_data_dir, log=pytest.fail)
+
+
+def compare(path, *run_dirs, **options):
+    lines = []
+    comparison.compare(run_dirs, path / "a.png", log=lines.append, **options)
+    return "\n".join(lines)
+
+
+def edit(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_runs_are_compared(scored, custom, tmp_path):
+    path, gan = custom
+    text = compare(tmp_path, scored, path, gans=[gan])
+    rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
+    scores = json.loads((scored / "metrics.json").read_text())
+    assert rows["Fréchet distance"] == [f"{scores['frechet_distance']:.4g}", "-"]
+    assert rows["classifier"] == [scores["classifier_sha256"][:8], "-"]
+    assert rows["scored samples"] == ["150", "-"] and rows["steps"] == ["3", "3"]
+    losses = np.loadtxt(scored / "losses.csv", delimiter=",", skiprows=1)
+    assert rows["d_loss"][0] == f"{losses[-1, 1]:.3f}"
+    command = f"python main.py --mode=evaluate --run_dir={path} '--gan={gan}' --data_dir=FOLDER"
+    assert f"{scored} overrides nlatent=3" in " ".join(text.split())
+    assert f"{path} has no scores of these weights: {command}" in text
+    assert (tmp_path / "a.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "other"),
-    [("classifier", "12121212", "34343434"), ("scored samples", "10,000", "128")],
+    ("values", "note"),
+    [
+        ({}, ""),
+        ({"step": 8}, "other has no scores of these weights: python main.py --mode=evaluate"),
+        ({"checkpoint_sha256": "cd"}, "other has no scores"),
+        ({"recall": None}, "other has no scores"),
+        ({"classifier_sha256": "\x1b[2J"}, "other has no scores"),
+        ({"classifier_sha256": "34" * 32}, "not comparable: each data set has its own classifier"),
+        ({"num_samples": 10_000}, "not comparable: fewer samples give worse scores"),
+    ],
 )
-def test_scores_that_differ_in_how_they_were_taken_are_said_not_to_compare(name, values, other):
-    alike = {"classifier": "56565656", "scored samples": "1,000"}
-    columns = [{**alike, name: each} for each in (values, "-", values)]
-    assert comparison._of_different(columns) == []
-    (line,) = comparison._of_different([*columns, {**alike, name: other}])
-    assert line.startswith("Their scores do not compare") and len(line) <= 100
+def test_scores_are_only_compared_if_valid_and_comparable(scored, tmp_path, values, note):
+    shutil.copytree(scored, tmp_path / "other")
+    edit(tmp_path / "other" / "metrics.json", **values)
+    text = compare(tmp_path, scored, tmp_path / "other")
+    assert note in text
+    for part in ("not comparable", "other has no scores", "\x1b"):
+        assert (part in text) == (part in note)
+
+
+def test_the_scoring_command_names_a_known_data_set(custom, tmp_path):
+    shutil.copytree(custom[0], tmp_path / "run")
+    edit(tmp_path / "run" / "config.json", dataset="fashion_mnist", gan=None)
+    assert "/run --dataset=fashion_mnist" in compare(tmp_path, tmp_path / "run")

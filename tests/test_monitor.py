@@ -1,79 +1,75 @@
-"""The monitor's plain words: said when a symptom shows, once, and again after it was gone."""
+"""Scores during training: the table, the best checkpoint, and warnings about symptoms."""
 
-from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from assembly import assembled
-from training.run_folder import RunFolder
-from training.trainer import Settings
+from test_evaluation import FromPixels, images_of
 
 import input_data
-from evaluation import reference
+from evaluation import metrics
 from evaluation.monitor import Monitor
-from models import recipes
-from training import callbacks
 from training.engines import Progress
+from training.run import RunFolder
 
-DATA = Path(__file__).resolve().parent.parent / "MNIST_data"
-
-
-@pytest.fixture(scope="module")
-def data():
-    return input_data.read_data_sets(DATA, validation_size=0)
+LABELS = np.arange(200) % 10
+FEATURES = np.random.default_rng(0).integers(0, 100, [200, 2])
 
 
-@pytest.fixture
-def monitor(data, tmp_path):
-    """-> an untrained model, whose samples are all noise, and its Monitor."""
-    recipe, info = recipes.get("minimal"), input_data.identify(data.train.pixels)
-    with assembled(recipe, pixels=data.train.pixels) as engine:
-        bar = callbacks.ProgressBar(100)
-        bar.on_train_begin(0)
-        (tmp_path / "checkpoints").mkdir()
-        run = callbacks.Run(
-            model, engine._batches, data, RunFolder(tmp_path), Settings(), bar, listeners=[]
-        )
-        watch = Monitor(run, 1, reference.of(data, info), info)
-        watch.on_train_begin(0)
-        yield model, watch
-        watch.on_train_end()
-        bar.on_train_end()
+class Run(SimpleNamespace):
+    """A stand-in for `callbacks.Run` whose generator returns `images`."""
+
+    def __init__(self, path, digit=None):
+        super().__init__(lines=[], best=[], recipe=SimpleNamespace(digit=digit))
+        pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
+        self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
+        self.folder, self.generate = RunFolder(path), lambda z: self.images
+        self.save_checkpoint = lambda step, name: self.best.append(step)
+        self.bar = SimpleNamespace(note="", line=self.lines.append)
+        self.draw = lambda n: [np.zeros([n, 2])]
+        self.report = lambda step, scores: None
+        histogram = metrics.class_histogram(LABELS)
+        reference = metrics.Reference(*metrics.statistics(FEATURES), histogram, None, None, None)
+        standard = SimpleNamespace(classifier=FromPixels(), reference=reference)
+        self.monitor = Monitor(self, 10, standard, input_data.known("mnist"))
+        self.monitor.on_train_begin(0)
+
+    def interval(self, step, labels, features=FEATURES, d_loss=1.3):
+        self.images = images_of(labels, features)
+        self.monitor.on_steps([Progress(step, d_loss, 9.0)])
+        self.monitor.on_interval(step)
 
 
-def said(capfd):
-    return [line for line in capfd.readouterr().err.splitlines() if line.startswith("Step ")]
+def test_scores_are_written_and_the_best_weights_are_kept(tmp_path):
+    run = Run(tmp_path)
+    for step, shift in ((10, 4), (20, 2), (30, 3)):
+        run.interval(step, LABELS, FEATURES + np.array([shift, 0]))
+    assert run.bar.note == "Fréchet distance 9.0, classes 10"
+    run.monitor.on_train_end()
+    run.monitor.on_train_begin(30)  # the run is resumed
+    run.interval(40, LABELS, FEATURES + np.array([3, 0]))
+    assert run.best == [10, 20]
+    run.monitor.on_train_end()
+    header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
+    assert header.startswith("step,frechet_distance,classes_covered,share_0,") and len(rows) == 4
+    assert [float(value) for value in rows[1].split(",")[:4]] == pytest.approx([20, 4, 10, 0.1])
 
 
-@pytest.mark.slow
-def test_what_looks_wrong_is_said_once_and_again_after_it_was_gone(monitor, capfd):
-    model, watch = monitor
-    watch.on_steps([Progress(1, 0.001, 9.0)])
-    watch.on_interval(1)
-    first = said(capfd)
-    assert len(first) == 2
-    assert any("hardly any samples of 0, " in line for line in first)
-    assert any(
-        "D's loss is 0.001: it tells every sample from a real image" in each for each in first
-    )
-    watch.on_steps([Progress(2, 1.3, 0.7)])
-    watch.on_interval(2)
-    (still,) = said(capfd)
-    assert "Step 2: the samples hardly change any more: G has stopped moving" in still
-    state = engine.state()
-    engine.load({name: np.flip(value) for name, value in state.items()})
-    watch.on_steps([Progress(3, 0.001, 9.0)])
-    watch.on_interval(3)
-    (again,) = said(capfd)
-    assert again.startswith("Step 3: D's loss is 0.001")
+def test_a_run_on_one_digit_is_compared_with_that_digit(tmp_path):
+    run = Run(tmp_path, digit=3)
+    run.interval(10, LABELS[LABELS == 3], FEATURES[LABELS == 3])
+    assert run.bar.note == "Fréchet distance 0.0, classes 1" and run.lines == []
 
 
-def test_a_class_that_is_rare_among_the_images_is_no_collapse():
-    """Half a percent of real images, half a percent of samples."""
-    shares = np.array([0.005, 0.995, *[0] * 8])
-    watch = object.__new__(Monitor)
-    watch._real_shares, watch._names = shares, tuple("0123456789")
-    watch._images, watch._d_losses = None, []
-    assert watch._symptoms(shares, np.zeros([1, 784])) == {}
-    (said,) = watch._symptoms(np.eye(10)[1], np.zeros([1, 784])).values()
-    assert said.startswith("hardly any samples of 0: ")
+def test_symptoms_are_reported_once_until_they_disappear(tmp_path):
+    run = Run(tmp_path)
+    run.interval(10, 0 * LABELS, d_loss=0.001)
+    run.interval(20, 0 * LABELS)
+    run.interval(30, LABELS)
+    run.interval(40, LABELS, 100 - FEATURES, d_loss=0.001)
+    assert [line.split(":")[:2] for line in run.lines] == [
+        ["Step 10", " almost no samples of 1, 2, 3, 4, 5, 6, 7, 8, 9"],
+        ["Step 10", " D's loss is 0.001"],
+        ["Step 20", " the samples hardly change"],
+        ["Step 40", " D's loss is 0.001"],
+    ]

@@ -1,7 +1,7 @@
 """A GAN on handwritten digits, to be completed by you.
 
-Each method below says what goes in, what comes out, and between which bounds. Write the two losses
-first: they can be marked before anything else works.
+Each method below describes its inputs and outputs. Write the two losses first: they can be marked
+before anything else works.
 
     python -m grading path/to/gan.py
 
@@ -16,11 +16,10 @@ tf.disable_v2_behavior()
 
 
 def dense(x, units, name):
-    """[batch, n] -> [batch, units]: x times weights, plus biases, which training changes.
+    """Applies a layer to x, [batch, n]: returns x times weights plus biases, [batch, units].
 
-    Stands for `tf.layers.dense`, which older programs use and TensorFlow no longer has. Put a
-    function around it for what a layer needs besides, such as `tf.nn.relu(dense(x, 64, "hidden"))`.
-    Two layers of one network need two names.
+    It replaces `tf.layers.dense`, which TensorFlow no longer has. Put an activation function around
+    it, such as `tf.nn.relu(dense(x, 64, "hidden"))`. Two layers of one network need two names.
     """
     with tf.variable_scope(name):
         weights = tf.get_variable("weights", [x.shape[1], units])
@@ -29,9 +28,11 @@ def dense(x, units, name):
 
 
 class Gan:
-    """Two networks that play against each other: one makes images, the other tells them from real.
+    """Two networks: one makes images, the other tells them from real ones.
 
-    ndims: pixels of an image, 28 * 28. nlatent: numbers that the generator makes an image from.
+    Args:
+      ndims: pixels of an image, 28 * 28.
+      nlatent: numbers from which the generator makes an image.
     """
 
     def __init__(self, ndims=784, nlatent=2):
@@ -61,37 +62,47 @@ class Gan:
         self.session.run(tf.global_variables_initializer())
 
     def _discriminator_loss(self, y, y_hat):
-        """The discriminator's logits of real and of generated images -> its loss, one number.
+        """Returns the discriminator's loss, one number: the mean over the batch.
 
-        y, y_hat: [batch, 1], any numbers; large for "real", small for "generated". The mean over
-        the batch. tf.nn.sigmoid_cross_entropy_with_logits compares a logit with a label.
+        Args:
+          y: the discriminator's logits of real images, [batch, 1]: any numbers, large for "real",
+            small for "generated".
+          y_hat: its logits of generated images, [batch, 1].
+
+        tf.nn.sigmoid_cross_entropy_with_logits compares a logit with a label.
         """
         raise NotImplementedError
 
     def _generator_loss(self, y_hat):
-        """The discriminator's logits of generated images -> the generator's loss, one number.
+        """Returns the generator's loss, one number: the mean over the batch.
 
-        y_hat: [batch, 1]. What does the generator want the discriminator to say of its images?
+        Args:
+          y_hat: the discriminator's logits of generated images, [batch, 1]. What does the generator
+            want the discriminator to say of its images?
         """
         raise NotImplementedError
 
     def _generator(self, z, reuse=False):
-        """Latent vectors [batch, nlatent] -> images [batch, ndims], pixels from 0 to 1.
+        """Returns images, [batch, ndims], with pixels from 0 to 1.
 
-        reuse: False makes the variables, True takes those that are there. All of them belong
-        under tf.variable_scope("generator", reuse=reuse).
+        Args:
+          z: latent vectors, [batch, nlatent].
+          reuse: False creates the variables, True uses the existing ones. All of them belong under
+            tf.variable_scope("generator", reuse=reuse).
         """
         raise NotImplementedError
 
     def _discriminator(self, x, reuse=False):
-        """Images [batch, ndims] -> logits [batch, 1]: any numbers, not yet probabilities.
+        """Returns logits, [batch, 1]: any numbers, not yet probabilities.
 
-        reuse: as for the generator, under tf.variable_scope("discriminator", reuse=reuse).
+        Args:
+          x: images, [batch, ndims].
+          reuse: like the generator's, under tf.variable_scope("discriminator", reuse=reuse).
         """
         raise NotImplementedError
 
     def generate_samples(self, z_np):
-        """An array of latent vectors [n, nlatent] -> an array of images [n, ndims].
+        """Returns an array of images, [n, ndims], for an array of latent vectors, [n, nlatent].
 
         self.session runs a part of the graph; what has to be fed for it?
         """

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parents[1]))
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
 
-from grading import candidate  # noqa: E402
+from grading import submissions  # noqa: E402
 from grading.checks import Gradebook, failures, summary  # noqa: E402
 from grading.process import Limits, Process  # noqa: E402
 from support.errors import UserError  # noqa: E402
@@ -21,15 +22,14 @@ def pytest_addoption(parser):
 
 
 def chosen(config):
-    """(path, class name) to grade; UserError if the option names none.
+    """Returns the Submission to grade; raises UserError if the option names none.
 
-    pytest knows the option only if this folder is on its command line: a run of the whole project
-    meets this file later, and grades the project's own class.
+    pytest knows the option only if this folder is on its command line: a run of all tests loads
+    this file later, and grades the project's own class.
     """
     spec = config.getoption("gan", None)
-    return candidate.parse(
-        candidate.DEFAULT if spec is None else spec, config.invocation_params.dir
-    )
+    (submission,) = submissions.find(str(ROOT / "models" / "gan.py") if spec is None else spec)
+    return submission
 
 
 def pytest_sessionstart(session):
@@ -49,11 +49,13 @@ def pytest_collection_finish(session):
 
 @pytest.fixture(scope="session")
 def gradebook(request):
-    """The verdicts of this session; the class runs in a process of its own."""
-    process = Process(Limits())
-    book = request.config.stash[GRADEBOOK] = Gradebook(process, *chosen(request.config))
-    yield book
-    process.end()
+    """The verdicts of this session; the class runs in a child process."""
+    process, submission = Process(Limits()), chosen(request.config)
+    with submission.opened() as source:
+        book = Gradebook(process, source)
+        request.config.stash[GRADEBOOK] = book
+        yield book
+        process.end()
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -11,7 +11,7 @@ tf1.disable_eager_execution()
 
 
 def dense(inputs, units, name):
-    """`[batch, n] -> [batch, units]`, an affine map with its own weights under `name`."""
+    """Applies an affine map to `[batch, n]`, with weights of its own under `name`."""
     with tf1.variable_scope(name):
         weights = tf1.get_variable("weights", [inputs.shape[1], units], use_resource=True)
         biases = tf1.get_variable(
@@ -21,7 +21,7 @@ def dense(inputs, units, name):
 
 
 def cross_entropy(label, logits):
-    """`[batch, 1] -> [batch, 1]`, every logit judged against the same label."""
+    """Returns `[batch, 1]`, the cross-entropy of each logit with the same label."""
     labels = tf.fill(tf.shape(logits), label)
     return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
 

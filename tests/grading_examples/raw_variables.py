@@ -9,7 +9,7 @@ v1 = tf.compat.v1
 
 
 class Layer:
-    """`[batch, n] -> [batch, units]`, its variables made at the first call."""
+    """A layer of `[batch, n]`, whose variables are created at the first call."""
 
     def __init__(self, units, deviation):
         self.units, self.deviation = units, deviation
