@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import itertools
+import re
 import signal
 import sys
 import threading
@@ -188,7 +189,7 @@ def train(data_dir, tmp_path, monkeypatch):
 
 def test_python_and_the_command_line_make_the_same_run(train, data_dir, tmp_path):
     run = train(run_dir=None)
-    assert str(run).startswith("runs/") and run.name.endswith("-minimal-nlatent=3-batch_size=4")
+    assert re.fullmatch(r"runs/data=\w+-minimal-nlatent=3-batch_size=4-validation_size=0", str(run))
     assert train.lines[0] == "Note: none of the 64 images are held out for validation."
     assert train.lines[-1].startswith("Done: 4 steps")
     flags = [f"--{name}={value}" for name, value in SMALL.items()]
