@@ -9,6 +9,7 @@ import input_data
 from models import priors, recipes
 from models.recipes import Recipe
 from training.batches import block_steps
+from training.schedule import learning_rates
 
 _DATA = Path(__file__).parent.parent / "MNIST_data"
 _CONVOLUTIONAL_STEPS = 4
@@ -37,7 +38,7 @@ class Job:
     @property
     def rates(self):
         """Learning rates (D's, G's)."""
-        return self.recipe.rates(0)
+        return learning_rates(self.recipe, 0)
 
     @property
     def labels(self):

@@ -12,7 +12,9 @@ from assembly import PIXELS, assembled, feed, frozen, generate, progress
 from models import recipes, summary
 from models.inference import Inference
 from support.errors import UserError
+from support.options import value_type
 from training.batches import Batches
+from training.schedule import learning_rates
 
 BATCH = 4
 NETWORKS = ("generator", "discriminator")
@@ -200,7 +202,7 @@ def test_learning_rates_of_the_articles():
         ("pretrained_cnn", 8_000): (1e-5, 1e-6),
     }
     for (name, step), rates in expected.items():
-        assert recipes.get(name).rates(step) == pytest.approx(rates), (name, step)
+        assert learning_rates(recipes.get(name), step) == pytest.approx(rates), (name, step)
 
 
 def test_epochs_and_batches_of_the_articles():
@@ -221,7 +223,7 @@ def test_epochs_and_batches_of_the_articles():
 def test_values_out_of_bounds_are_refused_by_name():
     minimal = recipes.get("minimal")
     for field in recipes.hyperparameters():
-        limits, (kind, is_tuple) = field.metadata, recipes.value_type(field)
+        limits, (kind, is_tuple) = field.metadata, value_type(field)
         wrong = [object(), "x" if kind is not str else 3, float("nan"), [True] if is_tuple else ()]
         if limits["bounds"]:
             low, high = limits["bounds"]

@@ -32,6 +32,7 @@ from training.callbacks import Callback, Run
 from training.loop import pretrain
 from training.options import RunOptions
 from training.run import RunFolder
+from training.schedule import learning_rates
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
@@ -57,7 +58,7 @@ def check_agreement(recipe, engine, steps=8):
     step_done, step_state = trained(recipe, "step", steps)
     np.testing.assert_allclose(done, step_done, rtol=1e-4)
     assert state.keys() == step_state.keys()
-    rate = min(recipe.rates(0))
+    rate = min(learning_rates(recipe, 0))
     for name in state:
         difference = np.abs(state[name] - np.float64(step_state[name]))
         assert np.mean(difference > 0.1 * rate) < 1e-4, name
