@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import itertools
 import os
+import re
 import sys
 import textwrap
 
@@ -174,7 +175,11 @@ def parse(argv):
         hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
-        fail(f"{error}; see python main.py --help")
+        illegal = re.match(r"flag --(\w+)=(.*): ", str(error), re.DOTALL)
+        if illegal is None or illegal[1] not in _fields():
+            fail(f"{error}; see python main.py --help")
+        field = _fields()[illegal[1]]
+        fail(f"--{field.name} must be {recipes.describe_values(field)}, got {illegal[2]}")
     try:
         if FLAGS.help:
             print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))

@@ -1,4 +1,4 @@
-"""A trained generator as one HTML file that runs it: no server, no network, no installation.
+"""A trained generator as one HTML file that runs it, without server or network.
 
 `generation/page/` has the parts of the file: `runner.js` runs the program, `page.js` is everything
 else that moves, `page.html` and `page.css` are the layout.
@@ -95,7 +95,6 @@ def page(graph, about, labels=()) -> bytes:
             "constants": constants,
         },
         "prior": {
-            "name": prior.name,
             "low": prior.low,
             "high": prior.high,
             "spherical": prior.spherical,
@@ -155,7 +154,7 @@ def sliders(compiled, prior, nlatent, labels=()):
 
 
 def _mean_squared_slope(compiled, prior, nlatent, labels):
-    """Averages the products `[nlatent, nlatent]` of the pixels' slopes over a few draws."""
+    """Averages products `[nlatent, nlatent]` of the pixels' slopes over draws."""
     rng = np.random.default_rng(0)
     count = int(np.clip(_SLOPE_IMAGES // (nlatent + 1), 2, 64))
     trained = [label for label, name in enumerate(labels) if name is not None]
@@ -179,8 +178,7 @@ def _about(folder, generator, graph):
     facts = {"recipe": configuration.recipe, "steps": steps}
     for name, value in configuration.overrides.items():
         if name != "num_steps":
-            several = isinstance(value, list | tuple)
-            facts[name] = ", ".join(map(str, value)) if several else str(value)
+            facts[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     facts |= {"seed": str(configuration.seed), "latents": f"{graph.nlatent}, {graph.prior}"}
     scores, notes = _scores(folder / "metrics.json", generator)
     if graph.fixed_statistics:
@@ -199,7 +197,7 @@ def _about(folder, generator, graph):
 
 
 def _scores(path, generator):
-    """Returns the rows of the table of scores, headings first, and notes on why there is none."""
+    """Returns the rows of the table of scores, and notes if there are none."""
     try:
         content = json.loads(path.read_text())
         if not generator.is_scored_by(content):
@@ -221,8 +219,8 @@ def _film(folder):
     """Reads progress/step-N.png: the first 6 x 6 tiles of each, one below the other.
 
     Returns:
-      {"steps": [...], "sheet": data URI of a PNG}, with fewer frames if
-      they exceed 600 kB; None if there are none.
+      {"steps": [...], "sheet": data URI of a PNG}, with fewer frames if they exceed 600 kB; None if
+      there are none.
     """
     paths, side = sorted(folder.glob("step-*.png")), _FILM_TILES * SIDE
     if len(paths) < 2:

@@ -1,4 +1,4 @@
-"""A trained generator for use without this project: SavedModel, ONNX, a program for NumPy."""
+"""A trained generator for use without this project: SavedModel, ONNX, NumPy."""
 
 import importlib.util
 import json
@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ _MARK, _FORMAT = "export.json", "export of a small GAN, 1"
 
 
 def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
-    """Exports a run's generator to a folder, which replaces an earlier export atomically.
+    """Exports a run's generator to a folder; replaces an earlier export atomically.
 
     saved_model/ has the signatures `serving_default`, z `[n, nlatent]` to images `[n, 28, 28]` in
     [0, 1], and `sample`, int32 seed and count to images and z from the prior. generator.onnx has z
@@ -100,7 +100,7 @@ def _images(frozen, inputs):
 
 
 def _draws(frozen, seed, count):
-    """Returns `count` draws from the prior, {"z": ...}, with "labels" in turn if there are any."""
+    """Draws `count` latents, {"z": ...}, with "labels" in turn if conditional."""
     levels, quantiles = map(tf.constant, priors.get(frozen.prior).quantiles())
     shape = tf.stack([count, frozen.nlatent])
     level = tf.reshape(tf.random.stateless_uniform(shape, tf.stack([seed, 0])), [-1])
@@ -178,24 +178,22 @@ def _files(folder):
 
 
 def _check_replaceable(target):
-    """Raises UserError unless `target` is missing, an empty folder or an unchanged export."""
+    """Raises UserError unless `target` is missing, empty or an unchanged export."""
     if not os.path.lexists(target):
         return
     if target.is_dir() and not target.is_symlink():
         if not any(target.iterdir()):
             return
-        try:
+        with suppress(OSError, ValueError, KeyError, TypeError):
             about = json.loads((target / _MARK).read_text())
             if about["format"] == _FORMAT and _files(target) <= set(about["files"]):
                 return
-        except (OSError, ValueError, KeyError, TypeError):
-            pass
     raise UserError(f"--out={target} exists and is not an export; choose another folder")
 
 
 @contextmanager
 def _new_folder(target):
-    """A new folder that replaces `target` when the body ends; after an error nothing changed."""
+    """A new folder that replaces `target` when the body ends without an error."""
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()

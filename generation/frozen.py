@@ -1,4 +1,4 @@
-"""The part of a trained GAN's graph that generates images, with its weights as constants."""
+"""The graph of a trained generator, with its weights as constants."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ _STATISTICS_BATCH = 256
 
 
 class Frozen(NamedTuple):
-    """A graph from latents `[n, nlatent]`, and labels if conditional, to pixels `[n, 784]`.
+    """A graph from latents, and labels if conditional, to pixels `[n, 784]`.
 
     Attributes:
       definition: the graph.
@@ -52,7 +52,7 @@ class Frozen(NamedTuple):
 
 
 def freeze(generator):
-    """Freezes a `generation.generator.Generator` with the weights that its samples come from.
+    """Freezes a `generation.generator.Generator` with the weights of its samples.
 
     Raises UserError if its images depend on anything except latents and labels.
     """
@@ -87,7 +87,7 @@ def freeze(generator):
 
 
 def _fix_statistics(definition, feed):
-    """Replaces the statistics of batch norm that uses its batch's own by those of `feed`.
+    """Gives batch norm in training mode the statistics of `feed`.
 
     An image then does not depend on the other latents of its batch. Returns whether there was any.
     """

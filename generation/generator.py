@@ -1,4 +1,4 @@
-"""A trained generator, loaded from its run folder, for notebooks and for `main.py`."""
+"""A trained generator, loaded from its run folder."""
 
 from collections.abc import Callable, Sequence
 
@@ -83,7 +83,9 @@ class Generator:
         scored = content["checkpoint_sha256"], content["step"], content["raw"]
         return scored == (self.digest, self.step, self.raw)
 
-    def generate(self, z: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    def generate(
+        self, z: np.ndarray, labels: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """Generates images from latents.
 
         Args:
@@ -101,13 +103,14 @@ class Generator:
             raise ValueError(f"latents must have shape {expected}, got {np.shape(z)}")
         if not np.isfinite(z).all():
             raise ValueError("latents must be finite, got NaN or infinity")
-        if labels is not None and not self.recipe.conditional:
-            raise ValueError("labels must be None, this generator is not conditional")
-        if self.recipe.conditional and np.shape(labels) != (len(z), NUM_CLASSES):
-            trained = np.shape(labels) == (len(z),) and set(np.unique(labels)) <= set(self.classes)
-            if not trained:
+        if self.recipe.conditional:
+            rows = np.asarray(labels)
+            trained = rows.shape == (len(z),) and set(np.unique(rows)) <= set(self.classes)
+            if not trained and rows.shape != (len(z), NUM_CLASSES):
                 each = ", ".join(map(str, self.classes))
                 raise ValueError(f"labels must be {len(z)} of {each}, or rows of {NUM_CLASSES}")
+        elif labels is not None:
+            raise ValueError("labels must be None, this generator is not conditional")
         return self._inference.generate(z, labels).reshape(-1, SIDE, SIDE)
 
     def sample(
@@ -116,7 +119,7 @@ class Generator:
         seed: int = 0,
         *,
         truncation: float | None = None,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws n latents from the prior and generates their images.
 
@@ -134,7 +137,9 @@ class Generator:
             labels = self.labels_in_turn(n)
         return self.generate(z, labels), z
 
-    def labels_in_turn(self, n: int, chosen: Sequence[int] | None = None) -> np.ndarray:
+    def labels_in_turn(
+        self, n: int, chosen: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
         """Repeats the chosen labels, or all that were trained, to an integer array `[n]`.
 
         Raises UserError for a label that was not trained, or a generator without labels.
@@ -157,7 +162,7 @@ class Generator:
         seed: int = 0,
         *,
         truncation: float | None = None,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Walks through draws from the prior and back to the first.
 
@@ -199,6 +204,6 @@ class Generator:
 
 
 def _legs(corners, between):
-    """Joins what `between` returns for each corner and the next, from the last to the first."""
+    """Joins `between(a, b)` of each corner and the next, also last and first."""
     pairs = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     return np.concatenate([between(a, b) for a, b in pairs])

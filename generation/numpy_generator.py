@@ -1,4 +1,4 @@
-"""Runs an exported generator with NumPy only: no TensorFlow, nothing else of this project.
+"""Runs an exported generator with NumPy only, without TensorFlow or this project.
 
 python numpy_generator.py generator.npz 16        writes 16 images to samples.npz
 images = numpy_generator.generate("generator.npz", latents)
@@ -61,7 +61,7 @@ _OPERATIONS = {
 
 
 def run(lines, constants, **inputs):
-    """Runs a program's lines on inputs of n rows each. Returns its last result, n rows."""
+    """Runs a program's lines on inputs of n rows each. Returns the last result."""
     results = []
     for start in range(0, max(1, len(inputs["z"])), _IMAGES_PER_PASS):
         values = dict(constants)

@@ -5,6 +5,7 @@ not depend on the inputs is computed here, shapes are known, and padding is an o
 so that both need few operations.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -155,7 +156,7 @@ def _described(op):
 
 
 def _shape(tensor):
-    """Returns the shape with None for unknown sizes, or None if even the rank is unknown."""
+    """Returns the shape, None for unknown sizes, or None if its rank is unknown."""
     return None if tensor.shape.rank is None else tensor.shape.as_list()
 
 
@@ -166,7 +167,7 @@ def _sizes(shape):
 
 # The readers: functions of a _Node that return the name of its result, or a list of names.
 
-_READERS = {}
+_READERS: dict[str, Callable] = {}
 _ELEMENTWISE = {
     "Abs": "Abs", "Add": "Add", "AddV2": "Add", "Div": "Div", "Elu": "Elu", "Exp": "Exp",
     "Maximum": "Maximum", "Minimum": "Minimum", "Mul": "Mul", "RealDiv": "Div", "Relu": "Relu",
@@ -378,7 +379,7 @@ def _strides(node):
 
 
 def _emit_convolution(node, x, edges, kernel, strides):
-    """Emits a convolution of x with zeros at its edges, or without some rows and columns."""
+    """Emits a convolution of x padded by `edges`; negative ones crop the result."""
     edges = np.array([[0, 0], *edges, [0, 0]])
     if (edges > 0).any():
         x = node.emit("Pad", x, edges.clip(0))

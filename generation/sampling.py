@@ -1,4 +1,4 @@
-"""Samples of a trained generator in a file: arrays, a sheet of tiles, a walk or its animation."""
+"""Files of samples: arrays, a sheet of tiles, a walk or its animation."""
 
 import math
 from pathlib import Path

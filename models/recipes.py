@@ -397,7 +397,7 @@ def check_value(field: dataclasses.Field, value) -> None:
     optional = value is None and type(None) in typing.get_args(field.type)
     for each in value if is_tuple and isinstance(value, tuple) else [value]:
         if not optional and not _is_valid(each, kind, field.metadata):
-            raise UserError(f"--{field.name} must be {_description(kind, field)}, got {value}")
+            raise UserError(f"--{field.name} must be {describe_values(field)}, got {value}")
 
 
 def value_type(field: dataclasses.Field) -> tuple[type, bool]:
@@ -407,6 +407,22 @@ def value_type(field: dataclasses.Field) -> tuple[type, bool]:
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
     is_tuple = typing.get_origin(kind) is tuple
     return (typing.get_args(kind)[0] if is_tuple else kind), is_tuple
+
+
+def describe_values(field: dataclasses.Field) -> str:
+    """Returns a field's valid values as text, such as `an integer from 0 to 9`."""
+    kind, _ = value_type(field)
+    if field.metadata["choices"] is not None:
+        return f"one of {', '.join(field.metadata['choices'])}"
+    if kind in (bool, str):
+        return "True or False" if kind is bool else "text"
+    noun = "an integer" if kind is int else "a number"
+    if field.metadata["bounds"] is None:
+        return noun
+    low, high = field.metadata["bounds"]
+    if field.metadata["positive"]:
+        return f"{noun} above {low} and at most {high:.12g}"
+    return f"{noun} from {low} to {high:.12g}"
 
 
 def bounds_text(field: dataclasses.Field) -> str:
@@ -427,20 +443,6 @@ def _is_valid(value, kind, limits):
         return limits["bounds"] is None
     low, high = limits["bounds"]
     return low <= value <= high  # false for NaN
-
-
-def _description(kind, field):
-    if field.metadata["choices"] is not None:
-        return f"one of {', '.join(field.metadata['choices'])}"
-    if kind in (bool, str):
-        return "True or False" if kind is bool else "text"
-    noun = "an integer" if kind is int else "a number"
-    if field.metadata["bounds"] is None:
-        return noun
-    low, high = field.metadata["bounds"]
-    if field.metadata["positive"]:
-        return f"{noun} above {low} and at most {high:.12g}"
-    return f"{noun} from {low} to {high:.12g}"
 
 
 def _check_together(recipe):

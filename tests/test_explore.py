@@ -44,7 +44,7 @@ def browser():
 
 
 class Tab:
-    """A page opened from a file without a network; closing it checks that nothing went wrong."""
+    """A page opened without a network; closing it checks that nothing failed."""
 
     def __init__(self, browser, path, address="", **options):
         options = {"viewport": {"width": 1280, "height": 900}, **options}
@@ -70,7 +70,7 @@ class Tab:
 
 
 def until(page, condition):
-    """Waits up to 20 s for it; Playwright's own waiting requires eval, which pages forbid."""
+    """Waits up to 20 s; Playwright's own waiting requires eval, which pages forbid."""
     for _ in range(400):
         if page.evaluate(condition):
             return
@@ -96,7 +96,7 @@ def latents(page):
 
 
 def spread_out(run):
-    """Stretches G's weights and averages, so that images of a short run have some contrast."""
+    """Stretches G's weights, so that images of a short run have some contrast."""
     folder = RunFolder(run)
     step, state = folder.load_checkpoint(print)
     for name in list(state):

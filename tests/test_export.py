@@ -75,8 +75,8 @@ def test_exports_generate_the_same_images(recipe, tmp_path):
     np.testing.assert_allclose(by_numpy, images, atol=1e-4)
     assert onnx.run(["images"], {"z": z[:0]})[0].shape == (0, 28, 28)
     assert numpy_generator.generate(out / "generator.npz", z[:0]).shape == (0, 28, 28)
-    alone = numpy_generator.generate(out / "generator.npz", z[7:8])
-    np.testing.assert_allclose(alone[0], by_numpy[7], atol=1e-5)
+    single = numpy_generator.generate(out / "generator.npz", z[7:8])
+    np.testing.assert_allclose(single[0], by_numpy[7], atol=1e-5)
     np.save(tmp_path / "z.npy", z)
     command = [sys.executable, "-c", _PLAIN_TENSORFLOW, out / "saved_model", tmp_path / "z.npy"]
     done = subprocess.run([*command, tmp_path / "out.npz"], capture_output=True, text=True)

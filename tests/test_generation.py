@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from absl.testing import flagsaver
 from PIL import Image
-from small_sets import TRAIN_LABELS, idx, write_set
+from small_sets import NAMES, idx, write_set
 
 import main as program
 from training.run import RunFolder
@@ -37,10 +37,10 @@ def _flags():
 
 
 def train(folder, labels=None, *flags):
-    """Trains two steps on 40 images of small noise; labels: theirs, from 0 to 9 by default."""
+    """Trains two steps on 40 images of noise; labels: theirs, by default 0 to 9."""
     data = write_set(folder / "data", suffix="", train=40)
     if labels is not None:
-        (data / TRAIN_LABELS).write_bytes(idx(np.resize(labels, 40)))
+        (data / NAMES[1]).write_bytes(idx(np.resize(labels, 40)))
     few = ("--num_steps=2", "--batch_size=4", "--noevents", "--engine=step")
     main(*flags, *few, f"--data_dir={data}", f"--run_dir={folder / 'run'}")
     return folder / "run"

@@ -1,4 +1,4 @@
-"""Programs of array operations against TensorFlow's own results of the graphs they come from."""
+"""Programs of array operations compared with TensorFlow's own results."""
 
 from types import SimpleNamespace
 
@@ -20,7 +20,7 @@ def constant(*shape, seed=0):
 
 
 def frozen(build, labels=False, prior="normal"):
-    """Returns the Frozen of a function of z, and of labels, to a tensor in the current graph."""
+    """Freezes a function of z, and of labels, to a tensor in the current graph."""
     with tf.Graph().as_default() as graph:
         inputs = {"z": tf.placeholder(tf.float32, [None, NLATENT], "latents")}
         if labels:
