@@ -1,4 +1,4 @@
-"""What each step sees: a function of (seed, step), every image once per epoch."""
+"""Inputs of each step: a function of (seed, step), with every image once per epoch."""
 
 import dataclasses
 

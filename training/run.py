@@ -39,7 +39,7 @@ _EXTENDABLE = "num_steps"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """What decides a run's weights and tables, to the last byte on one machine: config.json.
+    """Everything that a run's weights and tables follow from, to the last byte: config.json.
 
     Attributes:
       recipe: name of the recipe; overrides: {name: value} where the run differs from it.
@@ -215,7 +215,7 @@ class Configuration:
           A `CustomClass`, or None if the run is a recipe's own.
 
         Raises:
-          UserError: it is another class than the run's, or its file has changed.
+          UserError: it is not the class of the run, or its file has changed.
         """
         if gan and not self.gan:
             raise UserError(f"--gan is not valid here: the run has the networks of {self.recipe}")
@@ -520,7 +520,7 @@ class Table:
         os.fsync(self._file.fileno())
 
     def close(self):
-        """Closes the file; a full disk is no error, since no checkpoint needs these rows."""
+        """Closes the file; a full disk is ignored, since no checkpoint needs these rows."""
         try:
             self._file.close()
         except OSError as error:
