@@ -170,7 +170,7 @@ def check_shapes(state, variables, *, exact=True):
         needed = expected.get(name, "is missing")
         if found != needed:
             raise UserError(
-                f"the shape of {name} differs: in the checkpoint {found}, in the networks {needed}; "
+                f"the shape of {name} differs: checkpoint {found}, networks {needed}; "
                 "restore their code, or train in another --run_dir"
             )
 
