@@ -124,6 +124,15 @@ def test_folder_of_a_different_run_is_refused_untouched(begun, values, pattern):
         prepare(begun.path, configuration(**values))
 
 
+def test_changed_file_of_the_class_is_a_different_run(tmp_path):
+    mine = configuration(gan=f"{ROOT}/models/gan.py:Gan")
+    prepare(tmp_path, mine)
+    RunFolder(tmp_path).save_checkpoint(1, state(1))
+    assert prepare(tmp_path, mine) == []
+    with refused(tmp_path, "a different run: the SHA-256 of the class file"):
+        prepare(tmp_path, dataclasses.replace(mine, gan_sha256="0" * 64))
+
+
 def test_labels_are_part_of_the_data_if_they_are_learned():
     other = DataSet(DATA.pixels, (DATA.labels + 1) % 10)
     assert configuration(data=other) == configuration()
@@ -478,6 +487,10 @@ def test_table_of_scores_has_rows_at_any_steps(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_bytes(b"step,d_loss,g_loss\r\n100,1,1\r\n200,1E-3,1\r\n250,1,1\r\n")  # by Excel
     assert Table(path, LOSSES).read() == [[100, 1, 1], [200, 0.001, 1], [250, 1, 1]]
+    table = Table(path, LOSSES)
+    assert [row[0] for row in table.open(220)] == [100, 200]
+    table.close()
+    assert path.read_text() == "step,d_loss,g_loss\n100,1,1\n200,0.001,1\n"
 
 
 @pytest.mark.parametrize("content", [os.urandom(3000) + b"\n", b"step,d_loss\n1,2\n", b"1,2,3\n"])
