@@ -10,7 +10,6 @@ The runs are kept in the --out folder: the same command resumes a comparison tha
 import argparse
 import configparser
 import contextlib
-import csv
 import json
 import math
 import os
@@ -32,7 +31,6 @@ from models import recipes
 from support import terminal
 from support.errors import UserError, reason
 from support.files import atomic_write, write_json, write_text
-from support.pictures import BLUE, GREY
 from training.run import processor_cores
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -251,14 +249,11 @@ def _pool(jobs):
 
 
 def _write(options, outcomes):
-    """Writes the results so far as Markdown, CSV and a figure.
+    """Writes the results so far as Markdown and a figure; returns the table and the verdict.
 
     Args:
       options: from `parse`.
       outcomes: {name: {seconds, or None: [Outcome]}}.
-
-    Returns:
-      The tables and the verdict.
     """
     out, name = options.out, f"quality-{options.name}"
     outcomes = {column: by_seconds for column, by_seconds in outcomes.items() if by_seconds}
@@ -271,15 +266,6 @@ def _write(options, outcomes):
     text = seconds_table(outcomes) if options.seconds else table(final)
     text = f"{text}\n\n{verdict(final)}\n"
     write_text(out / f"{name}.md", f"{heading}\n\n{text}")
-    keys = list(metrics.LABELS)
-    with atomic_write(out / f"{name}.csv") as temporary, open(temporary, "w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["name", "seconds", "seed", *keys, *Outcome._fields[1:]])
-        for column, by_seconds in outcomes.items():
-            for seconds, runs in by_seconds.items():
-                for seed, run in enumerate(runs):
-                    scores = [run.scores[key] for key in keys]
-                    rows.writerow([column, seconds, seed, *scores, *run[1:]])
     _plot(out / f"{name}-distances.png", outcomes)
     return text
 
@@ -395,35 +381,29 @@ def _distances(runs):
 
 
 def _plot(path, outcomes):
-    """Saves a figure of the Fréchet distances: of each seed, or over the seconds of training."""
+    """Saves a figure of means and ranges of the Fréchet distances, by name or over seconds."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 
-    over_time = None not in next(iter(outcomes.values()))
-    height = 4.5 if over_time else 0.9 + 0.4 * len(outcomes)
-    axes = Figure(figsize=(7, height), dpi=100, layout="constrained").add_subplot()
-    for row, (name, by_seconds) in enumerate(outcomes.items()):
-        found = [_distances(runs) for runs in by_seconds.values()]
-        means = [statistics.mean(values) for values in found]
-        if over_time:
-            low = [mean - min(values) for mean, values in zip(means, found, strict=True)]
-            high = [max(values) - mean for mean, values in zip(means, found, strict=True)]
-            axes.errorbar(by_seconds, means, yerr=[low, high], marker="o", capsize=2, label=name)
-        else:
-            axes.plot(means, [row], "|", color=BLUE, markersize=16, markeredgewidth=2)
-            axes.plot(found[0], [row] * len(found[0]), "o", color=GREY, markersize=4)
-    if over_time:
-        axes.set(xlabel="seconds of training", ylabel="Fréchet distance")
-        axes.set(xscale="log", yscale="log")
-        ticks = list(next(iter(outcomes.values())))
+    ticks = list(next(iter(outcomes.values())))
+    axes = Figure(figsize=(7, 4.5), dpi=100, layout="constrained").add_subplot()
+    axes.set(ylabel="Fréchet distance", yscale="log")
+    if ticks != [None]:
+        axes.set(xlabel="seconds of training", xscale="log")
         axes.set_xticks(ticks, [str(seconds) for seconds in ticks])
         axes.xaxis.set_minor_formatter(NullFormatter())
-        axes.legend(fontsize=8, frameon=False)
+    for name, by_seconds in outcomes.items():
+        found = [_distances(runs) for runs in by_seconds.values()]
+        means = [statistics.mean(values) for values in found]
+        low = [mean - min(values) for mean, values in zip(means, found, strict=True)]
+        high = [max(values) - mean for mean, values in zip(means, found, strict=True)]
+        x = [name] if ticks == [None] else list(by_seconds)
+        axes.errorbar(x, means, yerr=[low, high], marker="o", capsize=2, label=name)
+    if ticks == [None]:
+        axes.tick_params(axis="x", rotation=30)
     else:
-        axes.set(xlabel="Fréchet distance", xscale="log")
-        axes.set_yticks(range(len(outcomes)), list(outcomes))
-        axes.invert_yaxis()
-    axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.3)
     with atomic_write(path) as temporary:
         axes.figure.savefig(temporary, format="png", metadata={"Software": None})
 

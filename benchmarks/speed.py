@@ -86,11 +86,12 @@ class Racer:
         began = time.perf_counter()
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
-        arguments = theirs, contestant, recipe, batch
+        steps = first_steps(recipe_of(recipe, batch))
+        arguments = theirs, contestant, recipe, batch, steps
         self._process = context.Process(target=_contend, args=arguments, daemon=True)
         self._process.start()
         theirs.close()
-        self.first = self._train(first_steps(recipe_of(recipe, batch)))
+        self.first = self._train(steps)
         self.start, self.peak = time.perf_counter() - began, self.first["peak"]
         block = self.first["block"]
         blocks = max(3, round(_TURN_SECONDS / self._train(block)["seconds"]))
@@ -104,8 +105,9 @@ class Racer:
         self.peak = long["peak"]
 
     def _train(self, steps):
-        try:
+        with contextlib.suppress(OSError):  # it has exited, maybe after it sent the reason
             self._pipe.send(steps)
+        try:
             answer = self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
@@ -122,7 +124,7 @@ class Racer:
         self._process.join()
 
 
-def _contend(pipe, contestant, recipe, batch):
+def _contend(pipe, contestant, *job):
     """Serves one contestant: trains as many steps as each message says, and answers.
 
     An answer has `parameters` and `block` of the Peer; `losses`, means of D's and G's over the
@@ -134,7 +136,7 @@ def _contend(pipe, contestant, recipe, batch):
     status = Path("/proc/self/status")
     try:
         module = importlib.import_module(f"benchmarks.peers.{contestant.module}")
-        peer = module.Peer(Job(recipe, batch), **contestant.options)
+        peer = module.Peer(Job(*job), **contestant.options)
         while True:
             steps = pipe.recv()
             began = time.perf_counter()
@@ -246,17 +248,6 @@ def section(race: Race, flop_rate: float) -> str:
     return "\n\n".join([title, report.table(rows, "--:"), " ".join(notes)])
 
 
-def batch_section(races: list[Race]) -> str:
-    """Returns the Markdown of the races of `minimal` by batch size."""
-    labels = [racer.contestant.label for racer in races[-1].racers]
-    rows = [["images per batch", *labels]]
-    for race in races:
-        medians = {r.contestant.label: statistics.median(r.microseconds) for r in race.racers}
-        times = [report.number(medians[label]) if label in medians else "" for label in labels]
-        rows.append([race.batch, *times])
-    return f"## By batch size\n\n`minimal`, µs per step.\n\n{report.table(rows, '--:')}"
-
-
 def _parse(words):
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
@@ -309,11 +300,8 @@ def _measure(options):
         f"{report.number(flop_rate / 1e9)} GFLOP/s. The roofline of a step is the larger of the "
         "times for its arithmetic at that rate and for its memory traffic at the rate of a copy."
     )
-    sections = ["# Speed", heading]
-    sections += [section(race, flop_rate) for race in races[: len(options.recipes)]]
-    if "minimal" in options.recipes:
-        sections.append(batch_section([race for race in races if race.recipe == "minimal"]))
-    text = "\n\n".join(sections) + "\n"
+    sections = [section(race, flop_rate) for race in races]
+    text = "\n\n".join(["# Speed", heading, *sections]) + "\n"
     write_text(options.out / "speed.md", text)
     print(f"{text}\nSaved {options.out / 'speed.md'}.")
 

@@ -6,7 +6,6 @@ import numpy as np
 from jax import lax, nn
 
 from benchmarks.peers.job import DENSE, Job
-from training.batches import block_steps
 
 _EPSILON = 1e-8
 
@@ -16,7 +15,7 @@ class Peer:
 
     def __init__(self, job: Job):
         self._job = job
-        self.block = block_steps(job.recipe)
+        self.block = job.block
         g_widths, d_widths, _ = DENSE[job.name]
         g_key, d_key = jax.random.split(jax.random.key(0), 2)
         nets = _weights(g_key, g_widths), _weights(d_key, d_widths)

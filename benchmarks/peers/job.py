@@ -1,10 +1,12 @@
-"""What every contestant trains: a recipe's updates on random batches of MNIST."""
+"""What every contestant trains: a recipe's updates on random batches of MNIST.
+
+Importing this module does not import TensorFlow, which some contestants do without.
+"""
 
 import numpy as np
 
 import input_data
 from models import priors, recipes
-from training.batches import block_steps
 from training.schedule import learning_rates
 
 # Recipe -> widths of the layers of G and of D, slope of the leaky ReLU between them (0: a ReLU).
@@ -22,7 +24,12 @@ def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
 
 
 def first_steps(recipe: recipes.Recipe) -> int:
-    """Returns the number of steps that a contestant trains before its time is taken."""
+    """Returns the number of steps that a contestant trains before its time is taken.
+
+    It is also the number of steps in a block of those that train in blocks.
+    """
+    from training.batches import block_steps
+
     return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
 
 
@@ -42,6 +49,7 @@ class Job:
       name: of the recipe.
       recipe: `Recipe`, with the requested batch size.
       batch: number of images per batch.
+      block: number of steps per block, for contestants that train in blocks.
       pixels: the training images, uint8 [n, 784].
       rates: learning rates of D and of G.
       labels: D's targets for a batch of real and one of generated images, float32 [2 * batch, 1].
@@ -49,8 +57,8 @@ class Job:
         tanh, which the article of leaky_mlp has, else (0, 1).
     """
 
-    def __init__(self, name: str, batch: int | None = None):
-        self.name = name
+    def __init__(self, name: str, batch: int, block: int):
+        self.name, self.block = name, block
         self.recipe = recipe_of(name, batch)
         self.batch = self.recipe.batch_size
         folder = input_data.data_folder()

@@ -2,7 +2,7 @@
 
 from benchmarks.peers.job import Job, graph_parameters
 from support import terminal
-from training.batches import Batches, block_steps
+from training.batches import Batches
 from training.options import RunOptions, check_precision
 
 
@@ -21,7 +21,7 @@ class Peer:
             batches = Batches(job.recipe, job.pixels, options.seed)
             self._engine = make_engine(job.recipe, batches, options)
             self.parameters = graph_parameters()
-        self.block = block_steps(job.recipe) if self._engine.name == "fused" else 1
+        self.block = job.block if self._engine.name == "fused" else 1
         self._done = 0
 
     def train(self, steps):
