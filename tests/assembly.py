@@ -29,7 +29,7 @@ def assembled(
 
     Args:
       engine: `auto`, `step`, `fused` or `fused without XLA`.
-      **options: further fields of RunOptions.
+      **options: Further fields of RunOptions.
     """
     batches = Batches(recipe, pixels, seed, np.resize(LABELS, len(pixels)))
     with tf.Graph().as_default():

@@ -23,8 +23,8 @@ def run(folder, **parameters):
     """Runs the notebook in a kernel and returns it with all outputs.
 
     Args:
-      folder: the kernel's current folder.
-      **parameters: expressions, as text, that replace those in the cell of parameters.
+      folder: The kernel's current folder.
+      **parameters: Expressions, as text, that replace those in the cell of parameters.
     """
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     (cell,) = tagged(notebook, "parameters")
