@@ -35,7 +35,7 @@ def train():
 
         gan = options["gan"]
         recipe = training.recipe_for(FLAGS.recipe, gan, options["engine"], **overrides)
-        with custom_class.user_errors(gan and custom_class.parse(gan)[0]):
+        with custom_class.user_errors(gan is not None):
             print(summary.of_recipe(recipe, gan and custom_class.load(gan).gan_class))
         return 0
     extra = []
@@ -43,7 +43,7 @@ def train():
         import evaluation
 
         extra.append(evaluation.scores_every(FLAGS.eval_every, FLAGS.dataset, FLAGS.data_dir))
-    _, stopped = training.run(FLAGS.recipe, extra=extra, **options, **overrides)
+    _, stopped = training.start(FLAGS.recipe, extra=extra, **options, **overrides)
     return 128 + stopped if stopped else 0
 
 
@@ -129,7 +129,9 @@ def compare():
 
 def _one_gan():
     if FLAGS.gan and len(FLAGS.gan) > 1:
-        raise UserError(f"--gan may be given once, a run has one class; got {', '.join(FLAGS.gan)}")
+        raise UserError(
+            f"--gan must be given only once, got {', '.join(FLAGS.gan)}; a run has one class"
+        )
     return FLAGS.gan[0] if FLAGS.gan else None
 
 
@@ -167,9 +169,10 @@ FUNCTIONS = {f.__name__: f for f in (train, evaluate, sample, export, explore, c
 def main(_):
     """Runs the mode and returns its exit code; errors of the user end in one line."""
     try:
-        if FLAGS.mode != "train" and mpi.launched(os.environ):
+        if (FLAGS.mode != "train" or FLAGS.summary) and mpi.launched(os.environ):
             with mpi.connect().together():
-                raise UserError(f"--mode={FLAGS.mode} runs in one process; start it without mpirun")
+                mode = "--summary" if FLAGS.summary else f"--mode={FLAGS.mode}"
+                raise UserError(f"{mode} runs in one process; start it without mpirun")
         with terminal.stoppable():
             code = FUNCTIONS[FLAGS.mode]()
         terminal.check_output()

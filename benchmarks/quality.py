@@ -1,404 +1,478 @@
-"""Trains sets of flags over several seeds and prints what each is worth, by every metric.
+"""Trains sets of flags over several seeds, and compares their scores.
 
 python -m benchmarks.quality --runs="a: --recipe=stable_cnn" --runs="b: --r1_gamma=1" --seeds=3
-python -m benchmarks.quality --table=ablation     one of the published tables
+python -m benchmarks.quality --table=ablation     one of the published tables, see tables.ini
 python -m benchmarks.quality --table=seconds      distance after 5, 15, ... seconds of training
 
-A comparison that was stopped goes on where it stood: its runs are kept in the --out folder.
+The runs are kept in the --out folder: the same command resumes a comparison that was stopped.
 """
 
 import argparse
-import csv
+import configparser
+import contextlib
 import json
+import math
 import os
 import re
 import shlex
+import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
+from typing import NamedTuple
 
-from benchmarks import plot, report
-from benchmarks.outcomes import Column, Outcome, distances, seconds_table, table
-from benchmarks.tables import SECONDS, TABLES
+from benchmarks import report
 from evaluation import metrics
 from models import recipes
 from support import terminal
-from support.errors import UserError
+from support.errors import UserError, reason
 from support.files import atomic_write, write_json, write_text
-from training.options import check_precision
 from training.run import processor_cores
 
 ROOT = Path(__file__).resolve().parent.parent
+TABLES = configparser.ConfigParser(delimiters=":", interpolation=None)
+TABLES.optionxform = str  # names keep their capitals
+TABLES.read(Path(__file__).with_name("tables.ini"), encoding="utf-8")
+
 _NAME = re.compile(r"\w[\w .'-]*")
-_OURS_ALONE = ("seed", "run_dir", "new", "mode", "summary", "help", "helpfull", "flagfile")
-# What a finished run is to be opened with again, if it was trained with it.
+# Flags of main.py that this command sets, or that would make it do something else than train.
+_RESERVED = {"seed", "run_dir", "new", "mode", "summary", "help", "helpfull", "flagfile"}
+# Flags that open a run again if it was trained with them.
 _LOADING = ("--gan=", "--data_dir=", "--dataset=")
+_SECONDS = [5, 15, 30, 60, 120]  # of --table=seconds
+# Scores that the verdict compares, and whether more is better.
+_VERDICT = {"frechet_distance": False, "precision": True, "recall": True}
+# Rows of the table that are in percent.
+_PERCENT = (
+    "rarest class",
+    "most frequent class",
+    "taken for the label asked for",
+    "the worst label",
+    "accuracy after training on samples alone",
+)
 
 
-def measure(flags, seed, folder):
-    """Trains and scores with the real program in a folder of its own, unless done; -> Outcome."""
-    done = Path(folder) / "outcome.json"
-    if done.exists():
-        return Outcome(**json.loads(done.read_text()))
-    new, began = not Path(folder).exists(), time.monotonic()
-    _main(*flags, f"--seed={seed}", f"--run_dir={folder}")
-    command_seconds = time.monotonic() - began if new else None
-    summary = _read(folder, "summary.json")
-    whole = summary["steps_this_time"] == summary["steps"]
-    _main("--mode=evaluate", f"--run_dir={folder}", *_loading(flags))
-    scores, seconds = _read(folder, "metrics.json"), summary["seconds"] if whole else None
-    outcome = Outcome(scores, summary["steps"], seconds, command_seconds)
-    write_json(done, outcome._asdict())
-    return outcome
+class Run(NamedTuple):
+    """A run to train: flags of main.py, the length and the folder.
 
-
-def _loading(flags):
-    """-> those flags that open a trained run again, a class's file wherever one stands."""
-    return [
-        f"--gan={ROOT / flag.removeprefix('--gan=')}" if flag.startswith("--gan=") else flag
-        for flag in flags
-        if flag.startswith(_LOADING)
-    ]
-
-
-def step_rate(flags, folder, few):
-    """Steps a second of training, by runs of a few steps and of twice as many; kept for next time.
-
-    Their difference is what steps cost once all is compiled.
+    Attributes:
+      name: of its column.
+      flags: of main.py.
+      steps: number of steps, None for as many as the flags say.
+      seconds: of training to fit into instead, or None.
+      seed: the run's seed.
+      folder: the run's folder; its outcome is kept in a JSON file next to it.
     """
-    kept = Path(f"{folder}.json")
-    known = json.loads(kept.read_text()) if kept.exists() else {}
-    if known.get("flags") != list(flags):
-        once, twice = (_training_seconds(flags, folder, steps) for steps in (few, 2 * few))
-        known = {"flags": list(flags), "steps_a_second": few / max(twice - once, 1e-3)}
-        write_json(kept, known)
-    return known["steps_a_second"]
+
+    name: str
+    flags: tuple
+    steps: int | None
+    seconds: int | None
+    seed: int
+    folder: Path
+
+    @property
+    def record(self) -> Path:
+        """The file of the outcome."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    @property
+    def made_by(self) -> dict:
+        """What an outcome that is kept must have been made by."""
+        return {"flags": list(self.flags), "steps": self.steps, "seconds": self.seconds}
 
 
-def _training_seconds(flags, folder, steps):
-    _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}", "--new")
-    return _read(folder, "summary.json")["seconds"]
+class Outcome(NamedTuple):
+    """A trained and scored run.
+
+    Attributes:
+      scores: content of its metrics.json.
+      steps: number of training steps.
+      training_seconds: None if the training was stopped and resumed.
+      command_seconds: of the whole command; None if it was stopped and resumed.
+    """
+
+    scores: dict
+    steps: int | None = None
+    training_seconds: float | None = None
+    command_seconds: float | None = None
 
 
-def _read(folder, name):
-    return json.loads((Path(folder) / name).read_text())
-
-
-def _main(*flags, cwd=ROOT):
-    """Runs main.py; its own error line ends this program too."""
-    command = [sys.executable, ROOT / "main.py", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    if done.returncode:
-        sys.exit(done.stderr)
-
-
-def parse_runs(texts):
-    """["name: --flag=1 --flag=2", ...] -> {name: flags}; UserError that names what is wrong."""
+def parse_runs(texts: list[str]) -> dict[str, tuple]:
+    """Parses ["name: --flag=1 --flag=2", ...] to {name: flags}; raises UserError."""
     runs = {}
     for text in texts:
         name, colon, flags = (part.strip() for part in text.partition(":"))
         if not colon or not _NAME.fullmatch(name) or name in runs:
-            raise UserError(f"--runs={text}: wanted another NAME: --FLAG=VALUE ... for each")
-        runs[name] = tuple(_flag(text, flag) for flag in _words(text, flags))
+            raise UserError(f"--runs must be 'NAME: --FLAG=VALUE ...', each NAME once, got {text}")
+        try:
+            runs[name] = tuple(shlex.split(flags))
+        except ValueError as error:
+            raise UserError(f"--runs={text}: {error}") from None
+        for flag in runs[name]:
+            word = flag.removeprefix("--").partition("=")[0]
+            if not flag.startswith("--") or not word:
+                raise UserError(f"--runs={text}: expected --FLAG=VALUE or --FLAG, found {flag}")
+            if _RESERVED & {word, word.removeprefix("no")}:
+                raise UserError(f"--runs={text}: this command sets {flag} itself; omit it")
     return runs
 
 
-def _words(text, flags):
-    try:
-        return shlex.split(flags)
-    except ValueError as error:
-        raise UserError(f"--runs={text}: {error}") from None
+def kept(run: Run) -> Outcome | None:
+    """Returns the outcome of a run that an earlier command has finished.
+
+    Raises:
+      UserError: that command had other flags or another length.
+    """
+    if not run.record.exists():
+        return None
+    content = json.loads(run.record.read_text(encoding="utf-8"))
+    for key, value in run.made_by.items():
+        if content[key] != value:
+            raise UserError(
+                f"{run.folder} contains a run with other {key}: {content[key]}, now {value}; "
+                "choose another name or --out"
+            )
+    return Outcome(**content["outcome"])
 
 
-def _flag(text, flag):
-    """-> the flag; UserError unless it is one of main.py's that is free to be set."""
-    name = flag.removeprefix("--").split("=")[0]
-    if not flag.startswith("--") or not name:
-        raise UserError(f"--runs={text}: {flag} is no flag, wanted --FLAG=VALUE or --FLAG")
-    if name in _OURS_ALONE or name.removeprefix("no") in _OURS_ALONE:
-        raise UserError(f"--runs={text}: {flag} is this command's to set, leave it out")
-    return flag
+def measure(run: Run, rate: float | None = None) -> Outcome:
+    """Trains and scores a run with main.py, unless its outcome is kept.
+
+    Args:
+      run: `Run`.
+      rate: steps per second, if the run has a number of seconds.
+    """
+    outcome = kept(run)
+    if outcome:
+        return outcome
+    steps = max(1, int(run.seconds * rate)) if run.seconds else run.steps
+    length = [f"--num_steps={steps}"] if steps else []
+    is_new, began = not run.folder.exists(), time.monotonic()
+    _main(*run.flags, *length, f"--seed={run.seed}", f"--run_dir={run.folder}")
+    command_seconds = time.monotonic() - began if is_new else None
+    summary = json.loads((run.folder / "summary.json").read_text())
+    is_unbroken = summary["steps_this_time"] == summary["steps"]
+    _main("--mode=evaluate", f"--run_dir={run.folder}", *_loading_flags(run))
+    scores = json.loads((run.folder / "metrics.json").read_text())
+    seconds = summary["seconds"] if is_unbroken else None
+    outcome = Outcome(scores, summary["steps"], seconds, command_seconds)
+    write_json(run.record, {**run.made_by, "outcome": outcome._asdict()})
+    return outcome
 
 
-def _parser():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    chosen = parser.add_mutually_exclusive_group()
-    chosen.add_argument(
-        "--runs", action="append", metavar="'NAME: FLAGS'", help="a column: flags of main.py"
-    )
-    chosen.add_argument("--table", choices=TABLES, default="recipes", help="a published table")
-    parser.add_argument("--only", help="comma-separated columns (default: all)")
-    parser.add_argument("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
-    length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_count, help="of each run (default: as its flags say)")
-    length.add_argument(
-        "--seconds",
-        type=_counts,
-        help="of training in the place of steps; of several, A,B,..., each is a run of its own "
-        "(default for --table=seconds: 5,15,30,60,120)",
-    )
-    parser.add_argument(
-        "--jobs", type=_count, default=1,
-        help="runs at a time, one a core if there are several: sooner done, but no longer the "
-        "seconds that a run takes alone (default: 1)",
-    )  # fmt: skip
-    parser.add_argument("--out", type=Path, help="folder to write to (default: quality/TABLE)")
-    parser.add_argument("--publish", action="store_true", help=f"copy them to {report.PUBLISHED}")
-    return parser
+def steps_per_second(flags: tuple) -> float:
+    """Trains two short runs; returns the rate of their difference, without compilation."""
+    names = [flag.partition("=")[2] for flag in flags if flag.startswith("--recipe=")]
+    few = 4 if recipes.get([*names, "minimal"][0]).convolutional else 2000
+    seconds = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for steps in (few, 2 * few):
+            folder = Path(scratch, str(steps))
+            _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}")
+            seconds.append(json.loads((folder / "summary.json").read_text())["seconds"])
+    return few / max(seconds[1] - seconds[0], 1e-3)
 
 
-def _arguments(words):
-    parser = _parser()
-    arguments = parser.parse_args(words)
-    if arguments.jobs > processor_cores():
-        parser.error(f"--jobs={arguments.jobs}: wanted at most {processor_cores()}, the cores")
-    try:
-        arguments.columns = (
-            parse_runs(arguments.runs) if arguments.runs else TABLES[arguments.table]
+def _main(*flags, cwd=ROOT):
+    """Runs main.py; raises UserError with its last line if it fails."""
+    command = [sys.executable, ROOT / "main.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"main.py {shlex.join(flags)}: {lines[-1]}")
+
+
+def _loading_flags(run):
+    """Returns the flags that open a run again, the file of a class with its full path."""
+    return [
+        f"--gan={ROOT / flag.removeprefix('--gan=')}" if flag.startswith("--gan=") else flag
+        for flag in run.flags
+        if flag.startswith(_LOADING)
+    ]
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Trains and scores all columns; writes the results after each run, at last an image."""
+    folder = options.out.resolve() / "runs"
+    # The first seed of all columns before the second: a table of every column exists early.
+    runs = [
+        Run(
+            name,
+            flags,
+            options.steps,
+            seconds,
+            seed,
+            folder / f"seed-{seed}" / (f"{name} {seconds} s" if seconds else name),
         )
-    except UserError as error:
-        parser.error(str(error))
-    arguments.name = "runs" if arguments.runs else arguments.table
-    names = arguments.only.split(",") if arguments.only else list(arguments.columns)
-    if not set(names) <= arguments.columns.keys():
-        parser.error(f"--only={arguments.only}: wanted some of {', '.join(arguments.columns)}")
-    if arguments.steps and arguments.name == "seconds":
-        parser.error(f"--steps={arguments.steps}: --table=seconds wants --seconds=A,B,...")
-    if not arguments.steps:
-        standard = SECONDS if arguments.name == "seconds" else ()
-        arguments.seconds = arguments.seconds or standard
-    arguments.columns = _columns(
-        {name: arguments.columns[name] for name in names}, arguments.seconds
+        for seed in range(options.seeds)
+        for name, flags in options.columns.items()
+        for seconds in options.seconds or [None]
+    ]
+    unfinished = {run.name: run.flags for run in runs if not kept(run)}
+    outcomes, rates = {name: {} for name in options.columns}, {}
+    pool = _pool(options.jobs)
+    with contextlib.closing(terminal.Bar(len(runs), unit="run")) as bar:
+        try:
+            if options.seconds:  # before any run is timed
+                measured = pool.map(steps_per_second, unfinished.values())
+                rates = dict(zip(unfinished, measured, strict=True))
+            futures = [pool.submit(measure, run, rates.get(run.name)) for run in runs]
+            for run, future in zip(runs, futures, strict=True):
+                outcomes[run.name].setdefault(run.seconds, []).append(future.result())
+                text = _write(options, outcomes)
+                bar.advance(1, run.folder.name)
+        finally:
+            pool.shutdown(cancel_futures=True)
+    first = [run for run in runs if run.seed == 0]
+    names = ",".join(run.folder.name for run in first)
+    gans = {flag for run in first for flag in _loading_flags(run) if flag.startswith("--gan=")}
+    picture = options.out.resolve() / f"quality-{options.name}.png"
+    flags = [f"--run_dirs={names}", f"--out={picture}", *sorted(gans)]
+    _main("--mode=compare", *flags, cwd=folder / "seed-0")
+    print(f"{text}\nSaved {options.out}; the runs are in {folder}.")
+
+
+def _pool(jobs):
+    """Returns threads for that many runs at a time, each with a core of its own if possible."""
+    if jobs == 1 or not hasattr(os, "sched_setaffinity"):
+        return ThreadPoolExecutor(jobs)
+    cores = SimpleQueue()
+    for core in os.sched_getaffinity(0):
+        cores.put(core)
+    # The processes that a thread starts inherit its core.
+    return ThreadPoolExecutor(jobs, initializer=lambda: os.sched_setaffinity(0, {cores.get()}))
+
+
+def _write(options, outcomes):
+    """Writes the results so far as Markdown and a figure; returns the table and the verdict.
+
+    Args:
+      options: from `parse`.
+      outcomes: {name: {seconds, or None: [Outcome]}}.
+    """
+    out, name = options.out, f"quality-{options.name}"
+    outcomes = {column: by_seconds for column, by_seconds in outcomes.items() if by_seconds}
+    # Of each column, the runs of the most seconds.
+    final = {column: list(by_seconds.values())[-1] for column, by_seconds in outcomes.items()}
+    heading = (
+        f"Written by `python -m benchmarks.quality {options.words}`: means over {options.seeds} "
+        f"seeds, in brackets the range. {report.machine()}"
     )
-    arguments.out = arguments.out or Path("quality") / arguments.name
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--out={arguments.out}: {error.strerror}")
-    return arguments
+    text = seconds_table(outcomes) if options.seconds else table(final)
+    text = f"{text}\n\n{verdict(final)}\n"
+    write_text(out / f"{name}.md", f"{heading}\n\n{text}")
+    _plot(out / f"{name}-distances.png", outcomes)
+    return text
 
 
-def _columns(flags, seconds):
-    """{name: flags}, seconds of training -> {name: Column}, one for each of several seconds."""
-    if len(seconds or ()) > 1:
-        return {
-            f"{name} {each} s": Column(name, flags[name], each)
-            for name in flags
-            for each in seconds
-        }
-    (budget,) = seconds or (None,)
-    return {name: Column(name, flags[name], budget) for name in flags}
+def table(outcomes: dict) -> str:
+    """Returns a Markdown table with a row for each score.
+
+    Args:
+      outcomes: {name: [Outcome]}.
+
+    Returns:
+      Means, and in brackets the ranges over the seeds; the reference scores at the right.
+    """
+    columns = {**outcomes, **_references(outcomes)}
+    values = [[_values(run) for run in runs] for runs in columns.values()]
+    rows = [["", *columns]]
+    for label in values[0][0]:
+        unit, suffix = (0.01, " %") if label in _PERCENT else (1, "")
+        cells = []
+        for runs in values:
+            known = [run[label] / unit for run in runs if run[label] is not None]
+            cells.append(f"{report.spread(known)}{suffix}" if known else "")
+        if any(cells):
+            rows.append([label, *cells])
+    return report.table(rows)
 
 
-def _counts(text):
-    """`5,15` -> (5, 15)."""
-    counts = tuple(map(_count, text.split(",")))
-    if len(set(counts)) < len(counts):
-        raise argparse.ArgumentTypeError(f"{text}: wanted each number once")
-    return counts
+def _references(outcomes):
+    """Returns {name: [Outcome]} of the reference scores; labels' are those of real test images."""
+    scores = [run.scores for runs in outcomes.values() for run in runs]
+    references = {name: dict(each) for name, each in scores[0]["reference_scores"].items()}
+    for each in scores:
+        if each.get("real_label_accuracy"):
+            real = next(iter(references.values()))
+            real["label_accuracy"] = each["real_label_accuracy"]
+            real["label_frechet_distances"] = each["real_label_frechet_distances"]
+    return {name: [Outcome(each)] for name, each in references.items()}
+
+
+def _values(run):
+    """Returns {label of a row: value}, None if the run has none."""
+    scores = run.scores
+    accuracies = scores.get("label_accuracies", {}).values()
+    distances = scores.get("label_frechet_distances", {}).values()
+    return {
+        **{label: scores[key] for key, label in metrics.LABELS.items()},
+        "rarest class": min(scores["histogram"]),
+        "most frequent class": max(scores["histogram"]),
+        "taken for the label asked for": scores.get("label_accuracy"),
+        "the worst label": min(accuracies, default=None),
+        "greatest Fréchet distance within a label": max(distances, default=None),
+        "accuracy after training on samples alone": scores.get("trained_on_samples_accuracy"),
+        "steps": run.steps,
+        "seconds of training": run.training_seconds,
+        "seconds of the whole command": run.command_seconds,
+    }
+
+
+def seconds_table(outcomes: dict) -> str:
+    """Returns a Markdown table of Fréchet distances by seconds of training.
+
+    Args:
+      outcomes: {name: {seconds: [Outcome]}}.
+    """
+    budgets = sorted({seconds for by_seconds in outcomes.values() for seconds in by_seconds})
+    rows = [["", *(f"{seconds} s" for seconds in budgets)]]
+    for name, by_seconds in outcomes.items():
+        runs = [by_seconds.get(seconds) for seconds in budgets]
+        rows.append([name, *(report.spread(_distances(each)) if each else "" for each in runs)])
+    for name, (reference,) in _references(next(iter(outcomes.values()))).items():
+        rows.append([name, *[report.number(reference.scores["frechet_distance"])] * len(budgets)])
+    return report.table(rows)
+
+
+def verdict(outcomes: dict) -> str:
+    """Returns sentences: which differences from the first column exceed the spread of the seeds.
+
+    A difference does if all values of one column are above all of the other.
+
+    Args:
+      outcomes: {name: [Outcome]}.
+    """
+    (baseline, base_runs), *others = outcomes.items()
+    seeds = min(len(runs) for runs in outcomes.values())
+    if not others or seeds < 2:
+        return "Verdict: none; it compares at least two columns over at least two seeds."
+    chance = 2 / math.comb(2 * seeds, seeds)
+    lines = [
+        f"Verdict: differences from {baseline} that exceed the spread of the seeds, so that all "
+        f"values of one are above all of the other (by chance in {chance:.2g} of equal columns):",
+        "",
+    ]
+    for name, runs in others:
+        clear, unclear = [], []
+        for key, more_is_better in _VERDICT.items():
+            label = metrics.LABELS[key]
+            before = [run.scores[key] for run in base_runs]
+            after = [run.scores[key] for run in runs]
+            is_more, is_less = min(after) > max(before), max(after) < min(before)
+            if is_more or is_less:
+                word = "better" if is_more == more_is_better else "worse"
+                means = [report.number(statistics.mean(values)) for values in (after, before)]
+                clear.append(f"{label} {word}, {means[0]} instead of {means[1]}")
+            else:
+                unclear.append(label)
+        within = f"; within the spread: {', '.join(unclear)}" if unclear else ""
+        lines.append(f"- {name}: {'; '.join(clear) or 'none'}{within}.")
+    return "\n".join(lines)
+
+
+def _distances(runs):
+    return [run.scores["frechet_distance"] for run in runs]
+
+
+def _plot(path, outcomes):
+    """Saves a figure of means and ranges of the Fréchet distances, by name or over seconds."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    ticks = list(next(iter(outcomes.values())))
+    axes = Figure(figsize=(7, 4.5), dpi=100, layout="constrained").add_subplot()
+    axes.set(ylabel="Fréchet distance", yscale="log")
+    if ticks != [None]:
+        axes.set(xlabel="seconds of training", xscale="log")
+        axes.set_xticks(ticks, [str(seconds) for seconds in ticks])
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    for name, by_seconds in outcomes.items():
+        found = [_distances(runs) for runs in by_seconds.values()]
+        means = [statistics.mean(values) for values in found]
+        low = [mean - min(values) for mean, values in zip(means, found, strict=True)]
+        high = [max(values) - mean for mean, values in zip(means, found, strict=True)]
+        x = [name] if ticks == [None] else list(by_seconds)
+        axes.errorbar(x, means, yerr=[low, high], marker="o", capsize=2, label=name)
+    if ticks == [None]:
+        axes.tick_params(axis="x", rotation=30)
+    else:
+        axes.legend(fontsize=8, frameon=False)
+    axes.grid(alpha=0.3)
+    with atomic_write(path) as temporary:
+        axes.figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def _count(text):
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: wanted a whole number, 1 or more")
+        raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text}")
     return int(text)
 
 
-def check_kept(path, commands):
-    """Notes in a file what each column is made by; UserError if a kept one was made by another.
-
-    path: the file; commands: {name: what may be written as JSON}.
-    """
-    kept = json.loads(path.read_text()) if path.exists() else {}
-    wanted = json.loads(json.dumps(commands))
-    for name, command in wanted.items():
-        there = kept.get(name, command)
-        if there != command:
-            differing = [key for key in command if command[key] != there.get(key)]
-            raise UserError(
-                f"{path.parent} holds runs of {name} with other {', '.join(differing)}: "
-                + "; ".join(
-                    f"{key} {there.get(key)} there, {command[key]} here" for key in differing
-                )
-                + "; take another name or another --out"
-            )
-    write_json(path, kept | wanted)
-
-
-def _command(column, steps):
-    """-> what makes a column: its flags and length, and what its recipe stands for today."""
-    values = recipes.values_of(_recipe(column.flags))
-    if steps or column.seconds:
-        del values["num_steps"]
-    return {"flags": column.flags, "steps": steps, "seconds": column.seconds, **values}
-
-
-def main(words=None):
-    """Trains and scores all, and writes the results so far after each run, at last a picture."""
-    arguments = _arguments(words)
-    arguments.columns = columns = _able(arguments.columns)
-    check_kept(
-        arguments.out / "columns.json",
-        {name: _command(column, arguments.steps) for name, column in columns.items()},
+def parse(words: list[str] | None = None) -> argparse.Namespace:
+    """Parses the command line; `columns` of the result are {name: flags}."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.quality",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    outcomes = {name: [] for name in columns}
-    runs = arguments.out.resolve() / "runs"
-    bar = terminal.Bar(len(columns) * arguments.seeds, unit="run")
-    for name, outcome in _measured(arguments, columns, runs):
-        outcomes[name].append(outcome)
-        _write(arguments, outcomes)
-        bar.advance(1, name)
-    bar.close()
-    _compare(arguments, runs / "seed-0")
-    if arguments.publish:
-        report.publish(arguments.out.glob(f"quality-{arguments.name}*.*"))
-    print(_tables(arguments, outcomes))
-    print(f"\nWritten: {arguments.out}; the runs are in {runs}.")
-
-
-def _compare(arguments, runs):
-    """A picture with a row of samples of each column."""
-    picture = arguments.out.resolve() / f"quality-{arguments.name}.png"
-    columns = arguments.columns
-    flags = {flag for column in columns.values() for flag in _loading(column.flags)}
-    gans = sorted(flag for flag in flags if flag.startswith("--gan="))
-    names = ",".join(columns)
-    _main("--mode=compare", f"--run_dirs={names}", f"--out={picture}", *gans, cwd=runs)
-
-
-def _measured(arguments, columns, runs):
-    """Yields (name, Outcome) for each run, in order."""
-    pool = _pool(arguments.jobs)
+    add = parser.add_argument
+    add("--runs", action="append", metavar="'NAME: FLAGS'", help="a column: flags of main.py")
+    add("--table", choices=TABLES.sections(), default="recipes", help="a published table")
+    add("--only", help="comma-separated columns (default: all)")
+    add("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
+    add("--steps", type=_count, help="of each run (default: as its flags say)")
+    add(
+        "--seconds",
+        type=lambda text: sorted({_count(part) for part in text.split(",")}),
+        help="A,B,...: of training, each in a run of its own, instead of steps (default for "
+        "--table=seconds: 5,15,30,60,120)",
+    )
+    add(
+        "--jobs",
+        type=_count,
+        default=1,
+        help="runs at a time, each on a core of its own where the system allows it; their seconds "
+        "are not those of a single run (default: 1)",
+    )
+    add("--out", type=Path, help="folder for the results (default: quality/TABLE)")
+    options = parser.parse_args(words)
+    options.words = shlex.join(sys.argv[1:] if words is None else words)
+    options.name = "runs" if options.runs else options.table
     try:
-        # All rates first: runs wait for them, which must not keep them from being measured.
-        timed = {column.base: column for column in columns.values() if column.seconds}
-        rates = {
-            base: pool.submit(_rate, column, runs / "trial" / base)
-            for base, column in timed.items()
-        }
-        waiting = [
-            (name, pool.submit(_run, arguments, column, seed, runs / f"seed-{seed}" / name, rates))
-            for name, column in columns.items()
-            for seed in range(arguments.seeds)
-        ]
-        for name, run in waiting:
-            yield name, run.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+        texts = options.runs or [f"{k}: {v}" for k, v in TABLES[options.table].items()]
+        options.columns = parse_runs(texts)
+    except UserError as error:
+        parser.error(str(error))
+    if options.only:
+        names = options.only.split(",")
+        if not set(names) <= options.columns.keys():
+            parser.error(f"--only must be some of {', '.join(options.columns)}, got {options.only}")
+        options.columns = {name: options.columns[name] for name in names}
+    if options.name == "seconds" and not options.seconds:
+        options.seconds = _SECONDS
+    if options.steps and options.seconds:
+        parser.error("--steps is not valid with --seconds or --table=seconds; omit it")
+    if options.jobs > processor_cores():
+        parser.error(f"--jobs must be at most {processor_cores()}, the cores, got {options.jobs}")
+    options.out = options.out or Path("quality", options.name)
+    return options
 
 
-def _rate(column, folder):
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    few = 4 if _recipe(column.flags).convolutional else 2000
-    return step_rate(column.flags, folder, few)
-
-
-def _run(arguments, column, seed, folder, rates):
-    steps = arguments.steps
-    if column.seconds:
-        steps = max(1, int(column.seconds * rates[column.base].result()))
-    length = [f"--num_steps={steps}"] if steps else []
-    return measure([*column.flags, *length], seed, folder)
-
-
-def _pool(jobs):
-    """Threads for so many runs at a time; each has a core of its own where there are several."""
-    if jobs == 1:
-        return ThreadPoolExecutor(1)
-    cores = SimpleQueue()
-    for core in sorted(os.sched_getaffinity(0)):
-        cores.put(core)
-    return ThreadPoolExecutor(jobs, initializer=_pin, initargs=[cores])
-
-
-def _pin(cores):
-    """Keeps this thread, and the processes that it starts, on a core of its own."""
-    os.sched_setaffinity(0, {cores.get()})
-
-
-def _able(columns):
-    """Those that this machine can train; a line for each other one."""
-    able = {}
-    for name, column in columns.items():
-        precision = "bfloat16" if "--precision=bfloat16" in column.flags else "float32"
-        try:
-            check_precision(precision, _recipe(column.flags))
-            able[name] = column
-        except UserError as error:
-            print(f"Left out: {name}. {error}")
-    return able
-
-
-def _recipe(flags):
-    named = [flag.removeprefix("--recipe=") for flag in flags if flag.startswith("--recipe=")]
-    return recipes.get(named[-1] if named else "minimal")
-
-
-def _write(arguments, outcomes):
-    """The table so far as Markdown, every run as CSV, a plot of the distances."""
-    out, name = arguments.out, arguments.name
-    text = f"{_heading(arguments)}\n\n{_tables(arguments, outcomes)}\n"
-    write_text(out / f"quality-{name}.md", text)
-    with atomic_write(out / f"quality-{name}.csv") as temporary, open(temporary, "w") as file:
-        _write_rows(csv.writer(file), outcomes)
-    found = {name: distances(runs) for name, runs in outcomes.items() if runs}
-    picture = out / f"quality-{name}-distances.png"
-    if _over_time(arguments):
-        plot.distances_over_time(picture, _curves(arguments.columns, found))
-    else:
-        plot.distances(picture, found)
-
-
-def _over_time(arguments):
-    return len(arguments.seconds or ()) > 1
-
-
-def _tables(arguments, outcomes):
-    """-> Markdown: every metric of every column, of several seconds the distances alone."""
-    if _over_time(arguments):
-        return seconds_table(arguments.columns, outcomes)
-    return table(outcomes)
-
-
-def _curves(columns, found):
-    """{name: distances} -> {base: {seconds: distances}}."""
-    curves = {}
-    for name, values in found.items():
-        curves.setdefault(columns[name].base, {})[columns[name].seconds] = values
-    return curves
-
-
-def _write_rows(rows, outcomes):
-    keys = list(metrics.LABELS)
-    rows.writerow(["name", "seed", *keys, "steps", "training_seconds", "command_seconds"])
-    for name, runs in outcomes.items():
-        for seed, run in enumerate(runs):
-            scores = [run.scores[key] for key in keys]
-            rows.writerow([name, seed, *scores, *run[1:]])
-
-
-def _heading(arguments):
-    length = "the steps in the row `steps`"
-    if arguments.seconds:
-        seconds = ", ".join(map(str, arguments.seconds))
-        length = f"as many steps as take {seconds} s"
-    if arguments.steps:
-        length = f"{arguments.steps:,} steps"
-    what = "--runs=..." if arguments.runs else f"--table={arguments.table}"
-    return (
-        f"Written by `python -m benchmarks.quality {what}`: {length} each; means over "
-        f"{arguments.seeds} seeds, in brackets the range; runs at a time: {arguments.jobs}. "
-        f"{report.machine()}"
-    )
+def main(words: list[str] | None = None) -> None:
+    """Runs the command; an error that the user can correct ends it with one line."""
+    options = parse(words)
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+        compare(options)
+    except (UserError, OSError) as error:
+        sys.exit(f"python -m benchmarks.quality: {reason(error)}")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except UserError as error:
-        sys.exit(f"python -m benchmarks.quality: {error}")
+    main()

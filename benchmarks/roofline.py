@@ -1,9 +1,9 @@
-"""The least time that a training step can take: the arithmetic and traffic of its own graph.
+"""The least time that a training step can take, from the arithmetic and traffic of its own graph.
 
-Counted are the matrix products and convolutions that the step's updates consist of, read off the
-graph that `training/updates.py` builds; all else (activations, normalisation, losses) is taken to
-cost nothing beside them. A product reads its two inputs and writes its result. Adam reads a weight,
-its gradient and two moments and writes all but the gradient: 28 bytes a weight.
+Only matrix products and convolutions are counted, read off the graph that `training/updates.py`
+builds; activations, normalisation and losses cost little compared with them. A product reads its
+two inputs and writes its result. Adam reads a weight, its gradient and two moments, and writes all
+but the gradient: 28 bytes per weight. See Williams, Waterman & Patterson 2009, "Roofline".
 """
 
 import dataclasses
@@ -11,60 +11,47 @@ import functools
 import math
 import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
 
 import numpy as np
 
-_FLOAT = 4
-_IS_PRODUCT = re.compile(r"MatMul|Conv\dD|DepthwiseConv|Einsum")
+from benchmarks.peers.job import graph_parameters
+from models import custom_class, recipes
+from models.recipes import Recipe
+from training.run import processor_cores
+
+_FLOAT_BYTES = 4
 _ADAM_FLOATS = 7
-
-
-class Cost(NamedTuple):
-    """Floating-point operations and bytes to and from memory."""
-
-    flops: float
-    bytes: float
-
-    def __add__(self, other):
-        return Cost(self.flops + other.flops, self.bytes + other.bytes)
-
-    def seconds(self, rates):
-        """Rates -> the larger of the time for the arithmetic and that for the traffic."""
-        return max(self.flops / rates.flops, self.bytes / rates.bytes)
+_IS_PRODUCT = re.compile(r"MatMul|Conv\dD|DepthwiseConv|Einsum")
 
 
 @functools.cache
-def parameters(recipe):
-    """A Recipe -> trainable parameters (G's, D's)."""
+def parameters(recipe: Recipe) -> tuple[int, int]:
+    """Returns the numbers of trainable parameters of G and of D."""
     import tensorflow.compat.v1 as tf
-
-    from models import recipes
 
     with tf.Graph().as_default():
         recipes.build_gan(recipe).session.close()
-        return tuple(
-            sum(v.shape.num_elements() for v in tf.trainable_variables(f"{scope}/"))
-            for scope in ("generator", "discriminator")
-        )
+        return graph_parameters()
 
 
-def step_cost(recipe):
-    """A Recipe -> Cost of a step. A penalty that is due every k updates counts as a k-th."""
-    every = recipe.penalty_every
-    plain = _step_cost(dataclasses.replace(recipe, r1_gamma=0.0))
-    if not recipe.r1_gamma:
-        return plain
-    always = _step_cost(dataclasses.replace(recipe, penalty_every=1))
-    return Cost(*(p + (a - p) / every for p, a in zip(plain, always, strict=True)))
+def step_cost(recipe: Recipe) -> np.ndarray:
+    """Returns [floating-point operations, bytes to and from memory] of one training step.
+
+    A penalty that is applied at every k-th update counts as a k-th.
+    """
+    cost = _step_cost(dataclasses.replace(recipe, r1_gamma=0.0))
+    if recipe.r1_gamma:
+        always = _step_cost(dataclasses.replace(recipe, penalty_every=1))
+        cost += (always - cost) / recipe.penalty_every
+    return cost
 
 
 def _step_cost(recipe):
-    """As `step_cost`, with a penalty at every update if at all."""
+    """Returns `step_cost` of a recipe that has its penalty at every update or not at all."""
     import tensorflow.compat.v1 as tf
 
-    from models import recipes
     from training.updates import Updates
 
     with tf.Graph().as_default():
@@ -75,111 +62,84 @@ def _step_cost(recipe):
         _, d_update = updates.d_update(x, z, 1e-3)
         _, g_update = updates.g_update(tf.zeros([recipe.batch_size, recipe.nlatent]), 1e-3)
         gan.session.close()
-        costs = [recipe.d_iters * _ops_cost(d_update), recipe.g_iters * _ops_cost(g_update)]
-        flops, traffic = np.sum(costs, axis=0)
-    twice = 2 if recipe.separate_updates else 1
+        cost = recipe.d_iters * ops_cost(d_update) + recipe.g_iters * ops_cost(g_update)
     g, d = parameters(recipe)
-    weights = recipe.d_iters * twice * d + recipe.g_iters * g
-    return Cost(flops, traffic + _FLOAT * _ADAM_FLOATS * weights)
+    d_updates = recipe.d_iters * (2 if recipe.separate_updates else 1)
+    cost[1] += _FLOAT_BYTES * _ADAM_FLOATS * (d_updates * d + recipe.g_iters * g)
+    return cost
 
 
-def _ops_cost(fetch):
-    """An operation -> array [FLOPs, bytes] of all products and convolutions that it needs.
+def ops_cost(fetch) -> np.ndarray:
+    """Returns [FLOPs, bytes] of the products and convolutions that an operation depends on.
 
-    NotImplementedError that names a kind of product which is not counted yet.
+    Raises:
+      NotImplementedError: a product of a type that is not counted yet.
     """
-    from models.custom_class import upstream_ops
-
-    ops = [op for op in upstream_ops([fetch]) if _IS_PRODUCT.search(op.type)]
-    for op in ops:
-        if op.type not in _PRODUCTS:
-            raise NotImplementedError(f"{op.name}: operations of {op.type} are not counted yet")
-    return np.sum([_PRODUCTS[op.type](op) for op in ops], axis=0)
-
-
-def _matmul(op):
-    a, (y,) = op.inputs[0].shape.as_list(), [out.shape.as_list() for out in op.outputs]
-    inner = a[0] if op.get_attr("transpose_a") else a[1]
-    return _cost(op, math.prod(y) * inner)
+    cost = np.zeros(2)
+    for op in custom_class.upstream_ops([fetch]):
+        if _IS_PRODUCT.search(op.type):
+            tensors = [each for each in [*op.inputs, *op.outputs] if each.dtype.is_floating]
+            values = sum(math.prod(tensor.shape.as_list()) for tensor in tensors)
+            cost += 2 * _multiplications(op), _FLOAT_BYTES * values
+    return cost
 
 
-def _conv2d(op):
-    """Each value of the result takes a product for each of the kernel's height, width and input."""
-    return _cost(op, math.prod(_shape(op.outputs[0])) * math.prod(_shape(op.inputs[1])[:3]))
+def _multiplications(op):
+    shapes = [tensor.shape.as_list() for tensor in op.inputs]
+    output = op.outputs[0].shape.as_list()
+    if op.type in ("MatMul", "BatchMatMulV2"):
+        transposed = op.get_attr("transpose_a" if op.type == "MatMul" else "adj_x")
+        return math.prod(output) * shapes[0][-2 if transposed else -1]
+    # Each output takes a product per height, width and input channel of the kernel. A gradient
+    # takes as many products as its convolution, whose output has the shape of its third input.
+    if op.type == "Conv2D":
+        return math.prod(output) * math.prod(shapes[1][:3])
+    if op.type == "Conv2DBackpropInput":
+        return math.prod(shapes[2]) * math.prod(shapes[1][:3])
+    if op.type == "Conv2DBackpropFilter":
+        return math.prod(shapes[2]) * math.prod(output[:3])
+    raise NotImplementedError(f"{op.name}: operations of type {op.type} are not counted yet")
 
 
-def _conv2d_of_gradient(op):
-    """As many products as the convolution whose gradient it is, with the result's gradient dy."""
-    dy = math.prod(_shape(op.inputs[2]))
-    kernel = op.outputs[0] if op.type == "Conv2DBackpropFilter" else op.inputs[1]
-    return _cost(op, dy * math.prod(_shape(kernel)[:3]))
+def least_seconds(recipe: Recipe, flop_rate: float) -> float:
+    """Returns the time of a step that runs at the machine's speed.
 
+    The larger of the times for the arithmetic, and for the traffic at the speed of a copy that is
+    as large as the networks with their gradients and moments.
 
-def _cost(op, multiplications):
-    tensors = [each for each in [*op.inputs, *op.outputs] if each.dtype.is_floating]
-    values = sum(math.prod(_shape(tensor)) for tensor in tensors)
-    return np.array([2.0 * multiplications, float(_FLOAT * values)])
-
-
-def _shape(tensor):
-    return tensor.shape.as_list()
-
-
-def _batch_matmul(op):
-    a, y = _shape(op.inputs[0]), _shape(op.outputs[0])
-    return _cost(op, math.prod(y) * a[-2 if op.get_attr("adj_x") else -1])
-
-
-_PRODUCTS = {
-    "MatMul": _matmul,
-    "BatchMatMulV2": _batch_matmul,
-    "Conv2D": _conv2d,
-    "Conv2DBackpropInput": _conv2d_of_gradient,
-    "Conv2DBackpropFilter": _conv2d_of_gradient,
-}
-
-
-def state_bytes(recipe):
-    """A Recipe -> bytes of its weights, their gradients and both moments."""
-    return 4 * _FLOAT * sum(parameters(recipe))
-
-
-class Rates(NamedTuple):
-    """What the machine does on all cores: float32 operations and copied bytes a second."""
-
-    flops: float
-    bytes: float
-
-
-def measure_flops(size=2048, tries=8):
-    """-> FLOPs a second of the best of several products of size x size matrices.
-
-    By NumPy and by TensorFlow: which of their libraries knows a processor better differs.
+    Args:
+      recipe: `Recipe`.
+      flop_rate: FLOPs per second, from `measure_flops`.
     """
-    a, b = np.random.default_rng(0).random((2, size, size), np.float32)
-    out = np.empty_like(a)
-    by_numpy = _best(lambda: np.matmul(a, b, out=out), tries)
-    return 2 * size**3 / min(by_numpy, _best(_tensorflow_product(a, b), tries))
+    flops, traffic = step_cost(recipe)
+    state_bytes = 4 * _FLOAT_BYTES * sum(parameters(recipe))
+    return max(flops / flop_rate, traffic / measure_copy(state_bytes))
 
 
-def _tensorflow_product(a, b):
-    """-> a function that multiplies two matrices and leaves the result where it is."""
+def measure_flops(size: int = 2048) -> float:
+    """Returns the FLOPs per second of a product of two large float32 matrices.
+
+    The better of NumPy's and TensorFlow's, because their libraries differ between processors.
+    """
     import tensorflow.compat.v1 as tf
 
-    with tf.Graph().as_default():
-        a, b = (tf.get_variable(name, initializer=x) for name, x in {"a": a, "b": b}.items())
-        product = tf.matmul(a, b).op
-        session = tf.Session()
+    a, b = np.random.default_rng(0).random((2, size, size), np.float32)
+    by_numpy = _least_time(functools.partial(np.matmul, a, b, out=np.empty_like(a)))
+    with tf.Graph().as_default(), tf.Session() as session:
+        variables = [tf.get_variable(name, initializer=x) for name, x in (("a", a), ("b", b))]
+        product = tf.matmul(*variables).op
         session.run(tf.global_variables_initializer())
-    return functools.partial(session.run, product)
+        by_tensorflow = _least_time(lambda: session.run(product))
+    return 2 * size**3 / min(by_numpy, by_tensorflow)
 
 
-def measure_copy(size, cores, tries=8):
-    """Bytes read and written by a copy, number of cores -> best bytes a second, each core a part.
+def measure_copy(size: int) -> float:
+    """Returns the bytes per second of a copy by all cores that reads and writes `size` bytes.
 
-    A small copy is repeated, so that it stays in those caches that have room for it.
+    A small copy is repeated and stays in those caches that are large enough.
     """
-    count = max(1, size // (2 * _FLOAT * cores))
+    cores = processor_cores()
+    count = max(1, size // (2 * _FLOAT_BYTES * cores))
     repeats = max(1, 2**28 // size)
     pairs = [(np.zeros(count, np.float32), np.ones(count, np.float32)) for _ in range(cores)]
 
@@ -188,14 +148,14 @@ def measure_copy(size, cores, tries=8):
             np.copyto(*pair)
 
     with ThreadPoolExecutor(cores) as pool:
-        seconds = _best(lambda: list(pool.map(copy, pairs)), tries)
-    return repeats * cores * count * 2 * _FLOAT / seconds
+        seconds = _least_time(lambda: list(pool.map(copy, pairs)))
+    return repeats * cores * count * 2 * _FLOAT_BYTES / seconds
 
 
-def _best(function, tries):
-    def seconds():
+def _least_time(function: Callable[[], object], tries: int = 9) -> float:
+    times = []
+    for _ in range(tries):
         began = time.perf_counter()
         function()
-        return time.perf_counter() - began
-
-    return min(seconds() for _ in range(tries + 1))
+        times.append(time.perf_counter() - began)
+    return min(times)

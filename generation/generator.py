@@ -37,7 +37,7 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print
     loaded = folder.load_named_checkpoint(checkpoint) if checkpoint else folder.load_checkpoint(log)
     if loaded is None:
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
-    with custom_class.user_errors(custom and custom.path):
+    with custom_class.user_errors(custom is not None):
         generator = Generator(recipe, *loaded, raw=raw, gan_class=custom and custom.gan_class)
     generator.classes = configuration.classes
     generator.dataset = configuration.dataset

@@ -1,4 +1,4 @@
-"""The same GANs in Keras 3 on TensorFlow, trained as articles 004 and 001 do: `train_on_batch`."""
+"""The same GANs in Keras 3 on TensorFlow, trained by `train_on_batch` like articles 004 and 001."""
 
 import os
 
@@ -8,22 +8,20 @@ import keras
 import numpy as np
 from keras import layers
 
-from benchmarks.jobs import Feed
+from benchmarks.peers.job import DENSE, Job
 
 
-def _mlp(widths, slope, *last):
-    inputs, *units = widths
-    hidden = [layers.Activation("relu") if not slope else layers.LeakyReLU(slope) for _ in units]
-    stack = [layer for pair in zip(map(layers.Dense, units), hidden, strict=True) for layer in pair]
-    return keras.Sequential([layers.Input([inputs]), *stack[:-1], *last])
-
-
-def _minimal():
-    return _mlp([10, 64, 784], 0, layers.Activation("sigmoid")), _mlp([784, 512, 1], 0)
-
-
-def _leaky_mlp():
-    return _mlp([100, 128, 784], 0.01, layers.Activation("tanh")), _mlp([784, 128, 1], 0.01)
+def _dense(widths, slope, *last):
+    inputs, hidden, outputs = widths
+    return keras.Sequential(
+        [
+            layers.Input([inputs]),
+            layers.Dense(hidden),
+            layers.LeakyReLU(slope) if slope else layers.Activation("relu"),
+            layers.Dense(outputs),
+            *last,
+        ]
+    )
 
 
 def _dcgan():
@@ -54,61 +52,53 @@ def _dcgan():
     return generator, discriminator
 
 
-_NETS = {"minimal": _minimal, "leaky_mlp": _leaky_mlp, "dcgan": _dcgan}
-
-
-class KerasPeer:
-    """Two compiled models: D, and G followed by a D that does not move."""
+class Peer:
+    """Two compiled models: D, and G followed by a D that is frozen."""
 
     block = 1
 
-    def __init__(self, job):
+    def __init__(self, job: Job):
         keras.utils.set_random_seed(0)
-        self._job, self._feed = job, Feed(job)
-        self._g, self._d = _NETS[job.name]()
-        self._gan = keras.Sequential([self._g, self._d])
-        d_rate, g_rate = job.rates
-        self._compile(self._d, d_rate)
-        self._compile(self._gan, g_rate)
-        for net in (self._g, self._d, self._gan):
-            # XLA, Keras's own choice, is many times slower with convolutions on a CPU.
-            net.jit_compile = job.name != "dcgan"
-        self._ones = np.ones([job.batch, 1], np.float32)
-
-    @property
-    def parameters(self):
-        """Trainable parameters (G's, D's)."""
-        self._d.trainable = True
-        return tuple(
+        self._job = job
+        if job.name == "dcgan":
+            self._g, self._d = _dcgan()
+        else:
+            g_widths, d_widths, slope = DENSE[job.name]
+            pixels = layers.Activation("tanh" if job.scale[1] else "sigmoid")
+            self._g, self._d = _dense(g_widths, slope, pixels), _dense(d_widths, slope)
+        self.parameters = [
             sum(int(np.prod(weight.shape)) for weight in net.trainable_weights)
             for net in (self._g, self._d)
-        )
+        ]
+        self._gan = keras.Sequential([self._g, self._d])
+        for net, rate in zip((self._d, self._gan), job.rates, strict=True):
+            net.compile(
+                keras.optimizers.Adam(
+                    rate, beta_1=job.recipe.beta1, beta_2=job.recipe.beta2, epsilon=1e-8
+                ),
+                keras.losses.BinaryCrossentropy(from_logits=True),
+            )
+        for net in (self._g, self._d, self._gan):
+            # XLA, the default of Keras, is many times slower with convolutions on a CPU.
+            net.jit_compile = job.name != "dcgan"
 
-    def run(self, steps):
-        """Trains; -> the mean losses (D's, G's)."""
-        return np.mean([self._step() for _ in range(steps)], axis=0)
-
-    def _compile(self, net, rate):
-        betas = {"beta_1": self._job.recipe.beta1, "beta_2": self._job.recipe.beta2}
-        net.compile(
-            keras.optimizers.Adam(rate, epsilon=1e-8, **betas),
-            keras.losses.BinaryCrossentropy(from_logits=True),
-        )
-
-    def _step(self):
-        a, b = self._job.scale
-        x = self._feed.images(self._job.batch).astype(np.float32) * np.float32(a) + np.float32(b)
-        z = self._feed.latents(self._job.batch)
-        x_hat = self._g.predict_on_batch(z)
-        self._d.trainable = True
-        d_losses = [self._d.train_on_batch(*batch) for batch in self._d_batches(x, x_hat)]
-        self._d.trainable = False
-        if not self._job.recipe.reuse_latents:
-            z = self._feed.latents(self._job.batch)
-        # Keras has the mean over both kinds of images, a GAN's loss is the sum of two means.
-        return 2 * np.mean(d_losses), self._gan.train_on_batch(z, self._ones)
-
-    def _d_batches(self, x, x_hat):
-        if self._job.recipe.separate_updates:
-            return zip((x, x_hat), np.split(self._job.labels, 2), strict=True)
-        return [(np.concatenate([x, x_hat]), self._job.labels)]
+    def train(self, steps):
+        """Trains; yields the losses of D and G of each step."""
+        job = self._job
+        a, b = np.float32(job.scale)
+        ones = np.ones([job.batch, 1], np.float32)
+        for _ in range(steps):
+            x = job.images(job.batch).astype(np.float32) * a + b
+            z = job.latents(job.batch)
+            x_hat = self._g.predict_on_batch(z)
+            if job.recipe.separate_updates:
+                d_batches = zip((x, x_hat), np.split(job.labels, 2), strict=True)
+            else:
+                d_batches = [(np.concatenate([x, x_hat]), job.labels)]
+            self._d.trainable = True
+            d_losses = [self._d.train_on_batch(*batch) for batch in d_batches]
+            self._d.trainable = False
+            if not job.recipe.reuse_latents:
+                z = job.latents(job.batch)
+            # Keras averages over real and generated images; a GAN's loss is the sum of two means.
+            yield 2 * np.mean(d_losses), self._gan.train_on_batch(z, ones)

@@ -1,0 +1,80 @@
+"""What every contestant trains: a recipe's updates on random batches of MNIST.
+
+Importing this module does not import TensorFlow, which some contestants do without.
+"""
+
+import numpy as np
+
+import input_data
+from models import priors, recipes
+from training.schedule import learning_rates
+
+# Recipe -> widths of the layers of G and of D, slope of the leaky ReLU between them (0: a ReLU).
+DENSE = {
+    "minimal": ([10, 64, 784], [784, 512, 1], 0.0),
+    "leaky_mlp": ([100, 128, 784], [784, 128, 1], 0.01),
+}
+_CONVOLUTIONAL_STEPS = 4
+
+
+def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
+    """Returns a recipe, with another batch size if one is given."""
+    recipe = recipes.get(name)
+    return recipe if batch is None else recipes.override(recipe, batch_size=batch)
+
+
+def first_steps(recipe: recipes.Recipe) -> int:
+    """Returns the number of steps that a contestant trains before its time is taken.
+
+    It is also the number of steps in a block of those that train in blocks.
+    """
+    from training.batches import block_steps
+
+    return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
+
+
+def graph_parameters() -> tuple[int, int]:
+    """Returns the numbers of trainable parameters of G and of D in TensorFlow's current graph."""
+    import tensorflow.compat.v1 as tf
+
+    networks = [tf.trainable_variables(scope) for scope in ("generator/", "discriminator/")]
+    g, d = (sum(v.shape.num_elements() for v in variables) for variables in networks)
+    return g, d
+
+
+class Job:
+    """A recipe, and what a peer needs to train its networks in the same way.
+
+    Attributes:
+      name: of the recipe.
+      recipe: `Recipe`, with the requested batch size.
+      batch: number of images per batch.
+      block: number of steps per block, for contestants that train in blocks.
+      pixels: the training images, uint8 [n, 784].
+      rates: learning rates of D and of G.
+      labels: D's targets for a batch of real and one of generated images, float32 [2 * batch, 1].
+      scale: (a, b), so that a * pixels + b is in the range of G's last activation: (-1, 1) for
+        tanh, which the article of leaky_mlp has, else (0, 1).
+    """
+
+    def __init__(self, name: str, batch: int, block: int):
+        self.name, self.block = name, block
+        self.recipe = recipe_of(name, batch)
+        self.batch = self.recipe.batch_size
+        folder = input_data.data_folder()
+        data = input_data.read_data_sets(folder, validation_size=self.recipe.validation_size)
+        self.pixels = data.train.pixels
+        self.rates = learning_rates(self.recipe, 0)
+        real = np.full([self.batch, 1], 1 - self.recipe.label_smoothing, np.float32)
+        self.labels = np.concatenate([real, np.zeros_like(real)])
+        self.scale = (2 / 255, -1) if name == "leaky_mlp" else (1 / 255, 0)
+        self._prior = priors.get(self.recipe.prior)
+        self._rng = np.random.default_rng(0)
+
+    def images(self, *shape: int) -> np.ndarray:
+        """Returns random training images, uint8 [*shape, 784]."""
+        return self.pixels[self._rng.integers(len(self.pixels), size=shape)]
+
+    def latents(self, *shape: int) -> np.ndarray:
+        """Returns latents of the recipe's prior, float32 [*shape, nlatent]."""
+        return self._prior.sample(self._rng, [*shape, self.recipe.nlatent])
