@@ -10,6 +10,7 @@ The runs are kept in the --out folder: the same command resumes a comparison tha
 import argparse
 import configparser
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -200,19 +201,11 @@ def compare(options: argparse.Namespace) -> None:
     """Trains and scores all columns; writes the results after each run, at last an image."""
     folder = options.out.resolve() / "runs"
     # The first seed of all columns before the second: a table of every column exists early.
-    runs = [
-        Run(
-            name,
-            flags,
-            options.steps,
-            seconds,
-            seed,
-            folder / f"seed-{seed}" / (f"{name} {seconds} s" if seconds else name),
-        )
-        for seed in range(options.seeds)
-        for name, flags in options.columns.items()
-        for seconds in options.seconds or [None]
-    ]
+    columns = list(itertools.product(options.columns.items(), options.seconds or [None]))
+    runs = []
+    for seed, ((name, flags), seconds) in itertools.product(range(options.seeds), columns):
+        path = folder / f"seed-{seed}" / (f"{name} {seconds} s" if seconds else name)
+        runs.append(Run(name, flags, options.steps, seconds, seed, path))
     unfinished = {run.name: run.flags for run in runs if not kept(run)}
     outcomes, rates = {name: {} for name in options.columns}, {}
     pool = _pool(options.jobs)

@@ -297,8 +297,9 @@ def _measure(options):
     heading = (
         f"Written by `python -m benchmarks`: {options.rounds} rounds; medians, and in brackets the "
         f"range of the rounds.\n\n{report.machine()} A large float32 product reaches "
-        f"{report.number(flop_rate / 1e9)} GFLOP/s. The roofline of a step is the larger of the "
-        "times for its arithmetic at that rate and for its memory traffic at the rate of a copy."
+        f"{report.number(flop_rate / 1e9)} GFLOP/s. The float32 roofline of a step is the larger "
+        "of the times for its arithmetic at that rate and for its memory traffic at the rate of a "
+        "copy."
     )
     sections = [section(race, flop_rate) for race in races]
     text = "\n\n".join(["# Speed", heading, *sections]) + "\n"
