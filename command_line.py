@@ -9,15 +9,17 @@ import dataclasses
 import difflib
 import itertools
 import os
+import re
 import sys
 import textwrap
 
 from absl import flags
 
 from models import recipes
-from models.recipes import EVERYDAY, RECIPES, option
+from models.recipes import EVERYDAY, RECIPES
 from support import errors
 from support.errors import UserError
+from support.options import bounds_text, check_value, describe_values, option, value_type
 from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
 
 FLAGS = flags.FLAGS
@@ -48,8 +50,8 @@ _OTHER_MODES = "Other modes (named before each flag)"
 _HEADINGS = {
     EVERYDAY: EVERYDAY,
     recipes.BATCHES: "Hyperparameters: latents and batches",
-    recipes.OPTIMIZERS: "Hyperparameters: optimizers",
-    recipes.REGULARISATION: "Hyperparameters: losses, updates and averages",
+    recipes.LEARNING_RATES: "Hyperparameters: learning rates",
+    recipes.UPDATES: "Hyperparameters: losses, updates and averages",
     recipes.NETWORKS: "Hyperparameters: networks",
     WHILE_TRAINING: WHILE_TRAINING,
     ENGINES: ENGINES,
@@ -136,9 +138,9 @@ class ModeOptions:
 
 def _fields():
     """Returns {name: field} of all flags, in the order of --help within each group."""
-    options = dataclasses.fields(ModeOptions)
-    chosen = [*options[:2], *recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
-    return {field.name: field for field in [*chosen, *options[2:]]}
+    mode, recipe, *others = dataclasses.fields(ModeOptions)
+    of_training = [*recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
+    return {field.name: field for field in [mode, recipe, *of_training, *others]}
 
 
 def define_flags():
@@ -151,7 +153,7 @@ def define_flags():
     }
     hyperparameters = {field.name for field in recipes.hyperparameters()}
     for name, field in _fields().items():
-        kind, is_tuple = recipes.value_type(field)
+        kind, is_tuple = value_type(field)
         # Unset hyperparameters have the recipe's value.
         default = None if name in hyperparameters else field.default
         if name == "gan":  # several for --mode=compare
@@ -174,14 +176,19 @@ def parse(argv):
         hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
-        fail(f"{error}; see python main.py --help")
+        illegal = re.match(r"flag --(\w+)=(.*): ", str(error), re.DOTALL)
+        if illegal is None or illegal[1] not in _fields():
+            fail(f"{error}; see python main.py --help")
+        field = _fields()[illegal[1]]
+        fail(f"--{field.name} must be {describe_values(field)}, got {illegal[2]}")
     try:
         if FLAGS.help:
             print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
             sys.exit(0)
         if len(rest) > 1:
-            mode = f"--mode={rest[1]}" if rest[1] in MODES else "see python main.py --help"
-            raise UserError(f"{rest[1]} is not valid here, every option is a flag: {mode}")
+            is_mode = rest[1] in MODES
+            mode = f"use --mode={rest[1]}" if is_mode else "see python main.py --help"
+            raise UserError(f"unexpected argument {rest[1]!r}: options start with --; {mode}")
         _check_flags(FLAGS.mode)
     except UserError as error:
         fail(error)
@@ -206,7 +213,7 @@ def given(dataclass_fields):
 def _check_flags(mode):
     """Raises UserError for a flag that is empty, out of bounds or not valid in this mode."""
     fields = _fields()
-    recipes.check_value(fields["mode"], mode)
+    check_value(fields["mode"], mode)
     for name, field in sorted(fields.items()):
         flag = FLAGS[name]
         if not flag.present:
@@ -217,10 +224,8 @@ def _check_flags(mode):
         if mode not in modes:
             hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
             raise UserError(f"--{name} is only valid with --mode={' or '.join(modes)}{hint}")
-        if isinstance(flag.value, list):
-            recipes.check_value(field, tuple(flag.value)) if name != "gan" else None
-        else:
-            recipes.check_value(field, flag.value)
+        if name != "gan":  # of which --mode=compare takes several
+            check_value(field, flag.value)
 
 
 def help_text(mode=None, recipe="minimal"):
@@ -230,7 +235,7 @@ def help_text(mode=None, recipe="minimal"):
         modes = "\n".join(["Modes", *(f"  {name:<10}{text}" for name, text in MODES.items())])
         parts = [_INTRODUCTION, modes]
     else:
-        recipes.check_value(_fields()["mode"], mode)
+        check_value(_fields()["mode"], mode)
         command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
         parts = [f"--mode={mode}: {MODES[mode]}.\n\n  {command}"]
     for group, heading in _HEADINGS.items():
@@ -251,12 +256,12 @@ def help_text(mode=None, recipe="minimal"):
 
 def _help_entry(field, default, mode):
     """Returns a flag's lines: how to type it, its help, its bounds and default."""
-    kind, _ = recipes.value_type(field)
+    kind, _ = value_type(field)
     metadata = field.metadata
     value = metadata["value"] or {int: "N", float: "X", str: "NAME", bool: None}[kind]
     typed = f"--[no]{field.name}" if kind is bool else f"--{field.name}={value}"
     note = f"default {metadata['unset'] or _typed(default)}"
-    if bounds := recipes.bounds_text(field):
+    if bounds := bounds_text(field):
         note = f"{bounds}, {note}"
     text = f"{metadata['help']} [{note}]"
     if mode is None and "train" not in metadata["modes"]:

@@ -35,7 +35,7 @@ def train():
 
         gan = options["gan"]
         recipe = training.recipe_for(FLAGS.recipe, gan, options["engine"], **overrides)
-        with custom_class.user_errors(gan and custom_class.parse(gan)[0]):
+        with custom_class.user_errors(gan is not None):
             print(summary.of_recipe(recipe, gan and custom_class.load(gan).gan_class))
         return 0
     extra = []
@@ -43,7 +43,7 @@ def train():
         import evaluation
 
         extra.append(evaluation.scores_every(FLAGS.eval_every, FLAGS.dataset, FLAGS.data_dir))
-    _, stopped = training.run(FLAGS.recipe, extra=extra, **options, **overrides)
+    _, stopped = training.start(FLAGS.recipe, extra=extra, **options, **overrides)
     return 128 + stopped if stopped else 0
 
 
@@ -72,14 +72,17 @@ def sample():
         raise UserError("--num_samples is not valid with --interpolate, which walks between draws")
     labels = None if FLAGS.labels is None else [_label(text) for text in FLAGS.labels]
     out = _out() or str(folder.file("walk.gif" if draws else "sampled.png"))
-    write = sampling.walk(out, draws) if draws else sampling.sample(out, FLAGS.num_samples or 100)
+    sampling.check_out(out, sampling.WALK_SUFFIXES if draws else sampling.SAMPLE_SUFFIXES)
     if FLAGS.truncation is not None:
         priors.get(folder.configuration().full_recipe().prior).check_truncation(FLAGS.truncation)
-    terminal.import_tensorflow()
     import generation
 
     generator = generation.load(folder.path, **_loading())
-    write(generator, sampling.SampleOptions(FLAGS.seed, FLAGS.truncation, labels))
+    options = {"seed": FLAGS.seed, "truncation": FLAGS.truncation, "labels": labels}
+    if draws:
+        sampling.save_walk(generator, out, draws, **options)
+    else:
+        sampling.save_samples(generator, out, FLAGS.num_samples or 100, **options)
     print(f"Saved {out}.")
 
 
@@ -126,7 +129,9 @@ def compare():
 
 def _one_gan():
     if FLAGS.gan and len(FLAGS.gan) > 1:
-        raise UserError(f"--gan may be given once, a run has one class; got {', '.join(FLAGS.gan)}")
+        raise UserError(
+            f"--gan must be given only once, got {', '.join(FLAGS.gan)}; a run has one class"
+        )
     return FLAGS.gan[0] if FLAGS.gan else None
 
 
@@ -164,9 +169,10 @@ FUNCTIONS = {f.__name__: f for f in (train, evaluate, sample, export, explore, c
 def main(_):
     """Runs the mode and returns its exit code; errors of the user end in one line."""
     try:
-        if FLAGS.mode != "train" and mpi.launched(os.environ):
+        if (FLAGS.mode != "train" or FLAGS.summary) and mpi.launched(os.environ):
             with mpi.connect().together():
-                raise UserError(f"--mode={FLAGS.mode} runs in one process; start it without mpirun")
+                mode = "--summary" if FLAGS.summary else f"--mode={FLAGS.mode}"
+                raise UserError(f"{mode} runs in one process; start it without mpirun")
         with terminal.stoppable():
             code = FUNCTIONS[FLAGS.mode]()
         terminal.check_output()

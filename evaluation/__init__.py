@@ -66,10 +66,12 @@ def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = 
         dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
         data_dir: Folder of the images; None for the data set's own.
     """
-    images, info = input_data.load(dataset, data_dir)
-    terminal.import_tensorflow()
-    from evaluation import reference
-    from evaluation.monitor import Monitor
 
-    standard = reference.get(images, info)
-    return lambda run: Monitor(run, steps, standard, info)
+    def make_monitor(run):
+        from evaluation import reference
+        from evaluation.monitor import Monitor
+
+        images, info = input_data.load(dataset, data_dir)
+        return Monitor(run, steps, reference.get(images, info), info)
+
+    return make_monitor

@@ -94,19 +94,14 @@ def network(weights, images):
         Features `[n, 64]` and logits `[n, 10]`.
     """
     x = tf.reshape(images, [-1, 28, 28, 1])
-    x = _conv_pool(weights, "conv1", x)  # [n, 14, 14, 24]
-    x = _conv_pool(weights, "conv2", x)  # [n, 7, 7, 48]
+    for name in ("conv1", "conv2"):  # [n, 14, 14, 24], [n, 7, 7, 48]
+        x = tf.nn.conv2d(x, weights[f"{name}_kernel"], strides=1, padding="SAME")
+        x = tf.nn.max_pool2d(x + weights[f"{name}_bias"], ksize=2, strides=2, padding="VALID")
+        x = tf.nn.relu(x)
     x = tf.reshape(x, [-1, 7 * 7 * 48])
     features = tf.matmul(x, weights["dense1_kernel"]) + weights["dense1_bias"]
     logits = tf.matmul(tf.nn.relu(features), weights["dense2_kernel"]) + weights["dense2_bias"]
     return features, logits
-
-
-def _conv_pool(weights, name, x):
-    """Applies a convolution, 2 x 2 max pooling and ReLU."""
-    x = tf.nn.conv2d(x, weights[f"{name}_kernel"], strides=1, padding="SAME")
-    x = tf.nn.max_pool2d(x + weights[f"{name}_bias"], ksize=2, strides=2, padding="VALID")
-    return tf.nn.relu(x)
 
 
 def load_arrays(path: Path, sha256: str | None = None) -> dict:

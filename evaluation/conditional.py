@@ -1,4 +1,4 @@
-"""Whether the samples of a conditional GAN match the labels that were requested."""
+"""Scores of the samples of a conditional GAN by the label that was requested."""
 
 import tempfile
 from pathlib import Path

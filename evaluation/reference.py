@@ -1,4 +1,4 @@
-"""What samples of a data set are compared with: a classifier, statistics and reference scores.
+"""The classifier, statistics and reference scores of a data set.
 
 Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are made once and kept
 in the user's cache folder. Scores by different classifiers are not comparable.
@@ -40,7 +40,7 @@ _WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_
 
 
 class Standard(NamedTuple):
-    """What samples of one data set are compared with.
+    """A classifier, statistics and scores that samples of one data set are compared with.
 
     Attributes:
         classifier: Trained on the data set.
@@ -107,8 +107,8 @@ def checksum(data: input_data.Datasets) -> str:
     """Returns a SHA-256 of all training and test images and labels, in file order."""
     total = hashlib.sha256()
     for part in (data.train, data.test):
-        total.update(np.ascontiguousarray(part.pixels))
-        total.update(part.file_labels)
+        total.update(part.pixels.tobytes())
+        total.update(part.file_labels.tobytes())
     return total.hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""A trained generator as one HTML file that runs it: no server, no network, no installation.
+"""A trained generator as one HTML file that runs it, without server or network.
 
-`generation/page/` holds what the file is made of: `runner.js` runs the program, `page.js` is the
-rest that moves, `page.html` and `page.css` are what it looks like.
+`generation/page/` has the parts of the file: `runner.js` runs the program, `page.js` is everything
+else that moves, `page.html` and `page.css` are the layout.
 """
 
 import base64
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image
 
 import generation
+from evaluation.metrics import LABELS
 from generation import frozen, numpy_generator, program
 from input_data import SIDE
 from models import priors
@@ -24,101 +25,120 @@ from support.errors import UserError
 from support.files import atomic_write
 from training.run import RunFolder
 
-MOST_BYTES = 10 * 2**20
+MAX_BYTES = 10 * 2**20
 
 _PARTS = Path(__file__).parent / "page"
-_SLIDERS = 16
+_MAX_SLIDERS = 16
 _SLOPE_IMAGES, _SLOPE_STEP = 300, 0.05
-_FILM_FRAMES, _FILM_TILES, _FILM_BYTES = 48, 6, 600_000
-# The scores that a page shows, if the run has been given them.
-_SCORES = {
-    "frechet_distance": "Fréchet distance",
-    "classes_covered": "classes covered",
-    "precision": "precision",
-    "recall": "recall",
-    "memorised_share": "memorised share",
-}
+_FILM_FRAMES, _FILM_TILES, _MAX_FILM_BYTES = (48, 24, 12), 6, 600_000
+# The scores that a page shows, if the run has any.
+SCORES = ("frechet_distance", "classes_covered", "precision", "recall", "memorised_share")
 
 
-def explore(run_dir, out, **loading):
-    """A run -> the file `out`, a page to explore it with; loading: options of `generation.load`.
+def explore(run_dir, out, **loading) -> None:
+    """Writes a page that runs a run's generator.
 
-    UserError for an operation that no page can run, which it names, and for a page above 10 MB.
+    Args:
+      run_dir: the run folder.
+      out: the file to write, .html.
+      **loading: options of `generation.load`.
+
+    Raises:
+      UserError: the generator has an operation that pages do not have, which it names, or the page
+        would exceed 10 MB.
     """
-    if Path(out).suffix.lower() not in (".html", ".htm"):
-        raise UserError(f"--out={out}: wanted a name that ends in .html")
+    out = Path(out).expanduser()
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise UserError(f"--out must end in .html, got {out}")
     generator = generation.load(run_dir, **loading)
-    try:
-        graph = frozen.freeze(generator)
-    finally:
-        generator.close()
-    compiled, prior = program.compile_graph(graph), priors.get(graph.prior)
-    classes = _class_names(generator) if "labels" in graph.inputs else ()
-    facts = _facts(Path(run_dir), generator, graph)
-    content = page(compiled, facts, prior, graph.nlatent, classes)
-    if len(content) > MOST_BYTES:
+    graph = frozen.freeze(generator)
+    generator.close()
+    labels = [
+        name if label in generator.classes else None
+        for label, name in enumerate(generator.class_names)
+    ]
+    about = _about(Path(run_dir).expanduser(), generator, graph)
+    content = page(graph, about, labels if "labels" in graph.inputs else [])
+    if len(content) > MAX_BYTES:
         raise UserError(
-            f"--run_dir={run_dir}: the page would have {len(content) / 2**20:.1f} MB, wanted at "
-            f"most {MOST_BYTES / 2**20:.0f}: this generator has too many weights for a page"
+            f"--run_dir={run_dir}: a page must have at most {MAX_BYTES / 2**20:.0f} MB, this one "
+            f"would have {len(content) / 2**20:.1f}: the generator has too many weights"
         )
     with atomic_write(out) as temporary:
         temporary.write_bytes(content)
 
 
-def _class_names(generator):
-    """-> what the labels of a conditional generator are called, None for one not learnt."""
-    names = enumerate(generator.class_names)
-    return [name if label in generator.classes else None for label, name in names]
+def page(graph, about, labels=()) -> bytes:
+    """Makes the page of a frozen generator.
 
+    Args:
+      graph: a `Frozen`.
+      about: what the page shows of the run, in the form of `_about`; its film is omitted if a large
+        generator leaves no room for it.
+      labels: the names of a conditional generator's labels, None for one that was not trained.
 
-def page(compiled, facts, prior, nlatent, classes=()):
-    """What a page is made of -> its bytes.
-
-    compiled: a Program; facts: what the page tells about the run, as `_facts` gives it, of which a
-    very large generator leaves no room for the film;
-    prior: a Prior; classes: names of the labels of a conditional generator, None for one that it
-    has not learnt; none at all for a generator without labels.
+    Returns:
+      The bytes of the file.
     """
+    compiled, prior = program.compile_graph(graph), priors.get(graph.prior)
     constants, weights = _packed(compiled.constants)
-    inputs = {"z": nlatent} | ({"labels": len(classes)} if classes else {})
     levels, quantiles = prior.quantiles()
-    about = {
-        **facts,
-        "film": facts["film"] if len(weights) + 2 * _FILM_BYTES < MOST_BYTES else None,
-        "nlatent": nlatent,
-        "classes": list(classes),
-        "program": {"inputs": inputs, "lines": compiled.lines, "constants": constants},
+    has_room = len(weights) + 2 * _MAX_FILM_BYTES < MAX_BYTES
+    data = {
+        **about,
+        "film": about["film"] if has_room else None,
+        "nlatent": graph.nlatent,
+        "classes": list(labels),
+        "program": {
+            "inputs": {"z": graph.nlatent} | ({"labels": len(labels)} if labels else {}),
+            "lines": compiled.lines,
+            "constants": constants,
+        },
         "prior": {
-            "name": prior.name,
             "low": prior.low,
             "high": prior.high,
             "spherical": prior.spherical,
             "levels": levels.tolist(),
             "quantiles": quantiles.tolist(),
         },
-        "sliders": sliders(compiled, prior, nlatent, classes),
+        "sliders": sliders(compiled, prior, graph.nlatent, labels),
     }
+    return fill(data, weights)
+
+
+def fill(data, weights) -> bytes:
+    """Fills the template with the page's data and the base64 of its weights."""
     style, script = _part("page.css"), _part("page.js")
-    return _filled(
-        _part("page.html"),
-        policy=_policy(style, script),
-        title=html.escape(facts["title"]),
-        style=style,
-        about=_json_in_html(about),
-        weights=weights,
-        runner=_part("runner.js"),
-        script=script,
-    ).encode()
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in (script, style)
+    ]
+    parts = {
+        # All that the page may do: run its own script, style and worker, show inline images.
+        "policy": f"default-src 'none'; script-src 'sha256-{hashes[0]}'; style-src "
+        f"'sha256-{hashes[1]}'; worker-src blob:; img-src data:; base-uri 'none'; "
+        "form-action 'none'",
+        "title": html.escape(data["title"]),
+        "style": style,
+        "about": _json_in_html(data),
+        "weights": weights,
+        "runner": _part("runner.js"),
+        "script": script,
+    }
+    template = _part("page.html")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template).encode()
 
 
-def sliders(compiled, prior, nlatent, classes=()):
-    """-> [{"direction": unit vector [nlatent], "share": of the change of a picture}, ...].
+def sliders(compiled, prior, nlatent, labels=()):
+    """Finds the directions in the space of latents that change the image most.
 
-    Those that change the picture most come first. The principal directions of the mean squared
-    slope of the pixels for a prior whose directions are all alike; latents one by one, which stay
-    within the range that was trained on, for any other.
+    For a prior whose directions are equal, the principal directions of the mean squared slope of
+    the pixels; else the latents one by one, which stay within the range of training.
+
+    Returns:
+      [{"direction": unit vector [nlatent], "share": fraction of the change}], largest first.
     """
-    gram = _mean_squared_slope(compiled, prior, nlatent, classes)
+    gram = _mean_squared_slope(compiled, prior, nlatent, labels)
     if prior.spherical:
         values, vectors = np.linalg.eigh(gram)
         values, vectors = values[::-1], vectors.T[::-1]
@@ -129,126 +149,108 @@ def sliders(compiled, prior, nlatent, classes=()):
     total = max(np.trace(gram), np.finfo(np.float64).tiny)
     return [
         {"direction": np.round(vector, 6).tolist(), "share": round(float(value / total), 6)}
-        for value, vector in zip(values[:_SLIDERS], vectors, strict=False)
+        for value, vector in zip(values[:_MAX_SLIDERS], vectors, strict=False)
     ]
 
 
-def _mean_squared_slope(compiled, prior, nlatent, classes):
-    """-> [nlatent, nlatent]: the pixels' slopes times each other, on average over a few draws."""
+def _mean_squared_slope(compiled, prior, nlatent, labels):
+    """Averages products `[nlatent, nlatent]` of the pixels' slopes over draws."""
     rng = np.random.default_rng(0)
     count = int(np.clip(_SLOPE_IMAGES // (nlatent + 1), 2, 64))
-    learnt = [label for label, name in enumerate(classes) if name is not None]
+    trained = [label for label, name in enumerate(labels) if name is not None]
     gram = np.zeros([nlatent, nlatent])
     for k, z in enumerate(prior.sample(rng, [count, nlatent])):
-        beside = np.concatenate([z[None], z + _SLOPE_STEP * np.eye(nlatent, dtype=np.float32)])
-        label = learnt[k % len(learnt)] if learnt else None
-        images = _images(compiled, beside, label, len(classes))
+        steps = np.vstack([np.zeros(nlatent), _SLOPE_STEP * np.eye(nlatent)])
+        inputs = {"z": (z + steps).astype(np.float32)}
+        if trained:
+            one_hot = np.eye(len(labels), dtype=np.float32)[trained[k % len(trained)]]
+            inputs["labels"] = np.tile(one_hot, [nlatent + 1, 1])
+        images = numpy_generator.run(*compiled, **inputs).astype(np.float64)
         slopes = (images[1:] - images[0]) / _SLOPE_STEP
         gram += slopes @ slopes.T / count
     return gram
 
 
-def _images(compiled, z, label, classes):
-    """[n, nlatent], one label or None -> float64 [n, 784]."""
-    images = []
-    for part in np.array_split(z, -(-len(z) // 100)):
-        labels = {}
-        if label is not None:
-            labels["labels"] = np.eye(classes, dtype=np.float32)[[label] * len(part)]
-        images.append(numpy_generator.run(compiled.lines, compiled.constants, z=part, **labels))
-    return np.concatenate(images).astype(np.float64)
-
-
-def _facts(folder, generator, graph):
-    """What the page says about a run."""
+def _about(folder, generator, graph):
+    """Returns what the page shows of a run."""
     configuration = RunFolder(folder).configuration()
-    overrides = {name: v for name, v in configuration.overrides.items() if name != "num_steps"}
-    scores, note = _scores(folder / "metrics.json", generator)
-    notes = [note] if note else []
+    steps = f"{generator.step:,}"
+    facts = {"recipe": configuration.recipe, "steps": steps}
+    for name, value in configuration.overrides.items():
+        if name != "num_steps":
+            facts[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    facts |= {"seed": str(configuration.seed), "latents": f"{graph.nlatent}, {graph.prior}"}
+    scores, notes = _scores(folder / "metrics.json", generator)
     if graph.fixed_statistics:
         notes.append(
             "This generator normalises by the statistics of its batch. Here they are those of 256 "
-            "draws, so that each latent has one picture."
+            "draws, so that each latent has one image."
         )
     return {
-        "title": f"{configuration.recipe}, {generator.step:,} steps",
+        "title": f"{configuration.recipe}, {steps} steps",
         "recipe": configuration.recipe,
-        "facts": {
-            "recipe": configuration.recipe,
-            "steps": f"{generator.step:,}",
-            **{name: _shown(value) for name, value in overrides.items()},
-            "seed": str(configuration.seed),
-            "latents": f"{graph.nlatent}, {graph.prior}",
-        },
+        "facts": facts,
         "scores": scores,
         "notes": notes,
-        "film": film(folder / "progress"),
+        "film": _film(folder / "progress"),
     }
 
 
 def _scores(path, generator):
-    """-> (rows of a table, a note on why there is none); the first row holds the headings."""
+    """Returns the rows of the table of scores, and notes if there are none."""
     try:
         content = json.loads(path.read_text())
         if not generator.is_scored_by(content):
-            return [], "There are scores of other weights only."
+            return [], ["The scores of this run are of other weights."]
         columns = {"this run": content, **content.get("reference_scores", {})}
-        rows = [
-            [text, *(f"{float(scores[name]):.4g}" for scores in columns.values())]
-            for name, text in _SCORES.items()
-        ]
-        return [["", *columns], *rows], ""
+        rows = [["", *columns]]
+        for name in SCORES:
+            rows.append(
+                [LABELS[name], *(f"{float(scores[name]):.4g}" for scores in columns.values())]
+            )
+        return rows, []
     except FileNotFoundError:
-        return [], "No scores yet: python main.py --mode=evaluate gives some."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return [], f"{path.name} could not be read."
+        return [], ["No scores yet: run python main.py --mode=evaluate."]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return [], [f"Cannot read {path.name}."]
 
 
-def film(folder):
-    """progress/step-N.png -> {"steps": [...], "side", "sheet": a data URI of all frames}, or None.
+def _film(folder):
+    """Reads progress/step-N.png: the first 6 x 6 tiles of each, one below the other.
 
-    The frames lie one below the other, of the first 6 x 6 tiles each; fewer where they take more
-    than 600 kB.
+    Returns:
+      {"steps": [...], "sheet": data URI of a PNG}, with fewer frames if they exceed 600 kB; None if
+      there are none.
     """
-    paths = sorted(folder.glob("step-*.png"))
-    for most in (_FILM_FRAMES, _FILM_FRAMES // 2, _FILM_FRAMES // 4):
-        chosen = np.unique(np.linspace(0, len(paths) - 1, most).round().astype(int))
-        frames = [_frame(paths[k]) for k in chosen] if len(paths) > 1 else []
-        if not frames or any(frame is None for frame in frames):
+    paths, side = sorted(folder.glob("step-*.png")), _FILM_TILES * SIDE
+    if len(paths) < 2:
+        return None
+    for count in _FILM_FRAMES:
+        chosen = np.unique(np.linspace(0, len(paths) - 1, count).round().astype(int))
+        sheet = Image.new("L", (side, side * len(chosen)))
+        try:
+            for row, k in enumerate(chosen):
+                with Image.open(paths[k], formats=["PNG"]) as image:
+                    sheet.paste(image.convert("L").crop((0, 0, side, side)), (0, row * side))
+        except (OSError, ValueError, SyntaxError):
             return None
-        sheet = _png(np.concatenate(frames))
-        if len(sheet) <= _FILM_BYTES:
-            return {
-                "steps": [int(re.sub(r"\D", "", paths[k].stem) or 0) for k in chosen],
-                "side": _FILM_TILES * SIDE,
-                "sheet": "data:image/png;base64," + base64.b64encode(sheet).decode(),
-            }
+        buffer = io.BytesIO()
+        sheet.quantize(32).save(buffer, format="PNG", optimize=True)
+        if buffer.tell() <= _MAX_FILM_BYTES:
+            png = base64.b64encode(buffer.getvalue()).decode()
+            steps = [int(re.sub(r"\D", "", paths[k].stem) or 0) for k in chosen]
+            return {"steps": steps, "sheet": f"data:image/png;base64,{png}"}
     return None
 
 
-def _frame(path):
-    """A sheet of tiles -> its upper left corner, uint8 [168, 168]; None for another file."""
-    side = _FILM_TILES * SIDE
-    try:
-        with Image.open(path, formats=["PNG"]) as picture:
-            if not side <= min(picture.size) or max(picture.size) > 100 * SIDE:
-                return None
-            return np.asarray(picture.convert("L").crop((0, 0, side, side)))
-    except (OSError, ValueError, SyntaxError):
-        return None
-
-
-def _png(levels):
-    buffer = io.BytesIO()
-    Image.fromarray(levels).quantize(32).save(buffer, format="PNG", optimize=True)
-    return buffer.getvalue()
-
-
 def _packed(constants):
-    """{name: ndarray} -> (JSON of each, base64 of all float numbers as float16).
+    """Packs constants for a page.
 
-    Each array is first divided by the power of two that its largest number is near, so that none
-    is out of float16's range. All low bytes come before all high ones: so they compress.
+    Each array is divided by the power of two near its largest value, so that none exceeds the range
+    of float16. All low bytes come before all high ones, which compresses better.
+
+    Returns:
+      ({name: its description for JSON}, base64 of all float values as float16).
     """
     described, halves, start = {}, [np.zeros(0, np.uint16)], 0
     for name, array in constants.items():
@@ -262,42 +264,15 @@ def _packed(constants):
         start += array.size
     numbers = np.concatenate(halves)
     planes = (numbers & 255).astype(np.uint8).tobytes() + (numbers >> 8).astype(np.uint8).tobytes()
-    return described, base64.b64encode(_deflated(planes)).decode()
-
-
-def _deflated(data):
-    """By the frequency of each byte alone: weights have no words that come again."""
-    packer = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)
-    return packer.compress(data) + packer.flush()
+    packer = zlib.compressobj(9, strategy=zlib.Z_HUFFMAN_ONLY)  # weights repeat no strings
+    return described, base64.b64encode(packer.compress(planes) + packer.flush()).decode()
 
 
 def _part(name):
     return (_PARTS / name).read_text(encoding="utf-8")
 
 
-def _policy(style, script):
-    """The only things that the page may do: its own style and script, a worker, inline pictures."""
-    return (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; "
-        "worker-src blob:; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text):
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
 def _json_in_html(value):
-    """No text in it can end the element that it stands in."""
+    """Encodes JSON such that no text in it can end the element around it."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _filled(template, **parts):
-    """A template -> the same with parts for {{names}}, whatever stands in a part."""
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
-
-
-def _shown(value):
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

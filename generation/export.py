@@ -1,13 +1,13 @@
-"""A trained generator without this project: a SavedModel, ONNX, a program for NumPy."""
+"""A trained generator for use without this project: SavedModel, ONNX, NumPy."""
 
-import fcntl
 import importlib.util
 import json
 import logging
 import os
 import shutil
-import zlib
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -21,67 +21,60 @@ from models import priors
 from support.errors import UserError
 
 _OPSET = 17
-# The file that tells an export from other folders; it lists all the files beside it.
+# Tells an export from other folders; lists all files of the export.
 _MARK, _FORMAT = "export.json", "export of a small GAN, 1"
 
 
-def export(run_dir, target, *, log=print, **loading):
-    """A run -> a folder `target`, put in place when it is complete; -> the names of what it holds.
+def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
+    """Exports a run's generator to a folder; replaces an earlier export atomically.
 
-    saved_model/: signature `serving_default`, z [n, nlatent] -> images [n, 28, 28] in [0, 1], and
-    `sample`, int32 seed and count -> images and z, drawn from the prior.
-    generator.onnx, z -> images, where tf2onnx is installed.
-    generator.npz and numpy_generator.py, which runs it, where all operations are known there.
-    A conditional generator also takes labels, one-hot [n, 10]; its samples have each in turn.
-    log: takes a line for the user; loading: options of `generation.load`.
-    UserError, with `target` untouched, where that is something else than an export, or where
-    nothing can be written.
+    saved_model/ has the signatures `serving_default`, z `[n, nlatent]` to images `[n, 28, 28]` in
+    [0, 1], and `sample`, int32 seed and count to images and z from the prior. generator.onnx has z
+    and images; it requires tf2onnx. generator.npz is run by numpy_generator.py; it requires that
+    program.py has all operations. With a conditional generator all take labels, one-hot `[n, 10]`;
+    its samples have each in turn.
+
+    Args:
+      run_dir: the run folder.
+      target: the folder to write: a new one, an empty one or an earlier export.
+      log: a function of a line, for files that are skipped.
+      **loading: options of `generation.load`.
+
+    Returns:
+      The names of what the folder contains.
+
+    Raises:
+      UserError: `target` is something else, or cannot be written; it is unchanged.
     """
-    target = Path(target).absolute()
-    with _user_errors(target):
-        if os.path.lexists(target) and not _is_export(target):
-            raise UserError(f"--out={target} exists and is no export: name another folder")
+    target = Path(target).expanduser().absolute()
+    try:
+        _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         generator = generation.load(run_dir, **loading)
-        try:
-            frozen = freeze(generator)
-        finally:
-            generator.close()
+        frozen = freeze(generator)
+        generator.close()
         with _new_folder(target) as folder:
             _save_model(folder / "saved_model", frozen)
             _save_onnx(folder / "generator.onnx", frozen, log)
             _save_program(folder, frozen, log)
-            _save_mark(folder, frozen, generator.step)
-            return sorted(path.name for path in folder.iterdir())
-
-
-@contextmanager
-def _user_errors(target):
-    """What a disk or a name has against a folder ends in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"--out={target}: cannot write it ({error.strerror or error})") from error
-    except tf.errors.OpError as error:
-        raise UserError(f"--out={target}: cannot write it ({error.message})") from error
-    except UnicodeEncodeError as error:
-        raise UserError(
-            f"--out={target}: TensorFlow writes to names in UTF-8 alone, name another folder"
-        ) from error
-
-
-# The files.
+            _save_mark(folder / _MARK, frozen, generator.step)
+        return sorted(path.name for path in target.iterdir())
+    except (OSError, tf.errors.OpError) as error:
+        why = getattr(error, "strerror", None) or getattr(error, "message", error)
+        raise UserError(f"--out={target}: cannot write it ({why})") from error
 
 
 def _save_model(path, frozen):
+    signature = tf.saved_model.predict_signature_def
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = frozen.placeholders()
         seed, count = (tf.placeholder(tf.int32, [], name) for name in ("seed", "count"))
-        drawn = _draws(frozen, seed, count)
+        draws = _draws(frozen, seed, count)
         signatures = {
-            "serving_default": _signature(inputs, {"images": _any_images(frozen, inputs)}),
-            "sample": _signature(
-                {"seed": seed, "count": count}, {"images": _any_images(frozen, drawn), **drawn}
+            "serving_default": signature(inputs, {"images": _images_of_any_number(frozen, inputs)}),
+            "sample": signature(
+                {"seed": seed, "count": count},
+                {"images": _images_of_any_number(frozen, draws), **draws},
             ),
         }
         builder = tf.saved_model.Builder(str(path))
@@ -89,14 +82,10 @@ def _save_model(path, frozen):
         builder.save()
 
 
-def _signature(inputs, outputs):
-    return tf.saved_model.predict_signature_def(inputs, outputs)
+def _images_of_any_number(frozen, inputs):
+    """Generates images `[n, 28, 28]`, also for n = 0, of NaN for a latent with a NaN.
 
-
-def _any_images(frozen, inputs):
-    """{name: [n, .]} -> [n, 28, 28] for all n, with NaN for a latent with a NaN.
-
-    TensorFlow's convolutions give an empty batch a wrong shape, and its ReLU makes 0 of NaN.
+    TensorFlow's convolutions return a wrong shape for an empty batch; its ReLU maps NaN to 0.
     """
     count = tf.shape(inputs["z"])[0]
     spare = [[0, tf.maximum(1 - count, 0)], [0, 0]]
@@ -111,7 +100,7 @@ def _images(frozen, inputs):
 
 
 def _draws(frozen, seed, count):
-    """-> {"z": count draws from the prior, and "labels", each in turn, if there are any}."""
+    """Draws `count` latents, {"z": ...}, with "labels" in turn if conditional."""
     levels, quantiles = map(tf.constant, priors.get(frozen.prior).quantiles())
     shape = tf.stack([count, frozen.nlatent])
     level = tf.reshape(tf.random.stateless_uniform(shape, tf.stack([seed, 0])), [-1])
@@ -119,16 +108,16 @@ def _draws(frozen, seed, count):
     ends = [tf.gather(each, above + k) for each in (levels, quantiles) for k in (-1, 0)]
     low, high, value, next_value = ends
     z = value + (next_value - value) * (level - low) / (high - low)
-    drawn = {"z": tf.reshape(z, shape)}
+    draws = {"z": tf.reshape(z, shape)}
     if "labels" in frozen.inputs:
         in_turn = tf.gather(frozen.classes, tf.range(count) % len(frozen.classes))
-        drawn["labels"] = tf.one_hot(in_turn, NUM_CLASSES)
-    return drawn
+        draws["labels"] = tf.one_hot(in_turn, NUM_CLASSES)
+    return draws
 
 
 def _save_onnx(path, frozen, log):
     if importlib.util.find_spec("tf2onnx") is None:
-        log(f"Left out: {path.name}, which takes `pip install tf2onnx`.")
+        log(f"Skipped {path.name}: install tf2onnx for it.")
         return
     import tf2onnx
 
@@ -150,8 +139,8 @@ def _save_onnx(path, frozen, log):
 def _save_program(folder, frozen, log):
     try:
         compiled = program.compile_graph(frozen)
-    except program.Unknown as error:
-        log(f"Left out: generator.npz, for {error}.")
+    except program.UnsupportedOperation as error:
+        log(f"Skipped generator.npz: {error}.")
         return
     levels, quantiles = priors.get(frozen.prior).quantiles()
     np.savez(
@@ -167,86 +156,54 @@ def _save_program(folder, frozen, log):
     shutil.copyfile(numpy_generator.__file__, folder / "numpy_generator.py")
 
 
-def _save_mark(folder, frozen, step):
-    about = {"format": _FORMAT, "step": step, "nlatent": frozen.nlatent, "prior": frozen.prior}
-    about["fixed_statistics"] = frozen.fixed_statistics
-    text = json.dumps({**about, "files": sorted({*_files(folder), _MARK})}, indent=2)
-    (folder / _MARK).write_text(text + "\n")
-
-
-# The folder.
+def _save_mark(path, frozen, step):
+    about = {
+        "format": _FORMAT,
+        "step": step,
+        "nlatent": frozen.nlatent,
+        "prior": frozen.prior,
+        "fixed_statistics": frozen.fixed_statistics,
+        "files": sorted({*_files(path.parent), path.name}),
+    }
+    path.write_text(json.dumps(about, indent=2) + "\n")
 
 
 def _files(folder):
-    """-> relative paths of all that is in a folder but folders."""
-    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not _is_folder(path)}
+    """Returns the relative paths of all that a folder contains except folders."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }
 
 
-def _is_folder(path):
-    return path.is_dir() and not path.is_symlink()
-
-
-def _is_export(path):
-    """Whether a folder is empty, or an export by its own mark, with nothing added to it."""
-    if not _is_folder(path):
-        return False
-    if not any(path.iterdir()):
-        return True
-    mark = path / _MARK
-    try:
-        about = json.loads(mark.read_text() if mark.is_file() else "")
-        return about["format"] == _FORMAT and _files(path) <= set(about["files"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return False
+def _check_replaceable(target):
+    """Raises UserError unless `target` is missing, empty or an unchanged export."""
+    if not os.path.lexists(target):
+        return
+    if target.is_dir() and not target.is_symlink():
+        if not any(target.iterdir()):
+            return
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            about = json.loads((target / _MARK).read_text())
+            if about["format"] == _FORMAT and _files(target) <= set(about["files"]):
+                return
+    raise UserError(f"--out={target} exists and is not an export; choose another folder")
 
 
 @contextmanager
 def _new_folder(target):
-    """A folder to fill, which takes the place of `target` when the body ends well.
-
-    All happens in a scratch folder beside it. What a kill leaves there is seen to by the next
-    export to the same place: the old export put back, the rest removed.
-    """
-    # By its checksum: the name itself may have no room for more letters.
-    scratch = target.with_name(f".export-{zlib.crc32(os.fsencode(target.name)):08x}")
-    new, old = scratch / "new", scratch / "old"
-    scratch.mkdir(exist_ok=True)
-    with _held(scratch, target):
+    """A new folder that replaces `target` when the body ends without an error."""
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
+        new, old = Path(scratch, "new"), Path(scratch, "old")
+        new.mkdir()
+        yield new
+        _check_replaceable(target)  # again: it may have changed meanwhile
         try:
-            _put_back(old, target)
-            shutil.rmtree(new, ignore_errors=True)
-            new.mkdir()
-            yield new
             if target.exists():
-                target.rename(old)
-            new.rename(target)
-        finally:
-            _put_back(old, target)
-            shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _put_back(old, target):
-    if old.exists() and not target.exists():
-        old.rename(target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _held(scratch, target):
-    """Holds a folder for this process; UserError if another one has it."""
-    handle = os.open(scratch, os.O_RDONLY)
-    try:
-        if not _locked(handle, scratch):
-            raise UserError(f"--out={target}: another export to it is under way")
-        yield
-    finally:
-        os.close(handle)
-
-
-def _locked(handle, path):
-    """Locks an open folder; -> whether it is this process's, and still the one at that path."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return os.path.samestat(os.fstat(handle), os.stat(path))
-    except (BlockingIOError, FileNotFoundError):
-        return False
+                os.replace(target, old)
+            os.replace(new, target)
+        except BaseException:
+            if old.exists() and not target.exists():
+                os.replace(old, target)
+            raise

@@ -1,4 +1,6 @@
-"""A trained generator, loaded from its run folder, for notebooks and for `main.py`."""
+"""A trained generator, loaded from its run folder."""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -11,36 +13,46 @@ from support.errors import RunError, UserError
 from training.run import RunFolder, digest
 
 
-def load(run_dir, *, gan=None, checkpoint=None, raw=False, log=print):
-    """A run folder -> its Generator as of the newest whole checkpoint.
+def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print) -> "Generator":
+    """Loads a run's generator from its newest valid checkpoint.
 
-    gan: `FILE.py:CLASS`, for a run that was trained with a class of one's own. checkpoint: the name
-    of another checkpoint, such as `best`. raw: G's weights themselves, where the run also keeps
-    their average. log: takes a line for each damaged checkpoint.
-    Raises UserError if there is no run, no checkpoint, no whole one, or it is another class's.
+    Args:
+      run_dir: the run folder.
+      gan: `FILE.py:CLASS`, for a run of a custom class.
+      checkpoint: the name of another checkpoint, such as `best`.
+      raw: whether to use G's weights themselves if the run also has their average.
+      log: a function of a line, for each damaged checkpoint.
+
+    Raises:
+      UserError: there is no run or no valid checkpoint, or it is of another class.
     """
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
     recipe = configuration.full_recipe()
     if raw and not recipe.ema_decay:
-        raise UserError("--raw: this run keeps no average of its weights, leave it out")
-    own = configuration.check_class(gan)
+        raise UserError("--raw: this run has no average of its weights; omit the flag")
+    custom = configuration.check_class(gan)
     loaded = folder.load_named_checkpoint(checkpoint) if checkpoint else folder.load_checkpoint(log)
     if loaded is None:
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
-    with custom_class.user_errors(own and own.path):
-        generator = Generator(recipe, *loaded, raw=raw, gan_class=own and own.gan_class)
+    with custom_class.user_errors(custom is not None):
+        generator = Generator(recipe, *loaded, raw=raw, gan_class=custom and custom.gan_class)
     generator.classes = configuration.classes
-    generator.class_names = input_data.known(configuration.dataset).class_names
+    generator.dataset = configuration.dataset
     return generator
 
 
 class Generator:
     """A generator of images.
 
-    recipe: the run's Recipe; step: the steps it was trained for; digest: a SHA-256 of the
-    checkpoint; raw: whether the weights are G's own, no average; class_names: of the labels from 0
-    to 9; classes: the labels that a conditional one learnt; gan: its `Gan`, in a graph of its own.
+    Attributes:
+      recipe: the run's Recipe.
+      step: the number of steps that it was trained for.
+      digest: a SHA-256 of the checkpoint.
+      raw: whether the weights are G's own instead of their average.
+      dataset: the name of its data set, or None.
+      classes: the labels that a conditional one was trained on.
+      gan: its `Gan`, in a graph of its own.
     """
 
     def __init__(self, recipe, step, state, *, raw=False, gan_class=None):
@@ -49,7 +61,7 @@ class Generator:
         self.digest = digest(state)
         self.raw = raw
         self.classes = tuple(range(NUM_CLASSES))
-        self.class_names = tuple("0123456789")
+        self.dataset = None
         self._prior = priors.get(recipe.prior)
         with tf.Graph().as_default():
             self.gan = recipes.build_gan(recipe, gan_class)
@@ -58,69 +70,113 @@ class Generator:
         self.gan.session = self._inference.session
         self._inference.load(state, average=not raw)
 
-    def is_scored_by(self, content):
-        """What metrics.json holds -> whether the scores are of these weights.
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the labels from 0 to 9."""
+        return input_data.known(self.dataset).class_names
 
-        The step alone would not tell: a new run of the same folder may have got as far.
+    def is_scored_by(self, content) -> bool:
+        """Returns whether the content of a metrics.json is of these weights.
+
+        The step is not enough: a new run in the same folder may have the same.
         """
         scored = content["checkpoint_sha256"], content["step"], content["raw"]
         return scored == (self.digest, self.step, self.raw)
 
-    def generate(self, z, labels=None):
-        """[n, nlatent] -> float32 [n, 28, 28] in [0, 1]; ValueError for any other shape.
+    def generate(
+        self, z: np.ndarray, labels: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Generates images from latents.
 
-        labels: of a conditional GAN, whole numbers [n] or rows of weights [n, 10]; else ValueError.
+        Args:
+          z: finite latents `[n, nlatent]`.
+          labels: of a conditional generator, integers `[n]` or rows of weights `[n, 10]`.
+
+        Returns:
+          float32 `[n, 28, 28]` in [0, 1].
+
+        Raises:
+          ValueError: another shape, or a label that was not trained.
         """
-        wanted = (len(z), self.recipe.nlatent)
-        if np.shape(z) != wanted:
-            raise ValueError(f"latents have shape {np.shape(z)}, wanted {wanted}")
+        expected = (len(z), self.recipe.nlatent)
+        if np.shape(z) != expected:
+            raise ValueError(f"latents must have shape {expected}, got {np.shape(z)}")
         if not np.isfinite(z).all():
-            raise ValueError("latents with NaN or infinity, wanted finite ones")
-        self._check_labels(labels, len(z))
-        return self._inference.generate(z, labels).reshape(len(z), SIDE, SIDE)
+            raise ValueError("latents must be finite, got NaN or infinity")
+        if self.recipe.conditional:
+            rows = np.asarray(labels)
+            trained = rows.shape == (len(z),) and set(np.unique(rows)) <= set(self.classes)
+            if not trained and rows.shape != (len(z), NUM_CLASSES):
+                each = ", ".join(map(str, self.classes))
+                raise ValueError(f"labels must be {len(z)} of {each}, or rows of {NUM_CLASSES}")
+        elif labels is not None:
+            raise ValueError("labels must be None, this generator is not conditional")
+        return self._inference.generate(z, labels).reshape(-1, SIDE, SIDE)
 
-    def _check_labels(self, labels, count):
-        if not self.recipe.conditional:
-            if labels is not None:
-                raise ValueError("labels: this generator is not conditional, leave them out")
-            return
-        learnt = np.shape(labels) == (count,) and set(np.unique(labels)) <= set(self.classes)
-        if not learnt and np.shape(labels) != (count, NUM_CLASSES):
-            there = ", ".join(map(str, self.classes))
-            raise ValueError(f"labels: wanted {count} of {there}, or rows of {NUM_CLASSES}")
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        *,
+        truncation: float | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Draws n latents from the prior and generates their images.
 
-    def sample(self, n, seed=0, *, truncation=None, labels=None):
-        """n draws from the prior -> (float32 [n, 28, 28] in [0, 1], latents [n, nlatent]).
+        Args:
+          n: the number of draws.
+          seed: of the latents.
+          truncation: the greatest absolute value of a latent, only for a normal prior.
+          labels: of a conditional generator, integers `[n]`; None for all in turn.
 
-        truncation: greatest absolute value of a latent, for a normal prior only (UserError).
-        labels: of a conditional GAN, whole numbers [n]; None for all in turn, `labels_in_turn`.
+        Returns:
+          (float32 images `[n, 28, 28]` in [0, 1], latents `[n, nlatent]`).
         """
         z = self.latents(n, np.random.default_rng(seed), truncation)
         if labels is None and self.recipe.conditional:
             labels = self.labels_in_turn(n)
         return self.generate(z, labels), z
 
-    def labels_in_turn(self, n, chosen=None):
-        """-> int [n]: the chosen labels, or all learnt, again and again.
+    def labels_in_turn(
+        self, n: int, chosen: Sequence[int] | np.ndarray | None = None
+    ) -> np.ndarray:
+        """Repeats the chosen labels, or all that were trained, to an integer array `[n]`.
 
-        UserError for a label that was not learnt, or for a GAN without labels.
+        Raises UserError for a label that was not trained, or a generator without labels.
         """
         if not self.recipe.conditional:
-            raise UserError("--labels: this run learnt no labels; train one with --conditional")
-        if chosen is not None and len(chosen) > n:
-            raise UserError(f"--labels: {len(chosen)} labels, but {n} draws; wanted one for each")
+            raise UserError("--labels: this run has no labels; train one with --conditional")
         chosen = self.classes if chosen is None else chosen
-        for label in chosen:
-            if label not in self.classes:
-                there = ", ".join(map(str, self.classes))
-                raise UserError(f"--labels={label}: this run learnt the labels {there}")
+        if set(chosen) - set(self.classes):
+            each = ", ".join(map(str, self.classes))
+            got = ",".join(map(str, chosen))
+            raise UserError(f"--labels must be among the trained labels {each}, got {got}")
+        if chosen is not self.classes and len(chosen) > n:
+            raise UserError(f"--labels: {len(chosen)} labels need as many draws, got {n}")
         return np.resize(np.asarray(chosen), n)
 
-    def interpolate(self, draws, frames, seed=0, *, truncation=None, labels=None):
-        """A closed walk through `draws` draws of the prior -> as `sample`, draws * frames images.
+    def interpolate(
+        self,
+        draws: int,
+        frames: int,
+        seed: int = 0,
+        *,
+        truncation: float | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Walks through draws from the prior and back to the first.
 
-        Straight between the draws of a bounded prior, along the sphere for a normal one. labels: of
-        a conditional GAN, whole numbers [draws] to cross between; None keeps the first learnt.
+        In a straight line for a bounded prior, along the sphere for a normal one.
+
+        Args:
+          draws: the number of draws.
+          frames: images per leg, from a draw to the next.
+          seed, truncation: like `sample`.
+          labels: of a conditional generator, integers `[draws]` to cross between; None keeps the
+            first that was trained.
+
+        Returns:
+          Like `sample`, for draws * frames images.
         """
         corners = self.latents(draws, np.random.default_rng(seed), truncation)
         t = np.arange(frames) / frames
@@ -128,24 +184,26 @@ class Generator:
         if not self.recipe.conditional:
             return self.generate(z), z
         rows = one_hot(self.labels_in_turn(draws, self.classes[:1] if labels is None else labels))
-        crossing = _legs(rows, lambda a, b: a + t[:, None] * (b - a))
-        return self.generate(z, crossing.astype(np.float32)), z
+        weights = _legs(rows, lambda a, b: a + t[:, None] * (b - a))
+        return self.generate(z, weights.astype(np.float32)), z
 
-    def latents(self, n, rng, truncation=None):
-        """n draws from the prior -> float32 [n, nlatent]."""
+    def latents(
+        self, n: int, rng: np.random.Generator, truncation: float | None = None
+    ) -> np.ndarray:
+        """Draws float32 latents `[n, nlatent]` from the prior."""
         if n < 1:
-            raise UserError(f"--num_samples={n}: wanted at least 1")
+            raise UserError(f"--num_samples must be at least 1, got {n}")
         shape = [n, self.recipe.nlatent]
         if truncation is None:
             return self._prior.sample(rng, shape)
         return self._prior.truncate(rng, shape, truncation)
 
-    def close(self):
-        """Frees the Gan's session."""
+    def close(self) -> None:
+        """Closes the Gan's session."""
         self._inference.close()
 
 
 def _legs(corners, between):
-    """Corners [k, n] -> [k * frames, n]: from each to the next, from the last to the first."""
+    """Joins `between(a, b)` of each corner and the next, also last and first."""
     pairs = zip(corners, np.roll(corners, -1, axis=0), strict=True)
     return np.concatenate([between(a, b) for a, b in pairs])

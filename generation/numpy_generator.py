@@ -1,6 +1,6 @@
-"""Runs an exported generator with NumPy alone: no TensorFlow, nothing else of this project.
+"""Runs an exported generator with NumPy only, without TensorFlow or this project.
 
-python numpy_generator.py generator.npz 16        16 images into samples.npz
+python numpy_generator.py generator.npz 16        writes 16 images to samples.npz
 images = numpy_generator.generate("generator.npz", latents)
 """
 
@@ -8,45 +8,27 @@ import sys
 
 import numpy as np
 
-# Images made at once: their pictures of many channels have to fit into memory.
-_AT_ONCE = 100
+# Images per pass: feature maps of many channels must fit into memory.
+_IMAGES_PER_PASS = 100
 _NUM_LABELS = 10
 
 
 def _convolution(x, kernel, strides):
-    """[n, h, w, c], [height, width, c, m] -> [n, ., ., m], within the borders."""
+    """Convolves `[n, h, w, c]` with `[height, width, c, m]`, without padding."""
     (height, width), (down, right) = kernel.shape[:2], strides
     rows, columns = (x.shape[1] - height) // down + 1, (x.shape[2] - width) // right + 1
     total = np.zeros([len(x), rows, columns, kernel.shape[3]], np.float32)
     for i in range(height):
         for j in range(width):
-            met = x[
-                :, i : i + (rows - 1) * down + 1 : down, j : j + (columns - 1) * right + 1 : right
-            ]
-            total += met @ kernel[i, j]
+            below, beyond = i + (rows - 1) * down + 1, j + (columns - 1) * right + 1
+            total += x[:, i:below:down, j:beyond:right] @ kernel[i, j]
     return total
 
 
-def _depth_to_space(x, block):
-    n, height, width, depth = x.shape
-    filters = depth // block**2
-    squares = x.reshape(n, height, width, block, block, filters).swapaxes(2, 3)
-    return squares.reshape(n, height * block, width * block, filters)
-
-
 def _slice(x, begin, size):
-    """A size of -1 reaches to the end."""
+    """Returns a part of x; a size of -1 reaches to the end."""
     ends = (None if n < 0 else start + n for start, n in zip(begin, size, strict=True))
     return x[tuple(map(slice, begin, ends))]
-
-
-def _spread(x, strides):
-    """Zeros between the pixels, so that they are `strides` apart."""
-    n, height, width, depth = x.shape
-    down, right = strides
-    spread = np.zeros([n, (height - 1) * down + 1, (width - 1) * right + 1, depth], np.float32)
-    spread[:, ::down, ::right] = x
-    return spread
 
 
 _OPERATIONS = {
@@ -54,7 +36,6 @@ _OPERATIONS = {
     "Add": np.add,
     "Concat": lambda *parts: np.concatenate(parts[:-1], parts[-1]),
     "Conv2D": _convolution,
-    "DepthToSpace": _depth_to_space,
     "Div": np.divide,
     "Elu": lambda x: np.where(x < 0, np.expm1(np.minimum(x, 0)), x),
     "Exp": np.exp,
@@ -70,7 +51,6 @@ _OPERATIONS = {
     "Sigmoid": lambda x: 0.5 * (np.tanh(0.5 * x) + 1),
     "Slice": _slice,
     "Softplus": lambda x: np.logaddexp(x, 0),
-    "Spread": _spread,
     "Sqrt": np.sqrt,
     "Square": np.square,
     "Sub": np.subtract,
@@ -81,36 +61,61 @@ _OPERATIONS = {
 
 
 def run(lines, constants, **inputs):
-    """A program's lines and constants, inputs of n rows each -> pixels [n, 784]."""
-    values = {**constants, **inputs}
-    for operation, name, *taken in lines:
-        values[name] = _OPERATIONS[operation](*(values[key] for key in taken))
-    return values[name]
+    """Runs a program's lines on inputs of n rows each. Returns the last result."""
+    results = []
+    for start in range(0, max(1, len(inputs["z"])), _IMAGES_PER_PASS):
+        values = dict(constants)
+        for name, rows in inputs.items():
+            values[name] = rows[start : start + _IMAGES_PER_PASS]
+        for operation, name, *arguments in lines:
+            values[name] = _OPERATIONS[operation](*(values[key] for key in arguments))
+        results.append(values[name])
+    return np.concatenate(results)
 
 
 def generate(path, z, labels=None):
-    """A `generator.npz` and latents [n, nlatent] -> float32 [n, 28, 28] in [0, 1].
+    """Generates images from latents.
 
-    labels: whole numbers [n], for a conditional generator alone. A latent with a NaN gives an image
-    of NaN. ValueError for other shapes or labels.
+    Args:
+      path: a `generator.npz`.
+      z: latents `[n, nlatent]`; one with a NaN has an image of NaN.
+      labels: integers `[n]`, only for a conditional generator.
+
+    Returns:
+      float32 `[n, 28, 28]` in [0, 1].
+
+    Raises:
+      ValueError: a wrong shape, or a label that was not trained.
     """
     with np.load(path, allow_pickle=False) as file:
         values = {name: file[name] for name in file.files}
     lines = [line.split() for line in values.pop("program")]
-    inputs = _inputs(np.asarray(z, np.float32), labels, values)
-    images = [
-        run(lines, values, **{name: rows[k : k + _AT_ONCE] for name, rows in inputs.items()})
-        for k in range(0, max(1, len(z)), _AT_ONCE)
-    ]
-    images = np.concatenate(images).reshape(-1, 28, 28).astype(np.float32, copy=False)
-    images[np.isnan(inputs["z"]).any(axis=1)] = np.nan
+    z, classes = np.asarray(z, np.float32), values["classes"].tolist()
+    if z.ndim != 2 or z.shape[1] != values["nlatent"]:
+        raise ValueError(f"latents must have shape (n, {values['nlatent']}), got {z.shape}")
+    inputs = {"z": z}
+    if classes:
+        if np.shape(labels) != (len(z),) or not set(np.unique(labels)) <= set(classes):
+            raise ValueError(f"labels must be {len(z)} of {', '.join(map(str, classes))}")
+        inputs["labels"] = np.eye(_NUM_LABELS, dtype=np.float32)[np.asarray(labels, int)]
+    elif labels is not None:
+        raise ValueError("labels must be None, this generator is not conditional")
+    images = run(lines, values, **inputs).reshape(-1, 28, 28).astype(np.float32, copy=False)
+    images[np.isnan(z).any(axis=1)] = np.nan
     return images
 
 
 def sample(path, n, seed=0, labels=None):
-    """n draws from the generator's prior -> (float32 [n, 28, 28] in [0, 1], latents).
+    """Draws n latents from the generator's prior and generates their images.
 
-    labels: as for `generate`; a conditional generator takes each in turn unless told otherwise.
+    Args:
+      path: a `generator.npz`.
+      n: the number of draws.
+      seed: of the latents.
+      labels: like `generate`, but None stands for all trained labels in turn.
+
+    Returns:
+      (float32 images `[n, 28, 28]` in [0, 1], latents `[n, nlatent]`).
     """
     with np.load(path, allow_pickle=False) as file:
         nlatent, classes = int(file["nlatent"]), file["classes"]
@@ -120,20 +125,6 @@ def sample(path, n, seed=0, labels=None):
     if len(classes) and labels is None:
         labels = np.resize(classes, n)
     return generate(path, z, labels), z
-
-
-def _inputs(z, labels, about):
-    """-> {name of an input: array [n, .]}."""
-    nlatent, classes = int(about["nlatent"]), about["classes"].tolist()
-    if z.ndim != 2 or z.shape[1] != nlatent:
-        raise ValueError(f"latents have shape {z.shape}, wanted (n, {nlatent})")
-    if not classes:
-        if labels is not None:
-            raise ValueError("labels: this generator is not conditional, leave them out")
-        return {"z": z}
-    if np.shape(labels) != (len(z),) or not set(np.unique(labels)) <= set(classes):
-        raise ValueError(f"labels: wanted {len(z)} of {', '.join(map(str, classes))}")
-    return {"z": z, "labels": np.eye(_NUM_LABELS, dtype=np.float32)[np.asarray(labels)]}
 
 
 if __name__ == "__main__":

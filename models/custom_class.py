@@ -1,7 +1,8 @@
 """Custom classes, `--gan=FILE.py:CLASS`: loading, and the contract of training.
 
-Its code comes only from the path on the command line, never from a run folder. An error in it is
-reported in one line with the line in its file. Importing this module imports no TensorFlow.
+A class's code comes only from the path on the command line, never from a run folder. An error
+in it is reported in one line with the line in its file. Importing this module imports no
+TensorFlow.
 """
 
 import contextlib
@@ -110,7 +111,7 @@ def load(spec: str) -> CustomClass:
         found = None
     is_found = found is not None and found.origin == str(Path(path).resolve())
     module_name = Path(path).stem if is_found else f"custom_class_{sha256[:8]}"
-    with user_errors(path):
+    with user_errors():
         module = user_code.import_file(path, module_name)
     import tensorflow.compat.v1 as tf
 
@@ -139,16 +140,16 @@ def _let_import_from(folder):
 def build(gan_class: type, **arguments):
     """Builds an instance; all that its code raises becomes a UserError."""
     place = f"class {gan_class.__name__}"
-    with user_errors(place, otherwise=place):
+    with user_errors(otherwise=place):
         return gan_class(**arguments)
 
 
 @contextlib.contextmanager
-def user_errors(path: str | None, otherwise: str | None = None) -> Iterator[None]:
+def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterator[None]:
     """Context manager that turns errors of a custom class into one-line UserErrors.
 
     Args:
-      path: the class's file; None without a custom class, when errors pass unchanged.
+      is_custom: whether there is a custom class; if not, errors pass unchanged.
       otherwise: the place to report for an error that passed no line of a user's file. Without it
         such an error is the program's own and passes unchanged.
     """
@@ -157,7 +158,7 @@ def user_errors(path: str | None, otherwise: str | None = None) -> Iterator[None
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        if path is None:
+        if not is_custom:
             raise
         line, place = user_code.find_line(error, _folders, _PROJECT), otherwise
         if line:

@@ -166,10 +166,12 @@ def check_shapes(state, variables, *, exact=True):
     names = {name for name in state if name not in _OUTPUTS}
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     for name in sorted(expected.keys() | (names if exact else set())):
-        found = np.shape(state[name]) if name in state else "nothing"
-        if found != expected.get(name, "nothing"):
+        found = np.shape(state[name]) if name in state else "is missing"
+        needed = expected.get(name, "is missing")
+        if found != needed:
             raise UserError(
-                f"the checkpoint has {name} {found}, the class {expected.get(name, 'nothing')}"
+                f"the shape of {name} differs: checkpoint {found}, networks {needed}; "
+                "restore their code, or train in another --run_dir"
             )
 
 

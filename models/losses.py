@@ -35,14 +35,14 @@ def generator_cross_entropy(y_hat):
     return tf.reduce_mean(cross_entropy(1.0, y_hat))
 
 
-def squared_gradient(logits, images):
-    """Returns the batch's mean squared norm of the gradient of D in its images.
+def r1_penalty(logits, images):
+    """Returns half the mean squared norm of D's gradient at real images.
 
-    Times gamma / 2, on real images, it is the R1 penalty of Mescheder et al. 2018.
+    Times gamma, it is the R1 penalty of Mescheder et al. 2018.
 
     Args:
       logits: `[batch, 1]`.
       images: `[batch, ndims]`.
     """
     (gradient,) = tf.gradients(logits, images)
-    return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=1))
+    return tf.reduce_mean(tf.reduce_sum(tf.square(gradient), axis=1)) / 2

@@ -1,64 +1,29 @@
 """The recipes: which networks, trained with which hyperparameters.
 
 To add a recipe, add an entry to `RECIPES`; to add a hyperparameter, add a field to `Recipe`.
-The flag, its help, its validation and its place in `config.json` follow from the field.
+The flag, its help, its validation and its place in `config.json` follow from the field. Fields of
+the group UPDATES are ignored by a custom class's own train ops; those of the group NETWORKS are
+arguments of the networks' constructors.
 Importing this module does not import TensorFlow.
 """
 
 import dataclasses
 import importlib
 import inspect
-import types
-import typing
+
+import numpy as np
 
 from input_data import NUM_PIXELS
 from models import custom_class, priors
 from support.errors import UserError
+from support.options import check_value, option
 
 # Groups of options, in the order in which `python main.py --help` shows them.
 EVERYDAY = "Everyday"
 BATCHES = "Latents and batches"
-OPTIMIZERS = "Optimizers"
-REGULARISATION = "Losses, updates and averages"
+LEARNING_RATES = "Learning rates"
+UPDATES = "Losses, updates and averages"
 NETWORKS = "Networks"
-
-
-def option(
-    default,
-    group,
-    text,
-    *,
-    bounds=None,
-    positive=False,
-    choices=None,
-    modes=("train",),
-    value=None,
-    unset=None,
-):
-    """Returns a dataclass field that is also a command-line flag.
-
-    Args:
-      default: value of the flag if it is not given.
-      group: heading under which --help shows it.
-      text: its help, a noun phrase or imperative.
-      bounds: smallest and largest valid value.
-      positive: whether 0 is not valid, although it is the lower bound.
-      choices: the valid values, if they can be listed.
-      modes: values of --mode with which the flag is valid.
-      value: placeholder shown in --help, such as `DIR`.
-      unset: what None means, for --help.
-    """
-    metadata = {
-        "group": group,
-        "help": text,
-        "bounds": bounds,
-        "positive": positive,
-        "choices": choices,
-        "modes": modes,
-        "value": value,
-        "unset": unset,
-    }
-    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +73,9 @@ class Recipe:
         5_000, BATCHES, "training images held out for validation", bounds=(0, 59_999)
     )
     half_batches: bool = option(
-        False, BATCHES, "D sees batch_size / 2 real and as many generated images; G draws all"
+        False,
+        BATCHES,
+        "D sees batch_size / 2 real and as many generated images; G's batches stay whole",
     )
     reuse_latents: bool = option(
         False, BATCHES, "train G on the latents that D has just seen instead of new ones"
@@ -129,75 +96,76 @@ class Recipe:
         bounds=(0, 10_000),
     )
 
-    # The optimizers.
+    # The learning rates.
     learning_rate: float = option(
-        1e-3, OPTIMIZERS, "Adam's step size, of D and of G", bounds=(0, 1), positive=True
+        1e-3, LEARNING_RATES, "Adam's step size, of D and of G", bounds=(0, 1), positive=True
     )
     g_learning_rate: float | None = option(
         None,
-        OPTIMIZERS,
+        LEARNING_RATES,
         "Adam's step size of G, if it differs from D's",
         bounds=(0, 1),
         positive=True,
     )
     lr_decay: float = option(
-        0.0, OPTIMIZERS, "divide both learning rates by 1 + lr_decay * step", bounds=(0, 1)
+        0.0, LEARNING_RATES, "divide both learning rates by 1 + lr_decay * step", bounds=(0, 1)
     )
     lr_milestones: tuple[int, ...] = option(
         (),
-        OPTIMIZERS,
+        LEARNING_RATES,
         "step at which both learning rates fall tenfold; may be repeated",
         bounds=(1, 10**9),
     )
     lr_cooldown: float = option(
         0.0,
-        OPTIMIZERS,
+        LEARNING_RATES,
         "fraction of the steps, at the end, with a tenth of both learning rates",
         bounds=(0, 1),
     )
+
+    # Adam, and additions to the plain losses and updates; 0 or False for none.
     beta1: float = option(
         0.9,
-        OPTIMIZERS,
+        UPDATES,
         "Adam's first moment: m = beta1 * m + (1 - beta1) * grad (Kingma & Ba 2015)",
         bounds=(0, 0.9999),
     )
     beta2: float = option(
         0.999,
-        OPTIMIZERS,
+        UPDATES,
         "Adam's second moment: v = beta2 * v + (1 - beta2) * grad^2; a weight changes by rate * "
         "m / sqrt(v), with both moments corrected for their start at 0",
         bounds=(0, 0.999999),
     )
 
-    # Additions to the plain losses and updates; 0 or False for none.
     separate_updates: bool = option(
         False,
-        REGULARISATION,
+        UPDATES,
         "update D twice, on mean ce(1, D(x)) and then on mean ce(0, D(G(z))), not once on the sum",
     )
     label_smoothing: float = option(
         0.0,
-        REGULARISATION,
+        UPDATES,
         "D's target for real images is 1 - label_smoothing (one-sided, Salimans et al. 2016)",
         bounds=(0, 0.5),
     )
     r1_gamma: float = option(
         0.0,
-        REGULARISATION,
+        UPDATES,
         "R1 penalty: add gamma/2 * mean ||grad D(x)||^2 on real images x to D's loss (Mescheder "
         "et al. 2018)",
         bounds=(0, 1e6),
     )
     penalty_every: int = option(
         1,
-        REGULARISATION,
+        UPDATES,
         "apply R1 only at every N-th update of D, with N times the weight: lazy regularisation "
         "(Karras et al. 2020)",
         bounds=(1, 1000),
     )
     ema_decay: float = option(
         0.0,
-        REGULARISATION,
+        UPDATES,
         "sample from an exponential moving average of G's weights, avg = d * avg + (1 - d) * w "
         "with d = min(ema_decay, (1 + t) / (10 + t)) at update t; 0 for none (Yazici et al. 2019)",
         bounds=(0, 0.999999),
@@ -235,28 +203,6 @@ class Recipe:
         """Number of real images, and of generated ones, per update of D."""
         return self.batch_size // 2 if self.half_batches else self.batch_size
 
-    def rates(self, step: int) -> tuple[float, float]:
-        """Returns D's and G's learning rate at `step`: the learning-rate schedule."""
-        factor = 0.1 ** sum(step >= milestone for milestone in self.lr_milestones)
-        if step >= (1 - self.lr_cooldown) * self.num_steps:
-            factor *= 0.1
-        factor /= 1 + self.lr_decay * step
-        g_rate = self.learning_rate if self.g_learning_rate is None else self.g_learning_rate
-        return self.learning_rate * factor, g_rate * factor
-
-
-# Hyperparameters of our updates, which a custom class's own train ops ignore.
-UPDATE_FIELDS = (
-    "beta1",
-    "beta2",
-    "separate_updates",
-    "label_smoothing",
-    "r1_gamma",
-    "penalty_every",
-    "ema_decay",
-)
-# Hyperparameters that are arguments of the networks' constructors.
-NETWORK_FIELDS = ("conditioning", "d_channels", "g_channels", "minibatch_stddev")
 
 RECIPES = {
     "minimal": Recipe(
@@ -346,9 +292,10 @@ def get(name: str) -> Recipe:
     return RECIPES[name]
 
 
-def hyperparameters() -> list[dataclasses.Field]:
-    """Returns the fields of `Recipe` that flags and `override` may set, in order."""
-    return [field for field in dataclasses.fields(Recipe) if "help" in field.metadata]
+def hyperparameters(group: str | None = None) -> list[dataclasses.Field]:
+    """Returns the fields of `Recipe`, all or one group's, that flags and `override` may set."""
+    fields = [field for field in dataclasses.fields(Recipe) if "group" in field.metadata]
+    return [field for field in fields if group in (None, field.metadata["group"])]
 
 
 def values_of(recipe: Recipe) -> dict:
@@ -372,7 +319,11 @@ def override(recipe: Recipe, **values) -> Recipe:
     for name in values:
         if name not in fields:
             raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
-    values = {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}
+    for name, value in values.items():
+        if isinstance(value, list):
+            values[name] = tuple(value)
+        elif isinstance(value, np.generic):
+            values[name] = value.item()
     for name, value in values.items():
         check_value(fields[name], value)
     recipe = dataclasses.replace(recipe, **values)
@@ -386,61 +337,9 @@ def without_update_fields(recipe: Recipe) -> tuple[Recipe, list[str]]:
     Returns:
       The recipe without the hyperparameters that such train ops ignore, and their names.
     """
-    plain = {f.name: f.default for f in hyperparameters() if f.name in UPDATE_FIELDS}
+    plain = {field.name: field.default for field in hyperparameters(UPDATES)}
     ignored = [name for name, value in plain.items() if getattr(recipe, name) != value]
     return dataclasses.replace(recipe, **plain), ignored
-
-
-def check_value(field: dataclasses.Field, value) -> None:
-    """Raises UserError unless `value` has the type and bounds of an `option` field."""
-    kind, is_tuple = value_type(field)
-    optional = value is None and type(None) in typing.get_args(field.type)
-    for each in value if is_tuple and isinstance(value, tuple) else [value]:
-        if not optional and not _is_valid(each, kind, field.metadata):
-            raise UserError(f"--{field.name} must be {_description(kind, field)}, got {value}")
-
-
-def value_type(field: dataclasses.Field) -> tuple[type, bool]:
-    """Returns the type of a field's value, or of a tuple's values, and whether it is a tuple."""
-    kind = field.type
-    if isinstance(kind, types.UnionType):
-        kind = next(each for each in typing.get_args(kind) if each is not type(None))
-    is_tuple = typing.get_origin(kind) is tuple
-    return (typing.get_args(kind)[0] if is_tuple else kind), is_tuple
-
-
-def bounds_text(field: dataclasses.Field) -> str:
-    """Returns a field's bounds, such as `0 to 9` or `above 0 to 1`; empty if it has none."""
-    if field.metadata["bounds"] is None:
-        return ""
-    low, high = field.metadata["bounds"]
-    return f"{'above ' if field.metadata['positive'] else ''}{low} to {high:.12g}"
-
-
-def _is_valid(value, kind, limits):
-    numbers = (int, float) if kind is float else kind
-    if not isinstance(value, numbers) or (isinstance(value, bool) and kind is not bool):
-        return False
-    if limits["choices"] is not None:
-        return value in limits["choices"]
-    if limits["bounds"] is None or (limits["positive"] and value == 0):
-        return limits["bounds"] is None
-    low, high = limits["bounds"]
-    return low <= value <= high  # false for NaN
-
-
-def _description(kind, field):
-    if field.metadata["choices"] is not None:
-        return f"one of {', '.join(field.metadata['choices'])}"
-    if kind in (bool, str):
-        return "True or False" if kind is bool else "text"
-    noun = "an integer" if kind is int else "a number"
-    if field.metadata["bounds"] is None:
-        return noun
-    low, high = field.metadata["bounds"]
-    if field.metadata["positive"]:
-        return f"{noun} above {low} and at most {high:.12g}"
-    return f"{noun} from {low} to {high:.12g}"
 
 
 def _check_together(recipe):
@@ -497,7 +396,7 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
     """
     is_custom = gan_class is not None
     gan_class = gan_class or class_of(recipe)
-    given = {name: getattr(recipe, name) for name in NETWORK_FIELDS}
+    given = {field.name: getattr(recipe, field.name) for field in hyperparameters(NETWORKS)}
     given = {name: value for name, value in given.items() if value is not None}
     constructors = [c.__init__ for c in gan_class.__mro__[:-1] if "__init__" in vars(c)]
     accepted = {name for each in constructors for name in inspect.signature(each).parameters}

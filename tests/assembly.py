@@ -35,8 +35,9 @@ def assembled(
     with tf.Graph().as_default():
         if engine == "fused without XLA":
             tf.set_random_seed(seed)
-            updates = Updates(recipes.build_gan(recipe, gan_class), recipe, seed)
-            built = FusedEngine(updates, batches, jit=False)
+            gan = recipes.build_gan(recipe, gan_class)
+            built = FusedEngine(Updates(gan, recipe, seed), batches, jit=False)
+            gan.session.close()
         else:
             options = RunOptions(seed=seed, engine=engine, **options)
             built = make_engine(recipe, batches, options, gan_class, log=log)

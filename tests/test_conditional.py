@@ -78,12 +78,12 @@ def test_images_and_logits_depend_on_the_label():
 def test_r1_is_the_gradient_in_the_images_at_fixed_labels():
     gan = ConditionalGan(nlatent=4)
     y = gan._discriminator(gan.x_placeholder, reuse=True)
-    penalty = losses.squared_gradient(y, gan.x_placeholder)
+    penalty = losses.r1_penalty(y, gan.x_placeholder)
     feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(LABELS)}
     kernel, bias = weights(gan, "hidden")
     (embedding, shift), (logit, _) = weights(gan, "embedding"), weights(gan, "logit")
     slope = (X @ kernel + bias > 0) * (logit[:, 0] + embedding[LABELS] + shift)
-    by_hand = ((slope @ kernel.T) ** 2).sum(axis=1).mean()
+    by_hand = ((slope @ kernel.T) ** 2).sum(axis=1).mean() / 2
     assert gan.session.run(penalty, feed) == pytest.approx(by_hand, rel=1e-4)
 
 

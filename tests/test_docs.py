@@ -52,6 +52,7 @@ def workplace(tmp_path_factory):
             "--recipe=stable_cnn --run_dir=runs/stable_cnn",
             LABELLED_RUN,
             "--gan=my_gan.py:Gan --run_dir=runs/mine",
+            "--mode=export --run_dir=runs/minimal --out=generator",
         ):
             assert run(f"main.py {flags}") == 0
         yield folder

@@ -194,7 +194,7 @@ def test_runs_are_compared(scored, custom, tmp_path):
     losses = np.loadtxt(scored / "losses.csv", delimiter=",", skiprows=1)
     assert rows["d_loss"][0] == f"{losses[-1, 1]:.3f}"
     command = f"python main.py --mode=evaluate --run_dir={path} '--gan={gan}' --data_dir=FOLDER"
-    assert f"{scored} overrides nlatent=3." in " ".join(text.split())
+    assert f"{scored} overrides nlatent=3" in " ".join(text.split())
     assert f"{path} has no scores of these weights: {command}" in text
     assert (tmp_path / "a.png").stat().st_size > 1000
 

@@ -245,10 +245,12 @@ def test_output_and_threads_without_end_do_no_harm(verdicts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("code", ["os.kill(os.getpid(), 19)", "os.fork() or os.setsid()"])
+@pytest.mark.parametrize(
+    "code", ["os.kill(os.getpid(), signal.SIGSTOP)", "os.fork() or os.setsid()"]
+)
 def test_stopped_or_forked_process_ends_in_time(verdicts, code):
     process = Process(Limits(check_seconds=4))
-    source = in_constructor(f"import os, time; {code}; time.sleep(60)")
+    source = in_constructor(f"import os, signal, time; {code}; time.sleep(60)")
     began = time.monotonic()
     found = verdicts(source, FIRST, process=process)
     process.end()

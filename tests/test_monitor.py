@@ -20,7 +20,7 @@ class Run(SimpleNamespace):
     """A stand-in for `callbacks.Run` whose generator returns `images`."""
 
     def __init__(self, path, digit=None):
-        super().__init__(lines=[], best=[], recipe=SimpleNamespace(digit=digit))
+        super().__init__(lines=[], best=[], files=[], recipe=SimpleNamespace(digit=digit))
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
         self.folder, self.generate = RunFolder(path), lambda z: self.images

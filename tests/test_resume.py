@@ -26,7 +26,7 @@ from training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
 # Each as imported by the program at some time, and none that starts threads.
-PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.train"]
+PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.loop"]
 QUICK = (
     "--engine=step",
     "--batch_size=8",
@@ -274,15 +274,6 @@ def test_finished_run_is_unchanged_until_it_is_extended(run, unbroken, tmp_path)
     assert results(tmp_path / "run") == before
     assert continued_after(run(*shorter, f"--num_steps={STEPS}")) == 150
     assert_same_results(tmp_path / "run", unbroken)
-
-
-def test_new_starts_a_run_and_keeps_the_old_one(run, unbroken, tmp_path):
-    shutil.copytree(unbroken, tmp_path / "run")
-    ended = run(*QUICK, "--num_steps=1", "--run_dir=run", "--new")
-    moved = r"Moved the existing run to run\.old-1\.\n"
-    assert re.fullmatch(rf"{moved}{SUMMARY}{done(1)}", ended.stdout)
-    assert_same_results(tmp_path / "run.old-1", unbroken)
-    assert rows_in(tmp_path / "run") == 1
 
 
 def test_damage_costs_only_the_steps_since_the_checkpoint_before(run, unbroken, tmp_path):

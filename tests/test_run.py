@@ -100,11 +100,11 @@ def test_folder_name_shows_what_differs_from_the_recipe():
         assert re.fullmatch(name, configuration(**values).folder_name())
 
 
-def test_run_can_be_continued_and_extended_but_not_shortened(tmp_path):
-    for steps, kept in [(10, 10), (20, 20), (5, 20)]:
+def test_run_can_be_extended_and_shortened_but_not_below_its_checkpoint(tmp_path):
+    for steps, kept in [(10, 10), (20, 20), (5, 5), (3, 5)]:
         assert prepare(tmp_path, configuration(num_steps=steps)) == []
         assert RunFolder(tmp_path).configuration().overrides == {"num_steps": kept}
-        RunFolder(tmp_path).save_checkpoint(1, state(1))
+        RunFolder(tmp_path).save_checkpoint(3, state(1))
 
 
 DIFFERENT = [
@@ -117,12 +117,20 @@ DIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize(("values", "pattern"), DIFFERENT, ids=str)
+@pytest.mark.parametrize(("values", "pattern"), DIFFERENT, ids=[min(v) for v, _ in DIFFERENT])
 def test_folder_of_a_different_run_is_refused_untouched(begun, values, pattern):
     begun.file(".lock").unlink()
-    with refused(begun.path, "contains a different run", pattern, "--new") as error:
+    with refused(begun.path, "contains a different run", pattern, "--new"):
         prepare(begun.path, configuration(**values))
-    assert not begun.file(".lock").exists(), error
+
+
+def test_changed_file_of_the_class_is_a_different_run(tmp_path):
+    mine = configuration(gan=f"{ROOT}/models/gan.py:Gan")
+    prepare(tmp_path, mine)
+    RunFolder(tmp_path).save_checkpoint(1, state(1))
+    assert prepare(tmp_path, mine) == []
+    with refused(tmp_path, "a different run: the SHA-256 of the class file"):
+        prepare(tmp_path, dataclasses.replace(mine, gan_sha256="0" * 64))
 
 
 def test_labels_are_part_of_the_data_if_they_are_learned():
@@ -142,25 +150,17 @@ def test_changed_defaults_of_a_recipe_do_not_change_its_runs(begun, monkeypatch)
         prepare(begun.path)
 
 
-def test_run_that_has_not_begun_is_replaced(folder):
-    prepare(folder.path, configuration(seed=1))
-    assert folder.configuration().seed == 1
-    folder.file("losses.csv").touch()
-    with refused(folder.path, "--seed was 1, now 0"):
-        prepare(folder.path)
-
-
-def test_other_versions_and_cores_are_logged_once(begun):
+def test_versions_other_than_at_the_begin_are_logged(begun):
     path = begun.file("config.json")
     content = json.loads(path.read_text())
     content["versions"].update({"numpy": "0.0.1", "processor cores": "99"})
     path.write_text(json.dumps(content))
-    lines = prepare(begun.path)
-    assert [re.search(r"Note: (.*) was (\S+) ", line).groups() for line in lines] == [
-        ("numpy", "0.0.1"),
-        ("processor cores", "99"),
-    ]
-    assert prepare(begun.path) == []
+    for _ in range(2):
+        lines = prepare(begun.path)
+        assert [re.search(r"Note: (.*) was (\S+) ", line).groups() for line in lines] == [
+            ("numpy", "0.0.1"),
+            ("processor cores", "99"),
+        ]
 
 
 @pytest.mark.parametrize("field", ["batch_size", "pretraining_batch"])
@@ -250,14 +250,6 @@ def test_full_disk_names_the_last_checkpoint(folder, number):
     folder.save_checkpoint(1500, state(1))
     with pytest.raises(RunError, match=r"checkpoint is at step 1,500; free .* rerun the command"):
         run()
-
-
-def test_other_errors_of_a_run_are_unchanged(folder):
-    with (
-        pytest.raises(OSError, match="Input/output"),
-        folder.open_for_training(configuration(), new=False, log=pytest.fail),
-    ):
-        raise OSError(errno.EIO, os.strerror(errno.EIO))
 
 
 # Checkpoints.
@@ -495,6 +487,10 @@ def test_table_of_scores_has_rows_at_any_steps(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_bytes(b"step,d_loss,g_loss\r\n100,1,1\r\n200,1E-3,1\r\n250,1,1\r\n")  # by Excel
     assert Table(path, LOSSES).read() == [[100, 1, 1], [200, 0.001, 1], [250, 1, 1]]
+    table = Table(path, LOSSES)
+    assert [row[0] for row in table.open(220)] == [100, 200]
+    table.close()
+    assert path.read_text() == "step,d_loss,g_loss\n100,1,1\n200,0.001,1\n"
 
 
 @pytest.mark.parametrize("content", [os.urandom(3000) + b"\n", b"step,d_loss\n1,2\n", b"1,2,3\n"])

@@ -5,6 +5,7 @@ path = training.train("minimal", num_steps=20_000)    # like `python main.py`; t
 
 import contextlib
 import dataclasses
+import difflib
 import os
 from pathlib import Path
 
@@ -21,30 +22,30 @@ def train(recipe: str = "minimal", **options) -> Path:
     """Trains a run, like `python main.py`, or resumes it if it exists.
 
     Args:
-      recipe: a name in `models.recipes.RECIPES`.
-      **options: arguments of `run`, named like the flags of `python main.py --help`.
+      recipe: A name in `models.recipes.RECIPES`.
+      **options: Arguments of `start`, named like the flags of `python main.py --help`.
 
     Returns:
       The run's folder, for `generation.load`.
 
     Raises:
-      UserError: one line about what cannot be used.
-      KeyboardInterrupt: training was interrupted; the same call resumes it.
+      UserError: One line about what cannot be used.
+      KeyboardInterrupt: Training was interrupted; the same call resumes it.
     """
-    path, stopped = run(recipe, **options)
+    path, stopped = start(recipe, **options)
     if stopped:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(stopped)
     return path
 
 
-def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]:
-    """Trains a run.
+def start(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]:
+    """Starts or resumes a run, and trains it until its end or a signal.
 
     Args:
-      name: the recipe's name.
-      extra: functions of a `callbacks.Run` that each return a further callback.
-      log: function of a line for the user.
-      **options: fields of `RunOptions`, and hyperparameters to override.
+      name: The recipe's name.
+      extra: Functions of a `callbacks.Run` that each return a further callback.
+      log: Function of a line for the user.
+      **options: Fields of `RunOptions`, and hyperparameters to override.
 
     Returns:
       The run's folder, and the signal that stopped the training or None.
@@ -53,12 +54,7 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
-        for key in ("run_dir", "data_dir"):
-            if isinstance(options.get(key), os.PathLike):
-                options[key] = os.fspath(options[key])
-        fields = {field.name for field in dataclasses.fields(RunOptions)}
-        overrides = {key: value for key, value in options.items() if key not in fields}
-        options = RunOptions(**{key: value for key, value in options.items() if key in fields})
+        options, overrides = _split(options)
         recipe = recipe_for(name, options.gan, options.engine, log, **overrides)
         check_precision(options.precision, recipe)
         ranks.check(recipe)
@@ -76,23 +72,41 @@ def run(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
+
         terminal.import_tensorflow()
-        from training.loop import train as train_run  # imports TensorFlow
+        from training.events import Events
+        from training.loop import train as train_run
 
-        if options.events and ranks.is_chief:
-            from training.events import Events
-
+        if options.events:
             extra = [Events, *extra]
-        with custom_class.user_errors(options.gan and custom_class.parse(options.gan)[0]):
-            stopped = train_run(recipe, images, folder, options, ranks=ranks, extra=extra, log=log)
+        custom = configuration.check_class(options.gan)
+        gan_class = custom and custom.gan_class
+        with custom_class.user_errors(custom is not None):
+            stopped = train_run(
+                recipe, images, folder, options, gan_class, ranks=ranks, extra=extra, log=log
+            )
     return folder.path, stopped
+
+
+def _split(values):
+    """Returns the RunOptions and the hyperparameters among keyword arguments."""
+    fields = {field.name for field in dataclasses.fields(RunOptions)}
+    known = [*fields, *(field.name for field in recipes.hyperparameters())]
+    for name, value in values.items():
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1) or sorted(known)
+            raise UserError(f"{name} is not an option of training; use {' or '.join(close)}")
+        if isinstance(value, os.PathLike):
+            values[name] = os.fspath(value)
+    options = RunOptions(**{name: value for name, value in values.items() if name in fields})
+    return options, {name: value for name, value in values.items() if name not in fields}
 
 
 def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
     """Returns the recipe of a run, as the class `gan` is trained by it.
 
     Raises:
-      UserError: an override that the recipe does not allow, or that a custom class's own train ops
+      UserError: An override that the recipe does not allow, or that a custom class's own train ops
         would ignore.
     """
     recipe = recipes.override(recipes.get(name), **overrides)
@@ -100,11 +114,11 @@ def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
         recipes.check_has_conditional_form(recipe)
     if not gan or engine == "fused":
         return recipe
-    for each in recipes.UPDATE_FIELDS:
-        if each in overrides:
+    for field in recipes.hyperparameters(recipes.UPDATES):
+        if field.name in overrides:
             raise UserError(
-                f"--{each} has no effect on the train ops of a custom class; omit it, or train the "
-                "class with this project's updates, --engine=fused"
+                f"--{field.name} has no effect on the train ops of a custom class; omit it, or "
+                "train the class with this project's updates, --engine=fused"
             )
     recipe, ignored = recipes.without_update_fields(recipe)
     if ignored:
@@ -121,9 +135,9 @@ def build(recipe: str, seed: int = 0, **overrides):
     The default graph should be a new one: the seed of the weights is the graph's.
 
     Args:
-      recipe: a name in `models.recipes.RECIPES`.
-      seed: random seed.
-      **overrides: hyperparameters to replace.
+      recipe: A name in `models.recipes.RECIPES`.
+      seed: Random seed.
+      **overrides: Hyperparameters to replace.
     """
     import tensorflow.compat.v1 as tf
 

@@ -8,6 +8,7 @@ import numpy as np
 from input_data import NUM_PIXELS
 from models import priors
 from models.passes import WHOLE
+from training.schedule import learning_rates
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _IMAGES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)
@@ -104,7 +105,7 @@ class Batches:
             images=self.pixels[chosen],
             d_latents=np.stack(d_latents),
             g_latents=np.stack(g_latents),
-            rates=np.array([recipe.rates(step) for step in steps], np.float32),
+            rates=np.array([learning_rates(recipe, step) for step in steps], np.float32),
         )
         if recipe.conditional:
             d_labels, g_labels = zip(*map(self._step_labels, steps), strict=True)

@@ -296,7 +296,7 @@ class Checkpoints(Callback):
         self._run.save_checkpoint(step)
 
 
-def make(run, extra=()):
+def make_callbacks(run, extra=()):
     """Returns the callbacks of a run, and sets its bar.
 
     Args:

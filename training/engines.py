@@ -33,7 +33,7 @@ class _Engine:
         """Opens a session and initialises the variables.
 
         Args:
-          gan: instance in the current default graph; its own session is closed.
+          gan: instance in the current default graph.
           batches: `Batches`.
           train_ops: operations that training runs.
           averages: variables of moving averages, which no train op may read.
@@ -44,7 +44,6 @@ class _Engine:
         variables = variables_behind([*train_ops, gan.x_hat], averages)
         self._variables = {variable.op.name: variable for variable in variables}
         check_names(self._variables)
-        gan.session.close()
         self.session = tf.Session(config=_session_config(precision))
         self.session.run([variable.initializer for variable in variables])
 
@@ -146,7 +145,7 @@ class FusedEngine(_Engine):
         return losses.stack()
 
     def _step(self, step):
-        """Returns D's and G's loss of one step, after whose updates they are available."""
+        """Builds one step; returns both losses, ready once all its updates have run."""
         d_rate, g_rate = tf.unstack(step.rates)
         done = []
         for images, z, labels, z_labels in step.d_updates():

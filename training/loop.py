@@ -1,7 +1,6 @@
 """Trains a run: builds the graph, then runs the loop."""
 
 import contextlib
-import dataclasses
 import itertools
 import math
 import signal
@@ -11,23 +10,25 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from models import custom_class, recipes, summary
-from models.inference import Inference, assign
+from models.inference import Inference
 from support.errors import RunError, UserError
 from support.files import write_json
 from support.terminal import Bar, on_stop
-from training import callbacks, mpi
+from training import mpi
 from training.batches import Batches
-from training.engines import FusedEngine, StepEngine, has_convolutions, run_step
+from training.callbacks import Callbacks, Run, make_callbacks
+from training.engines import FusedEngine, StepEngine, has_convolutions
+from training.own_updates import differ_from_ours
 from training.run import digest
+from training.schedule import learning_rates
 from training.updates import Updates
 
 _PRETRAINING_TEST_IMAGES = 512
-# Of the test whether a class's own train ops do the same as ours: the learning rate, and the
-# relative difference of the changes of all weights.
-_TEST_RATE, _TEST_TOLERANCE = 1e-3, 1e-3
 
 
-def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=print):
+def train(
+    recipe, images, folder, options, gan_class=None, *, ranks=mpi.SINGLE, extra=(), log=print
+):
     """Trains a run from its last checkpoint to `recipe.num_steps`.
 
     Args:
@@ -35,26 +36,25 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
       images: `Datasets`; the part `train` is trained on.
       folder: `RunFolder`, open for training.
       options: `RunOptions`.
-      ranks: the processes that train together.
-      extra: functions of a `callbacks.Run` that each return a further callback.
-      log: function of a line for the user.
+      gan_class: Custom class that replaces the recipe's.
+      ranks: The processes that train together.
+      extra: Functions of a `callbacks.Run` that each return a further callback.
+      log: Function of a line for the user.
 
     Returns:
       The signal that stopped the training, or None if it has finished.
 
     Raises:
-      RunError: losses or weights are not finite, or no checkpoint is valid.
+      RunError: Losses or weights are not finite, or no checkpoint is valid.
     """
     with tf.Graph().as_default():
         train_set, shard = images.train, ranks.shard()
         batches = Batches(recipe, train_set.pixels, options.seed, train_set.file_labels, shard)
-        gan_class = custom_class.load(options.gan).gan_class if options.gan else None
         engine = make_engine(recipe, batches, options, gan_class, ranks=ranks, log=log)
-        inference = Inference(engine.gan)
-        run = callbacks.Run(recipe, options, images, batches, engine, inference, folder)
-        watching = callbacks.make(run, extra) if ranks.is_chief else callbacks.Callbacks([])
+        run = Run(recipe, options, images, batches, engine, Inference(engine.gan), folder)
+        callbacks = make_callbacks(run, extra) if ranks.is_chief else Callbacks([])
         step = _restore(run, log) if ranks.is_chief else 0
-        step, state, watching.periods = ranks.broadcast((step, engine.state(), watching.periods))
+        step, state, callbacks.periods = ranks.broadcast((step, engine.state(), callbacks.periods))
         engine.load(state)
         if step >= recipe.num_steps:
             log(
@@ -71,10 +71,10 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
             pretrain(run, log, ranks)
 
         start, began, stopped = step, time.monotonic(), None
-        with stop_signals() as received, watching.running(start):
+        with stop_signals() as received, callbacks.running(start):
             while step < recipe.num_steps and not stopped:
-                for block in engine.train(step, watching.next_interval(step, recipe.num_steps)):
-                    watching.on_steps(list(itertools.takewhile(_is_finite, block)))
+                for block in engine.train(step, callbacks.next_interval(step, recipe.num_steps)):
+                    callbacks.on_steps(list(itertools.takewhile(_is_finite, block)))
                     if ranks.is_chief:
                         _check_losses(block, run)
                     step = block[-1].step
@@ -84,13 +84,11 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
                 if ranks.is_chief:
                     _check_weights(step, run)
                 last = step == recipe.num_steps
-                watching.on_interval(step, last=last, stopping=bool(stopped))
+                if last:  # before the last checkpoint, which says that the run is finished
+                    ranks.finish(digest(engine.state()))
+                callbacks.on_interval(step, last=last, stopping=bool(stopped))
                 ranks.wait()
         seconds = time.monotonic() - began
-
-        if step == recipe.num_steps:
-            ranks.finish(digest(engine.state()))
-            stopped = None
         if ranks.is_chief:
             facts = {
                 "steps": step,
@@ -99,11 +97,11 @@ def train(recipe, images, folder, options, *, ranks=mpi.SINGLE, extra=(), log=pr
                 "engine": engine.name,
             }
             write_json(folder.file("summary.json"), facts)
-    if stopped:
-        name = signal.Signals(stopped).name
-        log(f"Stopped by {name} after step {step:,}; rerun the command to resume.")
-    else:
+    if step == recipe.num_steps:
         log(f"Done: {step:,} steps in {seconds:,.1f} s. Images and tables are in {folder}.")
+        return None
+    name = signal.Signals(stopped).name
+    log(f"Stopped by {name} after step {step:,}; rerun the command to resume.")
     return stopped
 
 
@@ -113,97 +111,54 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     A custom class is trained by its own train ops unless the engine is `fused`.
 
     Raises:
-      UserError: the class does not have the required interface.
+      UserError: The class does not have the required interface.
     """
-    if gan_class and options.engine == "fused":
-        _note_other_updates(recipe, batches, gan_class, log)
-    tf.set_random_seed(options.seed)
-    gan = recipes.build_gan(recipe, gan_class)
-    if gan_class:
-        custom_class.check(gan, recipe)
-    # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
-    slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
-    kind = options.engine
-    if kind == "auto":
-        kind = "step" if gan_class or slow_under_xla else "fused"
-
-    if kind == "step" and gan_class:
-        if ranks.count > 1:
-            raise UserError(
-                "--gan: a class's own train ops cannot train with several processes; add "
-                "--engine=fused"
-            )
-        custom_class.check_own_train_ops(gan, recipe)
-        for name in custom_class.random_ops(gan)[:1]:
-            log(
-                f"Note: {name} draws random numbers that no checkpoint holds; a run that was "
-                "stopped and resumed ends in other bytes than an unbroken one."
-            )
-        return StepEngine(gan, batches, precision=options.precision)
-
-    if gan_class:
-        custom_class.check_generator(gan)
-    updates = Updates(gan, recipe, options.seed, ranks.shard())
-    if kind == "step":
-        updates.install()
-        return StepEngine(gan, batches, updates.averages(), options.precision)
-    if recipe.pretraining:
-        updates.install()
-    return FusedEngine(
-        updates,
-        batches,
-        jit=not slow_under_xla and ranks.count == 1,
-        precision=options.precision,
-        other_ops=[gan.d_optimizer] if recipe.pretraining else [],
-    )
-
-
-def _note_other_updates(recipe, batches, gan_class, log):
-    """Logs a note if a class's own train ops change its weights in another way than ours.
-
-    That is so if it has an optimizer, clipping or a penalty of its own. Both take two steps from
-    the same weights on the same batches, ours without the recipe's additions.
-    """
-    plain, _ = recipes.without_update_fields(recipe)
-    plain = dataclasses.replace(plain, learning_rate=_TEST_RATE, g_learning_rate=None)
-    with tf.Graph().as_default():
-        gan = recipes.build_gan(plain, gan_class)
-        custom_class.check(gan, plain)
-        custom_class.check_generator(gan)
-        try:
-            custom_class.check_own_train_ops(gan, plain)
-        except UserError:  # its own train ops could not train it
-            gan.session.close()
-            return
-        own = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
-        Updates(gan, plain, seed=0).install()
-        ours = gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer
-        variables = {variable.op.name: variable for variable in tf.global_variables()}
-        trained = [variable.op.name for variable in tf.trainable_variables()]
-        with tf.Session() as session:
-            session.run(tf.global_variables_initializer())
-            before = session.run(variables)
-            changes = []
-            for gan.d_loss, gan.d_optimizer, gan.g_loss, gan.g_optimizer in (own, own, ours):
-                assign(session, variables, before)
-                for i in (0, 1):
-                    inputs = batches.block(i, i + 1)
-                    inputs = inputs._replace(rates=np.full_like(inputs.rates, _TEST_RATE))
-                    run_step(session, gan, inputs.map(lambda array: array[0]))
-                after = session.run(variables)
-                moved = [np.ravel(after[name] - before[name]) for name in trained]
-                changes.append(np.concatenate(moved))
-        gan.session.close()
-    own_change, own_again, our_change = changes
-    scale = np.linalg.norm(own_change)
-    if np.linalg.norm(own_again - own_change) > _TEST_TOLERANCE * scale:
-        return  # it draws random numbers
-    if np.linalg.norm(our_change - own_change) > _TEST_TOLERANCE * scale:
+    own_train_ops = gan_class is not None and options.engine != "fused"
+    if gan_class and not own_train_ops and differ_from_ours(recipe, batches, gan_class):
         log(
             f"Note: --engine=fused trains {gan_class.__name__}'s networks and losses with this "
             "project's Adam; its own train ops do something else (another optimizer, clipping or "
             "a penalty). Use --engine=step to keep its own."
         )
+    tf.set_random_seed(options.seed)
+    gan = recipes.build_gan(recipe, gan_class)
+    with contextlib.closing(gan.session):  # each engine opens a session of its own
+        if gan_class:
+            custom_class.check(gan, recipe)
+        if own_train_ops:
+            return _own_engine(gan, recipe, batches, options, ranks, log)
+        if gan_class:
+            custom_class.check_generator(gan)
+        updates = Updates(gan, recipe, options.seed, ranks.shard())
+        # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
+        slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
+        if options.engine == "step" or (options.engine == "auto" and slow_under_xla):
+            updates.install()
+            return StepEngine(gan, batches, updates.averages(), options.precision)
+        if recipe.pretraining:
+            updates.install()
+        return FusedEngine(
+            updates,
+            batches,
+            jit=not slow_under_xla and ranks.count == 1,
+            precision=options.precision,
+            other_ops=[gan.d_optimizer] if recipe.pretraining else [],
+        )
+
+
+def _own_engine(gan, recipe, batches, options, ranks, log):
+    """Returns the engine that runs a custom class's own train ops."""
+    if ranks.count > 1:
+        raise UserError(
+            "--gan: a class's own train ops cannot train with several processes; add --engine=fused"
+        )
+    custom_class.check_own_train_ops(gan, recipe)
+    for name in custom_class.random_ops(gan)[:1]:
+        log(
+            f"Note: {name} draws random numbers that no checkpoint holds; a run that was stopped "
+            "and resumed will not be bit-identical to an uninterrupted one."
+        )
+    return StepEngine(gan, batches, precision=options.precision)
 
 
 def _restore(run, log):
@@ -236,7 +191,7 @@ def pretrain(run, log, ranks=mpi.SINGLE):
             feed = {
                 gan.x_placeholder: batches.part(x),
                 gan.z_placeholder: batches.part(z),
-                gan.learning_rate_placeholder: recipe.rates(0)[0],
+                gan.learning_rate_placeholder: learning_rates(recipe, 0)[0],
             }
             loss, _ = engine.session.run([gan.d_loss, gan.d_optimizer], feed)
             if ranks.is_chief:
@@ -265,7 +220,7 @@ def _whole_batches(pixels, latents, size):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Context manager that collects the first SIGINT or SIGTERM; a second one acts as usual."""
+    """Context manager that collects the first signal to stop; a second one acts as usual."""
     received = []
     with contextlib.ExitStack() as handlers:
 

@@ -186,10 +186,7 @@ class Ranks(SingleProcess):
         return max(self._comm.allgather(max(received, default=0))) or None
 
     def wait(self):
-        # A blocking barrier would keep a core busy that rank 0 needs to draw, score and write.
-        barrier = self._comm.Ibarrier()
-        while not barrier.Test():
-            time.sleep(_SECONDS_BETWEEN_POLLS)
+        self._exchange()
 
     def finish(self, digest):
         self._training = False
@@ -211,7 +208,10 @@ class Ranks(SingleProcess):
             message = f"{type(error).__name__}: {error}"
             if not self.is_chief:  # Rank 0 raises its own.
                 traceback.print_exception(error)
-        self.wait()
+        # A blocking call would keep a core busy that rank 0 needs to draw, score and write.
+        barrier = self._comm.Ibarrier()
+        while not barrier.Test():
+            time.sleep(_SECONDS_BETWEEN_POLLS)
         found = self._comm.allgather((value, message))
         failed = {rank: text for rank, (_, text) in enumerate(found) if text is not None}
         if not failed:

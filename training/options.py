@@ -8,8 +8,9 @@ import dataclasses
 from pathlib import Path
 
 from input_data import DATASETS
-from models.recipes import EVERYDAY, RECIPES, Recipe, check_value, option
+from models.recipes import EVERYDAY, RECIPES, Recipe
 from support.errors import UserError
+from support.options import check_value, option
 
 WHILE_TRAINING = "While it trains"
 ENGINES = "Classes and engines"
@@ -20,7 +21,7 @@ _CPU_INFO = Path("/proc/cpuinfo")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The options of a run; only `seed`, `gan` and `precision` change what is learned.
+    """The options of a run, besides the recipe and its hyperparameters.
 
     Raises:
       UserError: a value of another type or out of bounds.

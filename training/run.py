@@ -39,7 +39,7 @@ _EXTENDABLE = "num_steps"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """What decides a run's weights and tables, to the last byte on one machine: config.json.
+    """Everything that a run's weights and tables follow from, to the last byte: config.json.
 
     Attributes:
       recipe: name of the recipe; overrides: {name: value} where the run differs from it.
@@ -123,6 +123,12 @@ class Configuration:
                 f"it has the format {content.get('format', 1)} of another version of this project, "
                 f"expected {FORMAT}"
             )
+        names = {field.name for field in dataclasses.fields(cls)}
+        for name, value in content.items():
+            if name not in names:
+                raise ValueError(f"unknown key {name!r}")
+            if name in ("hyperparameters", "overrides", "versions") and not isinstance(value, dict):
+                raise ValueError(f"{name} must be an object")
         configuration = cls(**content)
         # JSON has lists where the recipe has tuples.
         recipe = configuration.full_recipe()
@@ -149,6 +155,10 @@ class Configuration:
         if self.gan:
             parts.append(f"{Path(self.gan.rpartition(':')[0]).stem}.{_class_name(self.gan)}")
         values = {name: v for name, v in self.overrides.items() if name != _EXTENDABLE}
+        if self.engine != "auto":
+            values["engine"] = self.engine
+        if self.precision != "float32":
+            values["precision"] = self.precision
         if self.seed:
             values["seed"] = self.seed
         return "-".join([*parts, self.recipe, *(f"{k}={_text(v)}" for k, v in values.items())])
@@ -182,16 +192,18 @@ class Configuration:
         for name, (before, now) in changed.items():
             if before != now:
                 log(
-                    f"Note: {name} was {before} when the run began and is {now} now; the bytes may "
-                    "differ from those of an unbroken run."
+                    f"Note: {name} was {before} when the run began and is {now} now; the run may "
+                    "not be bit-identical to an uninterrupted one."
                 )
 
-    def extended_to(self, other):
-        """Returns `other` with the larger number of steps of the two."""
-        longer = max(self, other, key=lambda each: each.hyperparameters[_EXTENDABLE])
-        return dataclasses.replace(
-            other, overrides=longer.overrides, hyperparameters=longer.hyperparameters
-        )
+    def continued_by(self, other, step):
+        """Returns this run, after `step` steps, with the number of steps of `other`.
+
+        The versions and the number of workers stay those with which the run began.
+        """
+        if other.hyperparameters[_EXTENDABLE] <= step:
+            return self
+        return dataclasses.replace(other, versions=self.versions, workers=self.workers)
 
     def check_class(self, gan):
         """Loads the custom class that made the run.
@@ -203,7 +215,7 @@ class Configuration:
           A `CustomClass`, or None if the run is a recipe's own.
 
         Raises:
-          UserError: it is another class than the run's, or its file has changed.
+          UserError: it is not the class of the run, or its file has changed.
         """
         if gan and not self.gan:
             raise UserError(f"--gan is not valid here: the run has the networks of {self.recipe}")
@@ -390,7 +402,8 @@ class RunFolder:
             existing = self.configuration()
             if self._checkpoints() or self.file("losses.csv").exists():
                 existing.check_is_continued_by(configuration, self.path, log)
-                configuration = existing.extended_to(configuration)
+                last = max((step for step, _ in self._checkpoints()), default=0)
+                configuration = existing.continued_by(configuration, last)
         for name in ("checkpoints", "events", "progress"):
             if self.file(name).exists() and not self.file(name).is_dir():
                 raise RunError(f"{self.file(name)} is not a folder; move it away")
@@ -417,6 +430,8 @@ class RunFolder:
     def _move_to_backup(self, log):
         if not self._has_run():
             return
+        if self.path.name in ("", ".."):
+            raise RunError(f"--run_dir must name the folder itself with --new, got {self.path}")
         number = 1
         while (backup := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
@@ -505,7 +520,7 @@ class Table:
         os.fsync(self._file.fileno())
 
     def close(self):
-        """Closes the file; a full disk is no error, since no checkpoint needs these rows."""
+        """Closes the file; a full disk is ignored, since no checkpoint needs these rows."""
         try:
             self._file.close()
         except OSError as error:

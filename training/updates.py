@@ -41,8 +41,8 @@ class Updates:
         self._recipe = recipe
         self._shard = shard
         # Different seeds, so that the networks' dropout masks are independent.
-        self._d = _Optimizer("discriminator", recipe, seed ^ 0x5EED, shard)
-        self._g = _Optimizer("generator", recipe, seed, shard)
+        self._d = _Optimizer(gan, "discriminator", recipe, seed ^ 0x5EED, shard)
+        self._g = _Optimizer(gan, "generator", recipe, seed, shard)
         self._ema = None
         if recipe.ema_decay:
             self._ema = tf.train.ExponentialMovingAverage(
@@ -165,8 +165,8 @@ class Updates:
 
         def penalty():
             logits, _ = self._logits(real)
-            weight = self._recipe.penalty_every * self._recipe.r1_gamma / 2
-            return weight * losses.squared_gradient(logits, real.images)
+            weight = self._recipe.penalty_every * self._recipe.r1_gamma
+            return weight * losses.r1_penalty(logits, real.images)
 
         return penalty
 
@@ -227,8 +227,10 @@ class _Examples(NamedTuple):
 class _Optimizer:
     """Adam on the variables of one network, and the number of its updates."""
 
-    def __init__(self, scope, recipe, seed, shard):
-        self.variables = tf.trainable_variables(f"{scope}/")
+    def __init__(self, gan, network, recipe, seed, shard):
+        # A second Gan of this project in a graph has the scopes generator_1 and discriminator_1.
+        scope = getattr(gan, f"_{network}_scope", None)
+        self.variables = tf.trainable_variables(f"{getattr(scope, 'name', network)}/")
         for variable in self.variables:  # reads and writes of reference variables have no order
             if variable.op.type != "VarHandleOp":
                 raise UserError(
@@ -237,7 +239,8 @@ class _Optimizer:
                 )
         self._seed = seed
         self._shard = shard
-        self._name = f"{scope[0]}_adam"
+        with tf.variable_scope(None, default_name=f"{network[0]}_adam") as own_scope:
+            self._name = own_scope.name
         self._learning_rate = None
         self._adam = tf.train.AdamOptimizer(
             lambda: self._learning_rate, recipe.beta1, recipe.beta2, name=self._name

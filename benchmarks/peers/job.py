@@ -7,6 +7,7 @@ import numpy as np
 
 import input_data
 from models import priors, recipes
+from training.schedule import learning_rates
 
 # Recipe -> widths of the layers of G and of D, slope of the leaky ReLU between them (0: a ReLU).
 DENSE = {
@@ -63,7 +64,7 @@ class Job:
         folder = input_data.data_folder()
         data = input_data.read_data_sets(folder, validation_size=self.recipe.validation_size)
         self.pixels = data.train.pixels
-        self.rates = self.recipe.rates(0)
+        self.rates = learning_rates(self.recipe, 0)
         real = np.full([self.batch, 1], 1 - self.recipe.label_smoothing, np.float32)
         self.labels = np.concatenate([real, np.zeros_like(real)])
         self.scale = (2 / 255, -1) if name == "leaky_mlp" else (1 / 255, 0)

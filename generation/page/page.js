@@ -1,4 +1,4 @@
-// The page: a point in the space of latents, the ways to move it, and the pictures it gives.
+// The page: a point in the space of latents, the ways to move it, and the images it stands for.
 "use strict";
 
 const SIDE = 28;
@@ -17,10 +17,11 @@ function create(name, properties = {}, ...children) {
 
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const mix = (a, b, t) => a + (b - a) * t;
+const rounded = (value) => Math.round(1e4 * value) / 1e4;
 
 // Draws.
 
-/** A seed -> a function that gives uniform numbers in [0, 1): the same for the same seed. */
+/** Returns a function that returns uniform numbers in [0, 1), the same for the same seed. */
 function uniform(seed) {
   let state = seed >>> 0;
   return () => {
@@ -33,25 +34,20 @@ function uniform(seed) {
 
 function quantile(level) {
   const { levels, quantiles } = prior;
-  let [low, high] = [0, levels.length - 1];
-  while (high - low > 1) {
-    const middle = (low + high) >> 1;
-    if (levels[middle] <= level) low = middle;
-    else high = middle;
-  }
-  const t = (level - levels[low]) / (levels[high] - levels[low]);
-  return mix(quantiles[low], quantiles[high], t);
+  const k = clamp(levels.findIndex((other) => other > level), 1, levels.length - 1);
+  const t = (level - levels[k - 1]) / (levels[k] - levels[k - 1]);
+  return mix(quantiles[k - 1], quantiles[k], t);
 }
 
 const drawn = (random) => Float32Array.from({ length: nlatent }, () => quantile(random()));
 const newSeed = () => crypto.getRandomValues(new Uint32Array(1))[0];
 
-/** From a to b: along a great circle where all directions are alike, else straight. */
+/** From a to b: along a great circle if all directions are equal, else straight. */
 function between(a, b, t) {
   if (!prior.spherical) return a.map((value, k) => mix(value, b[k], t));
   const [normA, normB] = [a, b].map((z) => Math.hypot(...z) || 1e-30);
   const cosine = a.reduce((sum, value, k) => sum + (value / normA) * (b[k] / normB), 0);
-  const angle = Math.max(Math.min(Math.acos(clamp(cosine, -1, 1)), Math.PI - 1e-6), 1e-6);
+  const angle = clamp(Math.acos(clamp(cosine, -1, 1)), 1e-6, Math.PI - 1e-6);
   const [p, q] = [Math.sin((1 - t) * angle), Math.sin(t * angle)].map((s) => s / Math.sin(angle));
   const norm = mix(normA, normB, t);
   return a.map((value, k) => norm * ((p * value) / normA + (q * b[k]) / normB));
@@ -59,7 +55,7 @@ function between(a, b, t) {
 
 const bounded = (z) => (prior.spherical ? z : z.map((v) => clamp(v, prior.low, prior.high)));
 
-// The plane: the latents themselves where there are two, else the one through three draws.
+// The plane: the latents themselves if there are one or two, else the plane through three draws.
 
 const CORNERS = [[0.5, 0.13], [0.12, 0.84], [0.88, 0.84]];
 const isWhole = nlatent <= 2;
@@ -71,12 +67,12 @@ class Plane {
     this.corners = isWhole ? this.draws.map((z) => this.position(z)) : CORNERS;
   }
 
-  /** Right and down in [0, 1] -> latents. */
+  /** Returns the latents at a position, right and down in [0, 1]. */
   latents([right, down]) {
     const { low, high } = prior;
     if (isWhole) return Float32Array.of(mix(low, high, right), mix(high, low, down)).slice(0, nlatent);
     const weights = this.weights(right, down);
-    // Of independent normal draws this sum is another: as typical as they are, inside and outside.
+    // The sum is then distributed like one of the independent normal draws.
     const size = prior.spherical ? Math.hypot(...weights) : 1;
     const sum = this.draws[0].map((_, k) =>
       this.draws.reduce((total, draw, corner) => total + (weights[corner] * draw[k]) / size, 0),
@@ -84,7 +80,7 @@ class Plane {
     return bounded(sum);
   }
 
-  /** Shares of the three corners, which sum to 1. */
+  /** Returns the fractions of the three corners, which sum to 1. */
   weights(right, down) {
     const [[ax, ay], [bx, by], [cx, cy]] = this.corners;
     const area = (by - cy) * (ax - cx) + (cx - bx) * (ay - cy);
@@ -93,100 +89,78 @@ class Plane {
     return [a, b, 1 - a - b];
   }
 
-  /** Latents -> where they are on the plane, null where they need not be on it. */
+  /** Returns the position of latents, null if they may be outside the plane. */
   position(z) {
     if (!isWhole) return null;
-    const share = (value) => clamp((value - prior.low) / (prior.high - prior.low), 0, 1);
-    return [share(z[0]), nlatent === 2 ? 1 - share(z[1]) : 0.5];
+    const fraction = (value) => clamp((value - prior.low) / (prior.high - prior.low), 0, 1);
+    return [fraction(z[0]), nlatent === 2 ? 1 - fraction(z[1]) : 0.5];
   }
 }
 
-// The network, in a worker of its own: what is wanted now comes before what can wait.
-
+/** The network in a worker. Jobs are {z, label, done(pixels), fail(error)}; earlier queues first. */
 class Network {
   constructor(ready, failed) {
-    this.now = null;
-    this.asked = [];
-    this.later = { neighbours: [], map: [] };
+    this.queues = { shown: [], asked: [], neighbours: [], map: [] };
     this.running = null;
-    this.milliseconds = 0;
-    this.ready = false;
-    this.failed = failed;
+    this.milliseconds = null;
+    Object.assign(this, { ready, failed });
     const source = new Blob([element("runner").textContent], { type: "text/javascript" });
     this.worker = new Worker(URL.createObjectURL(source));
     this.worker.onerror = (event) => failed(event.message);
-    this.worker.onmessage = ({ data }) => (data.ready ? this.start(data, ready) : this.receive(data));
+    this.worker.onmessage = ({ data }) => this.receive(data);
     this.worker.postMessage({ program: about.program, weights: element("weights").textContent });
   }
 
-  start({ milliseconds }, ready) {
-    this.ready = true;
-    this.milliseconds = milliseconds;
-    ready();
+  /** Replaces the jobs of a queue that have not begun. */
+  request(queue, jobs) {
+    this.queues[queue] = jobs;
     this.next();
   }
 
-  /** The picture that is shown: one that came before and was not begun is dropped. */
-  show(z, label, done) {
-    this.now = { z, label, done };
-    this.next();
-  }
-
-  /** -> a promise of a picture, in turn. */
+  /** Returns a promise of pixels; nothing replaces its job. */
   ask(z, label) {
     return new Promise((done, fail) => {
-      this.asked.push({ z, label, done, fail });
-      this.next();
+      this.request("asked", [...this.queues.asked, { z, label, done, fail }]);
     });
   }
 
-  /** Pictures for whenever there is time, instead of those of that kind that were not begun. */
-  whenIdle(kind, jobs) {
-    this.later[kind] = jobs;
-    this.next();
-  }
-
   next() {
-    if (!this.ready || this.running) return;
-    const job = this.now ?? this.asked.shift() ?? this.later.neighbours.shift() ?? this.later.map.shift();
-    if (!job) return;
-    if (job === this.now) this.now = null;
-    this.running = job;
-    this.worker.postMessage({ id: 0, z: job.z, label: job.label });
+    if (this.milliseconds === null || this.running) return;
+    this.running = Object.values(this.queues).find((jobs) => jobs.length)?.shift();
+    if (this.running) this.worker.postMessage({ z: this.running.z, label: this.running.label });
   }
 
-  receive({ pixels, failed }) {
+  receive({ milliseconds, pixels, failed }) {
     const job = this.running;
     this.running = null;
     if (pixels) {
       job.done(pixels);
-      this.next();
-    } else {
+    } else if (failed) {
       job?.fail?.(new Error(failed));
       this.failed(failed);
+    } else {
+      this.milliseconds = milliseconds;
+      this.ready();
     }
+    this.next();
   }
 }
 
-// Pictures.
-
-function imageData(pixels) {
+function paint(canvas, pixels, x = 0, y = 0) {
   const image = new ImageData(SIDE, SIDE);
   pixels.forEach((value, k) => {
     const level = Math.round(255 * clamp(value, 0, 1));
     image.data.set([level, level, level, 255], 4 * k);
   });
-  return image;
+  // Images this small are best kept in main memory, not on a graphics card.
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(image, x, y);
 }
-
-// Pictures this small are best kept where they are made, not on a graphics card.
-const paint = (canvas, pixels, x = 0, y = 0) =>
-  canvas.getContext("2d", { willReadFrequently: true }).putImageData(imageData(pixels), x, y);
 
 // What is shown, and the ways to change it.
 
 const state = { seed: 0, plane: null, at: null, z: null, label: 0, smooth: false };
 let motion = null;
+let settling = null;
 
 function say(text, wrong = false) {
   element("status").textContent = text;
@@ -196,32 +170,33 @@ function say(text, wrong = false) {
 function setPlane(seed) {
   state.seed = seed >>> 0;
   state.plane = new Plane(state.seed);
-  placeCorners();
+  state.plane.corners.forEach((position, k) => place(element(`corner-${k}`), position));
+  element("corner-2").hidden = isWhole;
   drawMap();
 }
 
 function moveTo(right, down) {
-  const round = (share) => Math.round(1e4 * clamp(share, 0, 1)) / 1e4;
-  state.at = [round(right), round(down)];
-  setLatents(state.plane.latents(state.at), state.at);
+  const at = [right, down].map((value) => rounded(clamp(value, 0, 1)));
+  setLatents(state.plane.latents(at), at);
 }
 
-/** z becomes the point that is shown; at: where it is on the plane, if it is. */
+/** Shows the image of z, rounded like in the address; at: its position if it is on the plane. */
 function setLatents(z, at = state.plane.position(z)) {
-  state.z = z;
+  state.z = z.map(rounded);
   state.at = at;
-  placeMarker();
+  element("marker").hidden = !at;
+  if (at) place(element("marker"), at);
   placeSliders();
   changed();
 }
 
 function changed() {
-  network.show(state.z, state.label, (pixels) => paint(element("picture"), pixels));
+  const done = (pixels) => paint(element("picture"), pixels);
+  network.request("shown", [{ z: state.z, label: state.label, done }]);
   settle();
 }
 
-let settling = null;
-/** What follows a change after a moment's rest, and now and then while it goes on. */
+/** Does what follows a change after a moment, and now and then while there are more. */
 function settle() {
   settling ??= setTimeout(() => {
     settling = null;
@@ -231,39 +206,37 @@ function settle() {
 }
 
 function stop() {
-  if (motion) cancelAnimationFrame(motion.frame);
+  if (!motion) return;
+  cancelAnimationFrame(motion.frame);
+  motion.button.textContent = motion.text;
+  motion.button.setAttribute("aria-pressed", "false");
   motion = null;
-  for (const [id, text] of [["play", "Play"], ["walk", "Walk A → B"]]) {
-    element(id).textContent = text;
-    element(id).setAttribute("aria-pressed", "false");
-  }
 }
 
-/** Calls step(seconds since the last frame) for each frame until it returns false. */
-function animate(id, step) {
+/** Stops the motion of a button, or starts it: step(seconds since the last) until it is false. */
+function toggle(id, step) {
+  const button = element(id);
+  const runs = motion?.button === button;
   stop();
-  element(id).textContent = id === "play" ? "Pause" : "Stop";
-  element(id).setAttribute("aria-pressed", "true");
-  const mine = (motion = { id, frame: 0, last: null });
+  if (runs) return;
+  const started = { button, text: button.textContent, frame: 0 };
+  motion = started;
+  button.textContent = "Stop";
+  button.setAttribute("aria-pressed", "true");
+  let last = null;
   const tick = (time) => {
-    const seconds = mine.last === null ? 0 : Math.min((time - mine.last) / 1000, 0.1);
-    mine.last = time;
+    const seconds = Math.min((time - (last ?? time)) / 1000, 0.1);
+    last = time;
     if (step(seconds) === false) stop();
-    if (motion === mine) mine.frame = requestAnimationFrame(tick);
+    else if (motion === started) started.frame = requestAnimationFrame(tick);
   };
-  mine.frame = requestAnimationFrame(tick);
+  started.frame = requestAnimationFrame(tick);
 }
 
 function play() {
-  if (motion?.id === "play") {
-    stop();
-    say("Paused.");
-    return;
-  }
   const random = uniform(newSeed());
   let [from, to, t] = [state.z, drawn(random), 0];
-  say("Walking from draw to draw.");
-  animate("play", (seconds) => {
+  toggle("play", (seconds) => {
     t += seconds / 3;
     if (t >= 1) [from, to, t] = [to, drawn(random), t - 1];
     setLatents(between(from, to, t * t * (3 - 2 * t)));
@@ -271,14 +244,9 @@ function play() {
 }
 
 function walk() {
-  if (motion?.id === "walk") {
-    stop();
-    return;
-  }
   const [[ax, ay], [bx, by]] = state.plane.corners;
   let t = 0;
-  say("From A to B.");
-  animate("walk", (seconds) => {
+  toggle("walk", (seconds) => {
     t = Math.min(t + seconds / 4, 1);
     moveTo(mix(ax, bx, t), mix(ay, by, t));
     return t < 1;
@@ -292,16 +260,11 @@ function draw() {
   say("A new draw, at A.");
 }
 
-function isLabel(number) {
-  return typeof classes[number] === "string"; // null for one that the run has not learnt
-}
+const isLabel = (label) => typeof classes[label] === "string"; // null for one that was not trained
 
 function setLabel(label) {
   state.label = label;
-  for (const [k, button] of [...element("classes").children].entries()) {
-    button.setAttribute("aria-checked", String(k === label));
-    button.tabIndex = k === label ? 0 : -1;
-  }
+  element("classes").querySelector(`[value="${label}"]`).checked = true;
   drawMap();
   changed();
 }
@@ -319,35 +282,21 @@ function save() {
   context.imageSmoothingEnabled = state.smooth;
   context.imageSmoothingQuality = "high";
   context.drawImage(element("picture"), 0, 0, large.width, large.height);
-  large.toBlob((blob) => {
-    const address = URL.createObjectURL(blob);
-    create("a", { href: address, download: `${about.recipe}.png` }).click();
-    setTimeout(() => URL.revokeObjectURL(address), 10000);
-    say(`Saved: ${about.recipe}.png.`);
-  });
+  create("a", { href: large.toDataURL(), download: `${about.recipe}.png` }).click();
+  say(`Saved ${about.recipe}.png.`);
 }
 
-async function copyLink() {
-  writeAddress();
-  try {
-    await navigator.clipboard.writeText(location.href);
-    say("The link to this picture is copied.");
-  } catch {
-    say("The address bar holds the link to this picture.");
-  }
-}
-
-// The address: a link shows the same picture.
+// The address: a link shows the same image.
 
 function writeAddress() {
   const parts = [`plane=${state.seed}`];
-  parts.push(state.at && !isWhole ? `at=${state.at.join(",")}` : `z=${encoded(state.z)}`);
+  parts.push(state.at && !isWhole ? `at=${state.at}` : `z=${[...state.z].map(rounded)}`);
   if (classes.length) parts.push(`label=${state.label}`);
   if (state.smooth) parts.push("look=smooth");
   try {
     history.replaceState(null, "", `#${parts.join("&")}`);
   } catch {
-    // A browser may not let a page from a disk change its address so often.
+    // Browsers may limit how often a page from a disk changes its address.
   }
 }
 
@@ -355,55 +304,28 @@ function readAddress() {
   const given = new URLSearchParams(location.hash.slice(1));
   const seed = /^\d{1,10}$/.test(given.get("plane")) ? Number(given.get("plane")) : newSeed();
   const label = Number(given.get("label") ?? 0);
-  const at = (given.get("at") ?? "").split(",").map(parseFloat);
-  const z = decoded(given.get("z") ?? "");
+  const numbers = (name, length) => {
+    const values = (given.get(name) ?? "").split(",").map(parseFloat);
+    return values.length === length && values.every(Number.isFinite) ? values : null;
+  };
+  const [z, at] = [numbers("z", nlatent), numbers("at", 2)];
   setPlane(seed);
-  state.label = isLabel(label) ? label : Math.max(0, classes.findIndex((name) => name !== null));
-  if (classes.length) setLabel(state.label);
+  if (z) setLatents(Float32Array.from(z));
+  else moveTo(...(at ?? state.plane.corners[0]));
+  if (classes.length) setLabel(isLabel(label) ? label : classes.findIndex((name) => name !== null));
   setSmooth(given.get("look") === "smooth");
-  if (z) setLatents(z);
-  else if (at.length === 2 && at.every(Number.isFinite)) moveTo(...at);
-  else moveTo(...state.plane.corners[0]);
-}
-
-function encoded(z) {
-  const bytes = new Uint8Array(Float32Array.from(z).buffer);
-  const text = btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join(""));
-  return text.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
-}
-
-/** -> latents, or null for what is none. */
-function decoded(text) {
-  try {
-    const letters = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
-    const bytes = Uint8Array.from(letters, (letter) => letter.charCodeAt(0));
-    const z = bytes.length === 4 * nlatent ? new Float32Array(bytes.buffer) : [NaN];
-    return z.every(Number.isFinite) ? z : null;
-  } catch {
-    return null;
-  }
 }
 
 // The plane on the screen.
 
-function placeCorners() {
-  state.plane.corners.forEach(([right, down], k) => place(element(`corner-${k}`), right, down));
-  element("corner-2").hidden = isWhole;
-}
-
-function placeMarker() {
-  element("marker").hidden = !state.at;
-  if (state.at) place(element("marker"), ...state.at);
-}
-
-function place(node, right, down) {
+function place(node, [right, down]) {
   node.style.left = `${100 * right}%`;
   node.style.top = `${100 * down}%`;
 }
 
-/** Small pictures under the plane, from its middle outwards, as many as the network has time for. */
+/** Draws small images under the plane, as many as are fast to make, from its middle outwards. */
 function drawMap() {
-  if (!network.ready) return;
+  if (network.milliseconds === null) return;
   const most = network.milliseconds < 8 ? 13 : network.milliseconds < 60 ? 9 : 7;
   const [columns, rows] = nlatent === 1 ? [10, 2] : [most, most];
   const map = element("map");
@@ -417,7 +339,7 @@ function drawMap() {
     label: state.label,
     done: (pixels) => paint(map, pixels, i * SIDE, j * SIDE),
   }));
-  network.whenIdle("map", jobs);
+  network.request("map", jobs);
 }
 
 function listenToPlane() {
@@ -478,7 +400,7 @@ function drawNeighbours() {
     };
     return { z, label: state.label, done };
   });
-  network.whenIdle("neighbours", jobs);
+  network.request("neighbours", jobs);
 }
 
 // Sliders.
@@ -500,12 +422,9 @@ function makeSliders() {
       setLatents(bounded(state.z.map((value, at) => value + by * slider.direction[at])));
     });
     const label = create("label", { htmlFor: id, textContent: name });
-    const output = create("output", { textContent: share, title: "share of the picture's change" });
+    const output = create("output", { textContent: share, title: "fraction of the image's change" });
     element("sliders").append(create("div", { className: "slider" }, label, input, output));
   });
-  element("turn-text").textContent = prior.spherical
-    ? "Those that change the picture most come first, with their share of all change."
-    : "The latents, those that change the picture most first, with their share of all change.";
 }
 
 function placeSliders() {
@@ -515,92 +434,65 @@ function placeSliders() {
   });
 }
 
-// Labels.
+// Labels, the run, its film.
 
 function makeLabels() {
   const box = element("classes");
   for (const part of [box, ...document.querySelectorAll(".of-labels")]) part.hidden = !classes.length;
   box.classList.toggle("short", classes.every((name) => !name || name.length < 4));
-  classes.forEach((name, k) => {
-    const button = create("button", { type: "button", textContent: name, hidden: name === null });
-    button.setAttribute("role", "radio");
-    button.addEventListener("click", () => setLabel(k));
-    box.append(button);
-  });
-  box.addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-    if (!way) return;
-    event.preventDefault();
-    let label = state.label;
-    do label = (label + way + classes.length) % classes.length;
-    while (!isLabel(label));
-    setLabel(label);
-    box.children[state.label].focus();
+  classes.forEach((name, label) => {
+    if (!isLabel(label)) return;
+    const input = create("input", { type: "radio", name: "label", value: label });
+    input.addEventListener("change", () => setLabel(label));
+    box.append(create("label", {}, input, create("span", { textContent: name })));
   });
 }
-
-// The run.
 
 function showRun() {
   for (const [name, value] of Object.entries(about.facts)) {
     element("facts").append(create("dt", { textContent: name }), create("dd", { textContent: value }));
   }
   element("notes").append(...about.notes.map((text) => create("p", { textContent: text })));
-  const [heading, ...rows] = about.scores;
-  if (!heading) return;
-  const line = (cells, first, name) =>
-    create("tr", {}, ...cells.map((text, k) => create(k ? name : first, { textContent: text })));
-  const body = rows.map((row) => line(row, "th", "td"));
-  element("scores").append(
-    create("thead", {}, line(heading, "th", "th")),
-    create("tbody", {}, ...body),
-  );
-  element("scores").hidden = false;
+  about.scores.forEach((texts, row) => {
+    const cells = texts.map((text, k) => create(row && k ? "td" : "th", { textContent: text }));
+    element("scores").append(create("tr", {}, ...cells));
+  });
+  element("scores").hidden = !about.scores.length;
 }
 
-function showFilm({ steps, side, sheet }) {
-  const [canvas, range, button] = ["frames", "film-at", "film-play"].map(element);
-  const picture = new Image();
-  let timer = null;
-  Object.assign(canvas, { width: side, height: side });
+function showFilm({ steps, sheet }) {
+  const [frames, range] = ["frames", "film-at"].map(element);
+  const last = steps.length - 1;
   const show = (k) => {
     range.value = k;
     element("film-step").textContent = `step ${steps[k].toLocaleString("en")}`;
-    canvas.getContext("2d").drawImage(picture, 0, k * side, side, side, 0, 0, side, side);
+    frames.style.backgroundPositionY = `${(100 * k) / last}%`;
   };
-  const pause = () => {
-    clearInterval(timer);
-    timer = null;
-    button.textContent = "Play";
-    button.setAttribute("aria-pressed", "false");
-  };
-  const step = () => (Number(range.value) < steps.length - 1 ? show(Number(range.value) + 1) : pause());
-  range.max = steps.length - 1;
+  range.max = last;
   range.addEventListener("input", () => {
-    pause();
+    stop();
     show(Number(range.value));
   });
-  button.addEventListener("click", () => {
-    if (timer) return pause();
-    if (Number(range.value) === steps.length - 1) show(0);
-    timer = setInterval(step, 120);
-    button.textContent = "Pause";
-    button.setAttribute("aria-pressed", "true");
+  element("film-play").addEventListener("click", () => {
+    let k = Number(range.value) % last; // at its end it starts again
+    toggle("film-play", (seconds) => {
+      k = Math.min(k + 8 * seconds, last);
+      show(Math.floor(k));
+      return k < last;
+    });
   });
-  picture.onload = () => {
-    element("film").hidden = false;
-    show(steps.length - 1);
-  };
-  picture.src = sheet;
+  frames.style.backgroundImage = `url(${sheet})`;
+  element("film").hidden = false;
+  show(last);
 }
 
-// Together.
+// The start.
 
 const KEYS = { n: draw, p: play, w: walk, s: save, c: () => setSmooth(!state.smooth) };
 
 function listen() {
   listenToPlane();
-  const buttons = { draw, play, walk, save, link: copyLink, look: KEYS.c };
+  const buttons = { draw, play, walk, save, look: KEYS.c };
   for (const [id, act] of Object.entries(buttons)) element(id).addEventListener("click", act);
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
@@ -624,14 +516,14 @@ const network = new Network(
 window.explorer = {
   nlatent,
   labels: classes,
-  /** nlatent numbers, and a label's number where there are some -> promise of 784 in [0, 1]. */
+  /** Takes nlatent numbers, and a label's number if there are labels; a promise of 784 in [0, 1]. */
   async generate(z, label) {
     const latents = Array.from(z, Number);
     if (latents.length !== nlatent || !latents.every(Number.isFinite)) {
-      throw new TypeError(`latents: wanted ${nlatent} finite numbers`);
+      throw new TypeError(`latents must be ${nlatent} finite numbers`);
     }
     if (classes.length && !isLabel(label)) {
-      throw new TypeError(`label: ${label}, wanted one of ${[...classes.keys()].filter(isLabel)}`);
+      throw new TypeError(`label must be one of ${[...classes.keys()].filter(isLabel)}, got ${label}`);
     }
     return Array.from(await network.ask(Float32Array.from(latents), label ?? 0));
   },
@@ -644,7 +536,6 @@ showRun();
 if (about.film) showFilm(about.film);
 listen();
 element("plane").classList.toggle("line", nlatent === 1);
-element("plane").ariaLabel = "Plane of latents: drag, or move with the arrow keys";
 element("space-text").textContent = isWhole
   ? "All latents there are. Drag, and the digit follows."
   : "Through three draws, A, B and C. Drag, and the digit follows.";

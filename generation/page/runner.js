@@ -1,32 +1,32 @@
-// Runs a generator's program in a worker: one latent at a time, on arrays that are made once.
-// Message {program, weights} once, then {id, z, label} -> {id, pixels}; {failed} tells what is wrong.
+// Runs a generator's program in a worker, one latent at a time, on arrays that are made once.
+// Takes the message {program, weights} once, then {z, label}; answers {pixels} or {failed}.
 "use strict";
 
 const count = (shape) => shape.reduce((product, size) => product * size, 1);
 const tensor = (shape, run) => ({ shape, data: new Float32Array(count(shape)), run });
 
-/** Flat offsets between neighbours along each axis. */
-function strides(shape) {
-  return shape.map((_, axis) => count(shape.slice(axis + 1)));
-}
-
-/** Calls visit(coordinates, flat index) for all elements in order. */
-function forEach(shape, visit) {
+/**
+ * Returns for each element of a result of that shape the index of its element in a given shape, by
+ * source(coordinates) -> coordinates; -1 if that is null.
+ */
+function indices(shape, given, source) {
+  const steps = given.map((_, axis) => count(given.slice(axis + 1)));
   const at = shape.map(() => 0);
-  for (let index = 0; index < count(shape); index++) {
-    visit(at, index);
+  return Int32Array.from({ length: count(shape) }, () => {
+    const index = source(at)?.reduce((sum, k, axis) => sum + k * steps[axis], 0) ?? -1;
     for (let axis = shape.length - 1; axis >= 0 && ++at[axis] === shape[axis]; axis--) at[axis] = 0;
-  }
+    return index;
+  });
 }
 
-/** A tensor whose elements are those of x at source(coordinates), 0 where that is null. */
+/** Returns the indices that broadcast a given shape to another one of the same rank. */
+function broadcast(given, shape) {
+  return indices(shape, given, (at) => at.map((k, axis) => (given[axis] === 1 ? 0 : k)));
+}
+
+/** A tensor with the elements of x at source(coordinates), 0 if that is null. */
 function rearranged(x, shape, source) {
-  const steps = strides(x.shape);
-  const from = new Int32Array(count(shape));
-  forEach(shape, (at, index) => {
-    const place = source(at);
-    from[index] = place === null ? -1 : place.reduce((sum, k, axis) => sum + k * steps[axis], 0);
-  });
+  const from = indices(shape, x.shape, source);
   const result = tensor(shape, () => {
     for (let k = 0; k < from.length; k++) result.data[k] = from[k] < 0 ? 0 : x.data[from[k]];
   });
@@ -40,12 +40,12 @@ function elementwise(x, f) {
   return result;
 }
 
-/** Two tensors that broadcast as NumPy's do. */
+/** f of the elements of two tensors, which broadcast like NumPy's. */
 function pairwise(a, b, f) {
   const rank = Math.max(a.shape.length, b.shape.length);
   const [left, right] = [a, b].map((x) => Array(rank - x.shape.length).fill(1).concat(x.shape));
   const shape = left.map((size, axis) => (size === 1 ? right[axis] : size));
-  const [fromA, fromB] = [left, right].map((given) => broadcast(given, shape));
+  const [fromA, fromB] = [broadcast(left, shape), broadcast(right, shape)];
   const result = tensor(shape, () => {
     for (let k = 0; k < result.data.length; k++) {
       result.data[k] = f(a.data[fromA[k]], b.data[fromB[k]]);
@@ -54,16 +54,7 @@ function pairwise(a, b, f) {
   return result;
 }
 
-function broadcast(given, shape) {
-  const steps = strides(given).map((step, axis) => (given[axis] === 1 ? 0 : step));
-  const from = new Int32Array(count(shape));
-  forEach(shape, (at, index) => {
-    from[index] = at.reduce((sum, k, axis) => sum + k * steps[axis], 0);
-  });
-  return from;
-}
-
-/** Adds rows of weights times values to a row of y: four at once, for each costs a pass over y. */
+/** Adds rows of weights times values to a row of y, four at once because each is a pass over y. */
 function addRows(y, base, size, weights, values, rows, found) {
   let k = 0;
   for (; k + 4 <= found; k += 4) {
@@ -128,41 +119,16 @@ const OPERATIONS = {
     });
     return result;
   },
-  DepthToSpace(x, size) {
-    const block = size.data[0];
-    const [, height, width, depth] = x.shape;
-    const filters = depth / (block * block);
-    return rearranged(x, [1, height * block, width * block, filters], ([, i, j, k]) => [
-      0,
-      Math.floor(i / block),
-      Math.floor(j / block),
-      ((i % block) * block + (j % block)) * filters + k,
-    ]);
-  },
   Div: (a, b) => pairwise(a, b, (p, q) => p / q),
   Elu: (x) => elementwise(x, (v) => (v < 0 ? Math.expm1(v) : v)),
   Exp: (x) => elementwise(x, Math.exp),
   LeakyRelu: (x, slope) => elementwise(x, (v) => (v < 0 ? slope.data[0] * v : v)),
   MatMul(x, kernel) {
-    const [rows, width] = x.shape;
-    const units = kernel.shape[1];
-    const values = new Float32Array(width);
-    const offsets = new Int32Array(width);
-    const result = tensor([rows, units], () => {
-      result.data.fill(0);
-      for (let row = 0; row < rows; row++) {
-        let found = 0;
-        for (let k = 0; k < width; k++) {
-          const value = x.data[row * width + k];
-          if (value !== 0) {
-            values[found] = value;
-            offsets[found++] = k * units;
-          }
-        }
-        addRows(result.data, row * units, units, kernel.data, values, offsets, found);
-      }
-    });
-    return result;
+    const [[rows, width], units] = [x.shape, kernel.shape[1]];
+    const pixels = { data: x.data, shape: [1, rows, 1, width] };
+    const filters = { data: kernel.data, shape: [1, 1, width, units] };
+    const product = OPERATIONS.Conv2D(pixels, filters, { data: [1, 1] });
+    return { ...product, shape: [rows, units] };
   },
   Maximum: (a, b) => pairwise(a, b, Math.max),
   Minimum: (a, b) => pairwise(a, b, Math.min),
@@ -188,14 +154,6 @@ const OPERATIONS = {
     return rearranged(x, shape, (at) => at.map((k, axis) => k + begin.data[axis]));
   },
   Softplus: (x) => elementwise(x, (v) => Math.max(v, 0) + Math.log1p(Math.exp(-Math.abs(v)))),
-  Spread(x, steps) {
-    const [, height, width, depth] = x.shape;
-    const [down, right] = steps.data;
-    const shape = [1, (height - 1) * down + 1, (width - 1) * right + 1, depth];
-    return rearranged(x, shape, ([, i, j, k]) =>
-      i % down || j % right ? null : [0, i / down, j / right, k],
-    );
-  },
   Sqrt: (x) => elementwise(x, Math.sqrt),
   Square: (x) => elementwise(x, (v) => v * v),
   Sub: (a, b) => pairwise(a, b, (p, q) => p - q),
@@ -211,21 +169,16 @@ const OPERATIONS = {
   Tanh: (x) => elementwise(x, Math.tanh),
   Transpose(x, order) {
     const shape = order.data.map((axis) => x.shape[axis]);
-    return rearranged(x, shape, (at) => {
-      const place = [];
-      order.data.forEach((axis, k) => (place[axis] = at[k]));
-      return place;
-    });
+    return rearranged(x, shape, (at) => x.shape.map((_, axis) => at[order.data.indexOf(axis)]));
   },
 };
 
-/** A program and all its weights in one array -> (z, label) -> new Float32Array of pixels. */
+/** Returns a function of (z, label) that runs a program and returns a new array of pixels. */
 function compile(program, weights) {
   const values = {};
   for (const [name, width] of Object.entries(program.inputs)) values[name] = tensor([1, width]);
   for (const [name, { shape, integers, start }] of Object.entries(program.constants)) {
-    const data = integers ?? weights.subarray(start, start + count(shape));
-    values[name] = { shape, data };
+    values[name] = { shape, data: integers ?? weights.subarray(start, start + count(shape)) };
   }
   const steps = program.lines.map(([operation, name, ...taken]) => {
     values[name] = OPERATIONS[operation](...taken.map((key) => values[key]));
@@ -239,14 +192,13 @@ function compile(program, weights) {
   };
 }
 
-/** Base64 of a zlib stream: all float16 numbers' low bytes, then their high bytes. */
+/** Unpacks base64 of a zlib stream: the low bytes of all float16 numbers, then their high bytes. */
 async function unpack(base64, constants) {
   const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
   const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
   const size = bytes.length / 2;
-  const weights = new Float32Array(size);
-  for (let k = 0; k < size; k++) weights[k] = float16(bytes[k] + 256 * bytes[size + k]);
+  const weights = Float32Array.from({ length: size }, (_, k) => float16(bytes[k] + 256 * bytes[size + k]));
   for (const { shape, start, power } of Object.values(constants)) {
     for (let k = 0; power && k < count(shape); k++) weights[start + k] *= 2 ** power;
   }
@@ -261,27 +213,26 @@ function float16(bits) {
 
 let generate = null;
 
-/** The shortest time that one of so many pictures took: the first ones are also compiled. */
-function fastestOf(times, nlatent) {
+/** Returns the shortest time of a few images; the first ones are also compiled. */
+function fastest(nlatent) {
   const z = new Float32Array(nlatent).fill(0.5);
-  const took = Array.from({ length: times }, () => {
+  const times = Array.from({ length: 5 }, () => {
     const began = performance.now();
     generate(z, 0);
     return performance.now() - began;
   });
-  return Math.min(...took);
+  return Math.min(...times);
 }
 
 onmessage = async ({ data }) => {
   try {
     if (data.program) {
       generate = compile(data.program, await unpack(data.weights, data.program.constants));
-      postMessage({ ready: true, milliseconds: fastestOf(5, data.program.inputs.z) });
-      return;
+      postMessage({ milliseconds: fastest(data.program.inputs.z) });
+    } else {
+      postMessage({ pixels: generate(data.z, data.label) });
     }
-    const pixels = generate(data.z, data.label);
-    postMessage({ id: data.id, pixels }, [pixels.buffer]);
   } catch (error) {
-    postMessage({ id: data.id, failed: String(error) });
+    postMessage({ failed: String(error) });
   }
 };
