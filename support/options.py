@@ -60,7 +60,7 @@ def check_value(field: dataclasses.Field, value) -> None:
 
 def value_type(field: dataclasses.Field) -> tuple[type, bool]:
     """Returns the type of a field's value, or of a tuple's values, and whether it is a tuple."""
-    kind = field.type
+    kind: typing.Any = field.type
     if isinstance(kind, types.UnionType):
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
     is_tuple = typing.get_origin(kind) is tuple
