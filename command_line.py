@@ -1,4 +1,4 @@
-"""The flags of `python main.py`, which follow from dataclass fields, and its --help.
+"""The flags of `python main.py`, which follow from dataclasses, and its --help.
 
 Flags of hyperparameters are the fields of `models.recipes.Recipe`, those of a run the fields of
 `training.options.RunOptions`, and the rest the fields of `ModeOptions` here. Importing this module
@@ -202,7 +202,7 @@ def fail(message, code=1):
 
 
 def given(dataclass_fields):
-    """Returns {name: value} of those flags, of some dataclass's fields, that are not None."""
+    """Returns {name: value} of the flags of some fields that are not None."""
     values = {field.name: FLAGS[field.name].value for field in dataclass_fields}
     for name in _PATHS:
         if values.get(name):
@@ -211,7 +211,11 @@ def given(dataclass_fields):
 
 
 def _check_flags(mode):
-    """Raises UserError for a flag that is empty, out of bounds or not valid in this mode."""
+    """Checks that no flag is empty, out of bounds or invalid in this mode.
+
+    Raises:
+      UserError: If one is.
+    """
     fields = _fields()
     check_value(fields["mode"], mode)
     for name, field in sorted(fields.items()):

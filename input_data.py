@@ -1,8 +1,9 @@
-"""Data sets of 28 x 28 images: Datasets(train, validation, test) from four IDX files.
+"""Data sets of 28 x 28 images from four IDX files.
 
-A drop-in for `tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed. Imports no
-TensorFlow. `support/data_sets.py` finds or downloads the files, `support/idx.py` reads and checks
-them. Anything wrong with a file or download is a DataError.
+`Datasets(train, validation, test)` is a drop-in for that of
+`tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed. Imports no TensorFlow.
+`support/data_sets.py` finds or downloads the files, `support/idx.py` reads and checks them.
+Anything wrong with a file or download is a DataError.
 """
 
 import math
@@ -58,7 +59,7 @@ def load(dataset: str | None = None, data_dir=None) -> tuple[Datasets, DataSetIn
 
 
 def data_folder(dataset: str | None = None, data_dir=None) -> str:
-    """Returns the folder of a data set's files: `data_dir` if given, else the default one.
+    """Returns the folder of a data set's files: `data_dir`, or the default one.
 
     That is MNIST_data in the project's folder for MNIST or None, else data/NAME in the current one.
     """
@@ -82,7 +83,9 @@ def select(data: Datasets, validation_size: int = 0, digit: int | None = None) -
 
 
 def split_validation(data: Datasets, validation_size: int) -> Datasets:
-    """Returns Datasets whose first `validation_size` training images are the validation set.
+    """Returns Datasets with the first training images held out for validation.
+
+    The validation set has `validation_size` images.
 
     Raises:
       UserError: If `validation_size` is not in 0..(training images).
@@ -164,7 +167,7 @@ def _read_pair(images_path, labels_path, one_hot):
 
 
 class DataSet:
-    """Images with labels, returned in batches, like the removed module's class of that name.
+    """Images with labels, returned in batches, like the removed module's `DataSet`.
 
     `images`, `labels` and the attributes `_images`, `_labels`, `_num_examples` are in the order of
     the batches, may be written to, and affect later batches; `pixels`, `file_labels` and
@@ -175,9 +178,10 @@ class DataSet:
       labels: `[n]` of 0..9, or one-hot `[n, 10]`.
       fake_data: Whether the set is empty, claims 10,000 examples, and returns fake batches.
       one_hot: Whether fake labels are one-hot; real ones stay as given.
-      dtype: Of the returned images: float32 in [0, 1] or uint8 in 0..255 (NumPy's or TensorFlow's).
+      dtype: Type of the returned images: float32 in [0, 1] or uint8 in 0..255 (NumPy's or
+        TensorFlow's).
       reshape: Whether images are returned as `[n, pixels]` instead of `[n, h, w, 1]`.
-      seed: Seeds NumPy's global generator, which shuffles, as in the removed module; None for the
+      seed: Seed of NumPy's global generator, which shuffles, as in the removed module; None for the
         seed of TensorFlow's default graph, if it has one.
 
     Raises:
@@ -219,7 +223,9 @@ class DataSet:
 
     @property
     def pixels(self) -> np.ndarray:
-        """Images in the order given, uint8 `[n, 784]` in 0..255: a read-only view, no copy.
+        """Images in the order given, uint8 `[n, 784]` in 0..255.
+
+        A read-only view, no copy.
 
         Raises:
           ValueError: For images of another type or size.
@@ -232,7 +238,10 @@ class DataSet:
 
     @property
     def file_labels(self) -> np.ndarray:
-        """Labels in the order given, uint8 `[n]` of 0..9, also if the given ones are one-hot."""
+        """Labels in the order given, uint8 `[n]` of 0..9.
+
+        Also if the given ones are one-hot.
+        """
         labels = self.given_labels
         return np.asarray(labels.argmax(axis=1) if labels.ndim == 2 else labels, np.uint8)
 
@@ -263,11 +272,16 @@ class DataSet:
 
     @property
     def epochs_completed(self) -> int:
-        """Number of epochs, counted by the batch that takes the first image of the next one."""
+        """Number of epochs completed.
+
+        A batch that takes the first image of the next epoch counts the last one.
+        """
         return self._epochs_completed
 
     def next_batch(self, batch_size, fake_data=False, shuffle=True):
-        """Returns the next images and labels, `[batch_size, ...]`: each image once per epoch.
+        """Returns the next images and labels, `[batch_size, ...]`.
+
+        Each image occurs once per epoch.
 
         A batch across the end of an epoch has the rest of the old order, then the start of a new
         shuffle; one of more than n has the rest and one complete epoch. Without `shuffle` the order
@@ -315,7 +329,11 @@ class DataSet:
 
 
 def _image_dtype(dtype):
-    """Returns float32 or uint8 for NumPy's, TensorFlow's or a named dtype; else TypeError."""
+    """Returns float32 or uint8 for NumPy's, TensorFlow's or a named dtype.
+
+    Raises:
+      TypeError: For another dtype.
+    """
     for allowed in (np.dtype(np.float32), np.dtype(np.uint8)):
         if allowed == getattr(dtype, "as_numpy_dtype", dtype):
             return allowed
@@ -323,7 +341,10 @@ def _image_dtype(dtype):
 
 
 def _shaped(images, reshape):
-    """Returns `[n, h, w]`, `[n, h, w, 1]` or `[n, pixels]` as `[n, pixels]` or `[n, h, w, 1]`."""
+    """Reshapes images to `[n, pixels]` or `[n, h, w, 1]`.
+
+    They are `[n, h, w]`, `[n, h, w, 1]` or `[n, pixels]`.
+    """
     if reshape:
         return images.reshape(len(images), math.prod(images.shape[1:]))
     if images.ndim == 2:
@@ -333,7 +354,10 @@ def _shaped(images, reshape):
 
 
 def _seed_shuffles(seed):
-    """Seeds NumPy's global generator as the removed module did, by TensorFlow's rules for seeds."""
+    """Seeds NumPy's global generator as the removed module did.
+
+    The seed follows TensorFlow's rules.
+    """
     if seed is None and (tensorflow := sys.modules.get("tensorflow")):
         seed = tensorflow.compat.v1.get_default_graph().seed
     if seed is not None:
@@ -352,7 +376,10 @@ def extract_images(f) -> np.ndarray:
 
 
 def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES) -> np.ndarray:
-    """Returns the labels in an open gzip file, uint8 `[n]` or float64 `[n, num_classes]`."""
+    """Returns the labels in an open gzip file.
+
+    They are uint8 `[n]` or float64 `[n, num_classes]`.
+    """
     labels = idx.extract(f, ())
     return dense_to_one_hot(labels, num_classes) if one_hot else labels
 
@@ -363,7 +390,7 @@ def dense_to_one_hot(labels_dense, num_classes) -> np.ndarray:
 
 
 def maybe_download(filename, work_directory, source_url) -> str:
-    """Downloads `source_url` as `filename` unless the folder contains it; returns its path."""
+    """Downloads `source_url` as `filename` if it is missing and returns its path."""
     path = Path(work_directory).expanduser() / filename
     if not path.exists():
         accepted = data_sets.accepted_from(source_url, filename.removesuffix(".gz"))

@@ -1,4 +1,4 @@
-"""Trains small GANs on MNIST, and scores, draws, exports and shows what was trained.
+"""Trains small GANs on MNIST, and scores, draws, exports and shows the results.
 
 `python main.py --help` lists the flags, which command_line.py defines. Each mode is a function
 here.
@@ -146,7 +146,11 @@ def _out():
 
 
 def _run_folder():
-    """Returns the RunFolder of --run_dir, or raises UserError if it is not a run."""
+    """Returns the RunFolder of --run_dir.
+
+    Raises:
+      UserError: If it is not a run.
+    """
     if not FLAGS.run_dir:
         raise UserError(f"--mode={FLAGS.mode} requires --run_dir; {_known_runs()}")
     folder = RunFolder(FLAGS.run_dir)

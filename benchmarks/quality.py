@@ -61,12 +61,12 @@ class Run(NamedTuple):
     """A run to train: flags of main.py, the length and the folder.
 
     Attributes:
-      name: of its column.
-      flags: of main.py.
-      steps: number of steps, None for as many as the flags say.
-      seconds: of training to fit into instead, or None.
-      seed: the run's seed.
-      folder: the run's folder; its outcome is kept in a JSON file next to it.
+      name: Name of its column.
+      flags: Flags of main.py.
+      steps: Number of steps, None for as many as the flags say.
+      seconds: Seconds of training to fit into instead, or None.
+      seed: The run's seed.
+      folder: The run's folder; its outcome is kept in a JSON file next to it.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Run(NamedTuple):
 
     @property
     def made_by(self) -> dict:
-        """The flags and the length, which an outcome that is kept must have."""
+        """The flags and the length that an outcome must have been made by to be kept."""
         return {"flags": list(self.flags), "steps": self.steps, "seconds": self.seconds}
 
 
@@ -91,10 +91,10 @@ class Outcome(NamedTuple):
     """A trained and scored run.
 
     Attributes:
-      scores: content of its metrics.json.
-      steps: number of training steps.
+      scores: Content of its metrics.json.
+      steps: Number of training steps.
       training_seconds: None if the training was stopped and resumed.
-      command_seconds: of the whole command; None if it was stopped and resumed.
+      command_seconds: Seconds of the whole command; None if it was stopped and resumed.
     """
 
     scores: dict
@@ -104,7 +104,11 @@ class Outcome(NamedTuple):
 
 
 def parse_runs(texts: list[str]) -> dict[str, tuple]:
-    """Parses ["name: --flag=1 --flag=2", ...] to {name: flags}; raises UserError."""
+    """Parses ["name: --flag=1 --flag=2", ...] to {name: flags}.
+
+    Raises:
+      UserError: If a text has another form.
+    """
     runs = {}
     for text in texts:
         name, colon, flags = (part.strip() for part in text.partition(":"))
@@ -127,7 +131,7 @@ def kept(run: Run) -> Outcome | None:
     """Returns the outcome of a run that an earlier command has finished.
 
     Raises:
-      UserError: that command had other flags or another length.
+      UserError: If that command had other flags or another length.
     """
     if not run.record.exists():
         return None
@@ -146,7 +150,7 @@ def measure(run: Run, rate: float = 0.0) -> Outcome:
 
     Args:
       run: `Run`.
-      rate: steps per second, if the run has a number of seconds.
+      rate: Steps per second, if the run has a number of seconds.
     """
     outcome = kept(run)
     if outcome:
@@ -167,7 +171,10 @@ def measure(run: Run, rate: float = 0.0) -> Outcome:
 
 
 def steps_per_second(flags: tuple) -> float:
-    """Trains two short runs; returns the rate of their difference, without compilation."""
+    """Trains two short runs and returns the rate of their difference.
+
+    The difference excludes the time of compilation.
+    """
     names = [flag.partition("=")[2] for flag in flags if flag.startswith("--recipe=")]
     few = 4 if recipes.get([*names, "minimal"][0]).convolutional else 2000
     seconds = []
@@ -180,7 +187,11 @@ def steps_per_second(flags: tuple) -> float:
 
 
 def _main(*flags, cwd=ROOT):
-    """Runs main.py; raises UserError with its last line if it fails."""
+    """Runs main.py.
+
+    Raises:
+      UserError: If it fails, with its last line.
+    """
     command = [sys.executable, ROOT / "main.py", *flags]
     done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
     if done.returncode:
@@ -198,7 +209,10 @@ def _loading_flags(run):
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Trains and scores all columns; writes the results after each run, at last an image."""
+    """Trains and scores all columns.
+
+    The results are written after each run, an image at the end.
+    """
     folder = options.out.resolve() / "runs"
     # The first seed of all columns before the second: a table of every column exists early.
     columns = list(itertools.product(options.columns.items(), options.seconds or [None]))
@@ -232,7 +246,10 @@ def compare(options: argparse.Namespace) -> None:
 
 
 def _pool(jobs):
-    """Returns threads for that many runs at a time, each with a core of its own if possible."""
+    """Returns threads for that many runs at a time.
+
+    Each has a core of its own if possible.
+    """
     if jobs == 1 or not hasattr(os, "sched_setaffinity"):
         return ThreadPoolExecutor(jobs)
     cores = SimpleQueue()
@@ -243,10 +260,12 @@ def _pool(jobs):
 
 
 def _write(options, outcomes):
-    """Writes the results so far as Markdown and a figure; returns the table and the verdict.
+    """Writes the results so far, Markdown and a figure, and returns the text.
+
+    The text is the table and the verdict.
 
     Args:
-      options: from `parse`.
+      options: Result of `parse`.
       outcomes: {name: {seconds, or None: [Outcome]}}.
     """
     out, name = options.out, f"quality-{options.name}"
@@ -288,7 +307,10 @@ def table(outcomes: dict) -> str:
 
 
 def _references(outcomes):
-    """Returns {name: [Outcome]} of the reference scores; labels' are those of real test images."""
+    """Returns {name: [Outcome]} of the reference scores.
+
+    Those of labels are of real test images.
+    """
     scores = [run.scores for runs in outcomes.values() for run in runs]
     references = {name: dict(each) for name, each in scores[0]["reference_scores"].items()}
     for each in scores:
@@ -335,7 +357,7 @@ def seconds_table(outcomes: dict) -> str:
 
 
 def verdict(outcomes: dict) -> str:
-    """Returns sentences: which differences from the first column exceed the spread of the seeds.
+    """Describes which differences from the first column exceed the seeds' spread.
 
     A difference does if all values of one column are above all of the other.
 
@@ -375,7 +397,10 @@ def _distances(runs):
 
 
 def _plot(path, outcomes):
-    """Saves a figure of means and ranges of the Fréchet distances, by name or over seconds."""
+    """Saves a figure of the Fréchet distances, by name or over seconds.
+
+    It shows means and ranges.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullFormatter
 

@@ -1,4 +1,4 @@
-"""Parts of both reports: the machine, numbers and Markdown tables."""
+"""Parts of both benchmarks' reports: the machine, numbers and Markdown tables."""
 
 import importlib.metadata
 import importlib.util
@@ -33,7 +33,10 @@ def table(rows: list[list], rule: str = "---") -> str:
 
 
 def number(value: float) -> str:
-    """Returns a number with three digits, or all of its integer part: 0.123, 12.3, 1,234."""
+    """Formats a number with three digits, or all of its integer part.
+
+    For example, 0.123, 12.3 or 1,234.
+    """
     return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
 
 

@@ -1,4 +1,6 @@
-"""The least time that a training step can take, from the arithmetic and traffic of its own graph.
+"""The least time that a training step can take.
+
+It follows from the arithmetic and traffic of the step's own graph.
 
 Only matrix products and convolutions are counted, read off the graph that `training/updates.py`
 builds; activations, normalisation and losses cost little compared with them. A product reads its
@@ -37,7 +39,9 @@ def parameters(recipe: Recipe) -> tuple[int, int]:
 
 
 def step_cost(recipe: Recipe) -> np.ndarray:
-    """Returns [floating-point operations, bytes to and from memory] of one training step.
+    """Returns the operations and the memory traffic of one training step.
+
+    They are [floating-point operations, bytes to and from memory].
 
     A penalty that is applied at every k-th update counts as a k-th.
     """
@@ -49,7 +53,7 @@ def step_cost(recipe: Recipe) -> np.ndarray:
 
 
 def _step_cost(recipe):
-    """Returns `step_cost` of a recipe that has its penalty at every update or not at all."""
+    """Returns `step_cost` of a recipe with its penalty at every update or without."""
     import tensorflow.compat.v1 as tf
 
     from training.updates import Updates
@@ -70,10 +74,12 @@ def _step_cost(recipe):
 
 
 def ops_cost(fetch) -> np.ndarray:
-    """Returns [FLOPs, bytes] of the products and convolutions that an operation depends on.
+    """Returns the cost of the products and convolutions that an operation needs.
+
+    It is [FLOPs, bytes].
 
     Raises:
-      NotImplementedError: a product of a type that is not counted yet.
+      NotImplementedError: For a product of a type that is not counted yet.
     """
     cost = np.zeros(2)
     for op in custom_class.upstream_ops([fetch]):
@@ -134,7 +140,9 @@ def measure_flops(size: int = 2048) -> float:
 
 
 def measure_copy(size: int) -> float:
-    """Returns the bytes per second of a copy by all cores that reads and writes `size` bytes.
+    """Returns the bytes per second of a copy by all cores.
+
+    The copy reads and writes `size` bytes.
 
     A small copy is repeated and stays in those caches that are large enough.
     """

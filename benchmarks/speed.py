@@ -1,7 +1,7 @@
 """Compares training speed with other programs that train the same networks.
 
-Each contestant has a process of its own, which reads from a pipe how many steps to train. Only one
-computes at a time, and they take turns for several rounds.
+Each contestant has a process of its own, which reads from a pipe how many steps to train. Only
+one computes at a time, and they take turns for several rounds.
 """
 
 import argparse
@@ -27,7 +27,13 @@ from support.files import write_text
 
 
 class Contestant(NamedTuple):
-    """A program that trains: its label in tables, its module in `peers`, options of its Peer."""
+    """A program that trains the recipes.
+
+    Attributes:
+      label: Its label in tables.
+      module: Its module in `peers`.
+      options: Options of its Peer.
+    """
 
     label: str
     module: str
@@ -66,21 +72,21 @@ _LOSS_FRACTION, _LOSS_MARGIN = 0.3, 0.1
 
 
 class Racer:
-    """A contestant in a process of its own.
+    """A contestant in a process of its own; a context manager that ends it.
 
     Attributes:
       contestant: `Contestant`.
-      first: its answer after the first steps, see `_contend`.
-      start: seconds from the start of the process to that answer.
-      microseconds: time per step in each round.
-      peak: most bytes of memory that the process has used, 0 if unknown.
+      first: Its answer after the first steps, see `_contend`.
+      start: Seconds from the start of the process to that answer.
+      microseconds: Time per step in each round.
+      peak: Most bytes of memory that the process has used, 0 if unknown.
     """
 
     def __init__(self, contestant, recipe, batch):
         """Starts the process, trains the first steps and chooses the length of a turn.
 
         Raises:
-          UserError: the contestant failed.
+          UserError: If the contestant failed.
         """
         self.contestant, self.microseconds = contestant, []
         began = time.perf_counter()
@@ -159,9 +165,9 @@ class Race(NamedTuple):
     """The times of a recipe's contestants.
 
     Attributes:
-      recipe: its name.
-      batch: number of images per batch.
-      racers: the `Racer` of each contestant that took part, this project's first.
+      recipe: Its name.
+      batch: Number of images per batch.
+      racers: The `Racer` of each contestant that took part, this project's first.
       unavailable: {label: reason} of the others.
     """
 
@@ -171,7 +177,7 @@ class Race(NamedTuple):
     unavailable: dict
 
     def ratios(self, racer) -> list[float]:
-        """Returns a racer's time divided by this project's in the same round, of each round."""
+        """Returns a racer's time divided by this project's in each round."""
         pairs = zip(racer.microseconds, self.racers[0].microseconds, strict=True)
         return [theirs / ours for theirs, ours in pairs]
 
@@ -186,11 +192,11 @@ def run_race(recipe, batch, contestants, rounds, advance=lambda note: None) -> R
     """Times contestants in turns.
 
     Args:
-      recipe: name of the recipe.
-      batch: number of images per batch.
-      contestants: list of `Contestant`, this project first.
-      rounds: number of turns of each.
-      advance: function of a note, called after each start and each turn.
+      recipe: Name of the recipe.
+      batch: Number of images per batch.
+      contestants: List of `Contestant`, this project first.
+      rounds: Number of turns of each.
+      advance: Function of a note, called after each start and each turn.
     """
     racers, unavailable = [], {}
     with contextlib.ExitStack() as stack:

@@ -1,4 +1,4 @@
-"""Scores of samples: metrics of the features that a fixed classifier computes from them.
+"""Scores of samples: metrics of features that a fixed classifier computes.
 
 scores = evaluation.evaluate("runs/minimal")    # what `--mode=evaluate` writes to metrics.json
 """
@@ -28,19 +28,19 @@ def evaluate(
     """Scores a run and writes metrics.json and report.png into its folder.
 
     Args:
-        run_dir: The run's folder.
-        num_samples: Number of samples, 128 to 100,000.
-        seed: Seed of the latents.
-        dataset: Name of the run's data set; None for the one in its configuration.
-        data_dir: Folder of the images; None for the data set's own.
-        log: Called with a table and sentences.
-        **loading: Options of `generation.load`.
+      run_dir: The run's folder.
+      num_samples: Number of samples, 128 to 100,000.
+      seed: Seed of the latents.
+      dataset: Name of the run's data set; None for the one in its configuration.
+      data_dir: Folder of the images; None for the data set's own.
+      log: Called with a table and sentences.
+      **loading: Options of `generation.load`.
 
     Returns:
-        The content of metrics.json.
+      The content of metrics.json.
 
     Raises:
-        UserError: If the run or its images are missing, or a value is out of range.
+      UserError: If the run or its images are missing, or a value is out of range.
     """
     if not _FEWEST <= num_samples <= _MOST:
         raise UserError(
@@ -59,12 +59,14 @@ def evaluate(
 
 
 def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = None):
-    """Returns a callback for `training.train(extra=[...])` that scores during training.
+    """Returns a callback that scores during training.
+
+    Pass it to training in a list: `training.train(..., extra=[...])`.
 
     Args:
-        steps: Steps from one score to the next.
-        dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
-        data_dir: Folder of the images; None for the data set's own.
+      steps: Steps from one score to the next.
+      dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
+      data_dir: Folder of the images; None for the data set's own.
     """
 
     def make_monitor(run):

@@ -1,4 +1,6 @@
-"""A small convolutional classifier with fixed weights, whose features the metrics compare.
+"""A small convolutional classifier with fixed weights.
+
+The metrics compare its features.
 
 It shares nothing with any discriminator. `classifier_training` trains one.
 """
@@ -36,11 +38,11 @@ class Classifier:
     The same images always give the same bytes.
 
     Args:
-        path: `.npz` file of weights.
-        sha256: The file's SHA-256.
+      path: `.npz` file of weights.
+      sha256: The file's SHA-256.
 
     Raises:
-        UserError: If the file is missing, damaged or a different one.
+      UserError: If the file is missing, damaged or a different one.
     """
 
     def __init__(self, path: Path = WEIGHTS, sha256: str = WEIGHTS_SHA256):
@@ -56,7 +58,7 @@ class Classifier:
         """Classifies images `[n, 784]` or `[n, 28, 28]` in [0, 1].
 
         Raises:
-            ValueError: If there are no images, or they have another shape or range.
+          ValueError: If there are no images, or they have another shape or range.
         """
         images = np.asarray(images, np.float32)
         if images.shape[1:] not in ((784,), (28, 28)) or len(images) == 0:
@@ -75,7 +77,10 @@ class Classifier:
         return Predictions(*map(np.concatenate, zip(*batches, strict=True)))
 
     def accuracy(self, data_set) -> float:
-        """Returns the fraction of a DataSet's images whose most probable class is the label."""
+        """Returns the fraction of a DataSet's images that are classified correctly.
+
+        The predicted class is the most probable one.
+        """
         found = self(data_set.images).probabilities.argmax(axis=1)
         return float(np.mean(found == data_set.labels))
 
@@ -87,11 +92,11 @@ def network(weights, images):
     Fréchet distance assumes, and could make the covariance singular.
 
     Args:
-        weights: Arrays or variables by name.
-        images: `[n, 784]` in [0, 1].
+      weights: Arrays or variables by name.
+      images: `[n, 784]` in [0, 1].
 
     Returns:
-        Features `[n, 64]` and logits `[n, 10]`.
+      Features `[n, 64]` and logits `[n, 10]`.
     """
     x = tf.reshape(images, [-1, 28, 28, 1])
     for name in ("conv1", "conv2"):  # [n, 14, 14, 24], [n, 7, 7, 48]
@@ -108,7 +113,7 @@ def load_arrays(path: Path, sha256: str | None = None) -> dict:
     """Loads the arrays of an `.npz` file by name.
 
     Raises:
-        UserError: If the file is missing or damaged, or its SHA-256 is not `sha256`.
+      UserError: If the file is missing or damaged, or its SHA-256 is not `sha256`.
     """
     try:
         content = Path(path).read_bytes()

@@ -37,7 +37,7 @@ def train(data_set, num_steps: int, seed: int = 0) -> dict:
     The learning rate falls linearly to 0, which replaces an average of the weights.
 
     Returns:
-        Arrays by name.
+      Arrays by name.
     """
     rng = np.random.default_rng(seed)
     # A new one, so that the order of batches follows from the images and the seed.

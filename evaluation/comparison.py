@@ -1,4 +1,4 @@
-"""Compares runs: a table of their options and scores, and an image with samples of each."""
+"""Compares runs: a table of options and scores, and an image with samples."""
 
 import contextlib
 import json
@@ -25,11 +25,11 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     """Logs a table of runs and writes an image with a row of samples of each.
 
     Args:
-        run_dirs: Folders of the runs.
-        out: File of the image.
-        seed: Seed of the latents.
-        gans: `FILE.py:CLASS` of the runs that were trained with custom classes.
-        log: Called with the table.
+      run_dirs: Folders of the runs.
+      out: File of the image.
+      seed: Seed of the latents.
+      gans: `FILE.py:CLASS` of the runs that were trained with custom classes.
+      log: Called with the table.
     """
     rows, columns, notes = [], [], []
     for folder in map(RunFolder, run_dirs):
@@ -69,7 +69,10 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
 
 
 def _find_class(configuration, gans):
-    """Returns the custom class that a run was trained with, else the one of the same name."""
+    """Returns the custom class that a run was trained with.
+
+    If no file of `gans` is the same, it is the one of the same path and name, or None.
+    """
     if not configuration.gan:
         return None
     trained_with = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)

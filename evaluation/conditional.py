@@ -19,21 +19,20 @@ def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) 
     """Scores samples by the labels that were requested.
 
     Args:
-        samples: `[n, 784]` in [0, 1].
-        labels: The requested labels, `[n]`.
-        predictions: The classifier's Predictions of the samples.
-        standard: The data set's `reference.Standard`.
-        info: The data set's DataSetInfo.
+      samples: `[n, 784]` in [0, 1].
+      labels: The requested labels, `[n]`.
+      predictions: The classifier's Predictions of the samples.
+      standard: The data set's `reference.Standard`.
+      info: The data set's DataSetInfo.
 
     Returns:
-        Values by name. `label_accuracy`: fraction of the samples that are classified as the
-        requested label. `real_label_accuracy`: the same of the real test images, an upper bound.
-        `label_accuracies`: `label_accuracy` of each label.
-        `label_frechet_distances`: between each label's samples and the training images of that
-        label, if there are enough of both for a covariance. `real_label_frechet_distances`: the
-        same of the real test images. `trained_on_samples`: number of samples that another
-        classifier was trained on. `trained_on_samples_accuracy`: fraction of the real test images
-        that it gets right.
+      Values by name. `label_accuracy`: fraction of the samples that are classified as the requested
+      label. `real_label_accuracy`: the same of the real test images, an upper bound.
+      `label_accuracies`: `label_accuracy` of each label. `label_frechet_distances`: between each
+      label's samples and the training images of that label, if there are enough of both for a
+      covariance. `real_label_frechet_distances`: the same of the real test images.
+      `trained_on_samples`: number of samples that another classifier was trained on.
+      `trained_on_samples_accuracy`: fraction of the real test images that it gets right.
     """
     right = predictions.probabilities.argmax(axis=1) == labels
     accuracies = {

@@ -21,13 +21,13 @@ class Reference(NamedTuple):
     """The real images that samples are compared with.
 
     Attributes:
-        mean: `[F]`, of the features of all training images.
-        covariance: `[F, F]`, of the same features.
-        histogram: `[10]`, fraction of each class among the training images.
-        features: `[m, F]`, of 10,000 random training images, for the metrics based on neighbours
-            and the kernel distance.
-        copy_distances: `[10]`, see `copy_distances`.
-        training_pixels: uint8 `[n, 784]`.
+      mean: `[F]`, of the features of all training images.
+      covariance: `[F, F]`, of the same features.
+      histogram: `[10]`, fraction of each class among the training images.
+      features: `[m, F]`, of 10,000 random training images, for the metrics based on neighbours and
+        the kernel distance.
+      copy_distances: `[10]`, see `copy_distances`.
+      training_pixels: uint8 `[n, 784]`.
     """
 
     mean: np.ndarray
@@ -85,13 +85,13 @@ def score(
     images' features; the memorised share on the first 1,000 samples.
 
     Args:
-        features: `[n, F]`, n >= 6.
-        probabilities: `[n, 10]`.
-        images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
-        reference: The real images to compare with.
+      features: `[n, F]`, n >= 6.
+      probabilities: `[n, 10]`.
+      images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
+      reference: The real images to compare with.
 
     Raises:
-        ValueError: If the numbers of features, probabilities and images differ.
+      ValueError: If the numbers of features, probabilities and images differ.
     """
     if not len(features) == len(probabilities) == len(images):
         raise ValueError(
@@ -131,7 +131,9 @@ def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frechet_distance(
     mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray
 ) -> float:
-    """Returns the squared Fréchet (Wasserstein-2) distance of two Gaussians, 0 if equal.
+    """Returns the squared Fréchet (Wasserstein-2) distance of two Gaussians.
+
+    It is 0 if they are equal.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), Heusel et al. 2017, written with a
     symmetric root so that eigenvalues suffice. It falls with the number of samples: compare only
@@ -201,7 +203,7 @@ def class_histogram(predictions: np.ndarray) -> np.ndarray:
     """Returns the fraction of each class, `[10]`.
 
     Args:
-        predictions: Labels `[n]`, or probabilities `[n, 10]` whose maximum is the label.
+      predictions: Labels `[n]`, or probabilities `[n, 10]` whose maximum is the label.
     """
     predictions = np.asarray(predictions)
     labels = predictions.argmax(axis=1) if predictions.ndim == 2 else predictions
@@ -219,14 +221,14 @@ def classes_covered(histogram: np.ndarray) -> int:
 
 
 def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
-    """Returns the classes of the training images that are almost missing from the samples.
+    """Returns the training images' classes that almost lack samples.
 
     Below 1 % of the samples, or for a class that is rare among the training images below half of
     its fraction there.
 
     Args:
-        histogram: `[10]`, fractions among the samples.
-        real: `[10]`, fractions among the training images.
+      histogram: `[10]`, fractions among the samples.
+      real: `[10]`, fractions among the training images.
     """
     return [k for k in np.flatnonzero(real) if histogram[k] < min(COVERED_FRACTION, real[k] / 2)]
 
@@ -245,7 +247,9 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
 
 def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """Returns density and coverage, Naeem et al. 2020, with balls around the real points.
+    """Returns density and coverage with balls around the real points.
+
+    Naeem et al. 2020.
 
     Density is the mean number of balls that a fake point is in, divided by k: near 1 for a perfect
     model, above 1 if samples crowd. Coverage is the fraction of balls with any fake point in them.
@@ -257,7 +261,10 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
 
 
 def _squared_radii(points, k):
-    """Returns the squared distance of each point to its k-th nearest other, `[n]`; n > k."""
+    """Returns the squared distance of each point to its k-th nearest other.
+
+    The shape is `[n]`, with n > k.
+    """
     points = _matrix(points, at_least=k + 1)
     # The smallest distance of each row is 0, to the point itself, so its k-th neighbour is at k.
     # A column that is not copied would keep its whole block in memory.
@@ -272,7 +279,10 @@ def _count_balls(points, centres, squared_radii):
 
 
 def _squared_distances(points, others):
-    """Yields blocks of rows of float32 `[n, m]`; rounding may leave some values below 0."""
+    """Yields the squared distances `[n, m]` in blocks of rows, float32.
+
+    Rounding may leave some values below 0.
+    """
     others = np.asarray(others, np.float32)
     norms = np.einsum("ij,ij->i", others, others)[:, None]
     # |x|^2 + |y|^2 - 2 x.y as one product of longer rows saves two passes over each block.
@@ -285,11 +295,13 @@ def _squared_distances(points, others):
 
 
 def nearest_distances(images: np.ndarray, training_pixels: np.ndarray) -> np.ndarray:
-    """Returns the Euclidean distance of each image to the nearest training image, `[n]`.
+    """Returns the Euclidean distance of each image to the nearest training image.
+
+    The shape is `[n]`.
 
     Args:
-        images: `[n, 784]` or `[n, 28, 28]` in [0, 1]; distances are from 0 to 28 in that range.
-        training_pixels: uint8 `[m, 784]`.
+      images: `[n, 784]` or `[n, 28, 28]` in [0, 1]; distances are from 0 to 28 in that range.
+      training_pixels: uint8 `[m, 784]`.
     """
     pixels = np.float32(images).reshape(len(images), -1) * 255
     blocks = _squared_distances(training_pixels, pixels)
@@ -300,16 +312,16 @@ def nearest_distances(images: np.ndarray, training_pixels: np.ndarray) -> np.nda
 def copy_distances(
     images: np.ndarray, labels: np.ndarray, training_pixels: np.ndarray
 ) -> np.ndarray:
-    """Returns for each class the distance below which an image counts as a copy, `[10]`.
+    """Returns each class's distance below which an image counts as a copy, `[10]`.
 
     The 5th percentile of the distances of the class's images to the nearest training image, since
     classes differ: any 1 is near some other 1. It is 0, below which nothing is, for a class
     without images.
 
     Args:
-        images: Real images that were not trained on, `[n, 784]`.
-        labels: `[n]`.
-        training_pixels: uint8 `[m, 784]`.
+      images: Real images that were not trained on, `[n, 784]`.
+      labels: `[n]`.
+      training_pixels: uint8 `[m, 784]`.
     """
     distances = nearest_distances(images, training_pixels)
     by_class = [distances[labels == label] for label in range(10)]
@@ -323,16 +335,20 @@ def memorised_share(images: np.ndarray, labels: np.ndarray, reference: Reference
     many images: a value above 0.05 is a reason to look at the neighbours, not a proof.
 
     Args:
-        images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
-        labels: `[n]`.
-        reference: The training images and their copy distances.
+      images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
+      labels: `[n]`.
+      reference: The training images and their copy distances.
     """
     distances = nearest_distances(images, reference.training_pixels)
     return float(np.mean(distances < reference.copy_distances[labels]))
 
 
 def _matrix(values, at_least=1):
-    """Converts to float64 `[n, d]`; raises ValueError unless finite with n >= `at_least`."""
+    """Converts to float64 `[n, d]`.
+
+    Raises:
+      ValueError: If a value is not finite, or n < `at_least`.
+    """
     values = np.asarray(values, np.float64)
     if values.ndim != 2 or len(values) < at_least:
         raise ValueError(f"expected shape [n, d] with n >= {at_least}, got {list(values.shape)}")

@@ -1,4 +1,4 @@
-"""A callback that scores during training, warns about symptoms and keeps the best weights."""
+"""A callback that scores during training, warns and keeps the best weights."""
 
 import numpy as np
 
@@ -15,15 +15,15 @@ _G_FROZEN = 1e-3
 
 
 class Monitor(Callback):
-    """Scores that go to metrics.csv and the progress bar; warnings; checkpoints/best.npz.
+    """Scores in metrics.csv and the progress bar, warnings, checkpoints/best.npz.
 
     The same latents are scored every `every` steps and at the end.
 
     Args:
-        run: The `callbacks.Run`.
-        every: Steps from one score to the next.
-        standard: The `reference.Standard` of the run's data set.
-        info: The DataSetInfo.
+      run: The `callbacks.Run`.
+      every: Steps from one score to the next.
+      standard: The `reference.Standard` of the run's data set.
+      info: The DataSetInfo.
     """
 
     def __init__(self, run, every, standard, info):

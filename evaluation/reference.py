@@ -40,14 +40,14 @@ _WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_
 
 
 class Standard(NamedTuple):
-    """A classifier, statistics and scores that samples of one data set are compared with.
+    """A classifier, statistics and scores to compare a data set's samples with.
 
     Attributes:
-        classifier: Trained on the data set.
-        reference: Statistics of its training images.
-        scores: Scores by name, of real images and of noise.
-        data: The data set itself.
-        test_accuracy: Fraction of the test images that the classifier gets right.
+      classifier: Trained on the data set.
+      reference: Statistics of its training images.
+      scores: Scores by name, of real images and of noise.
+      data: The data set itself.
+      test_accuracy: Fraction of the test images that the classifier gets right.
     """
 
     classifier: Classifier
@@ -58,15 +58,15 @@ class Standard(NamedTuple):
 
 
 def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> Standard:
-    """Returns the Standard of a data set, making it first if needed, which takes minutes.
+    """Returns the Standard of a data set, made first if needed, which takes minutes.
 
     Args:
-        data: The data set, without a validation part.
-        info: Its description.
-        log: Called with lines for the user.
+      data: The data set, without a validation part.
+      info: Its description.
+      log: Called with lines for the user.
 
     Raises:
-        UserError: If the set is too small, or a file in the cache is damaged.
+      UserError: If the set is too small, or a file in the cache is damaged.
     """
     key = checksum(data)
     if key in SHIPPED:
@@ -116,12 +116,12 @@ def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> 
     """Loads a Standard that `make` wrote.
 
     Args:
-        folder: Where it is.
-        data: Its data set.
-        sha256: The expected SHA-256 of the weights; None for that in the file of scores.
+      folder: Its folder.
+      data: Its data set.
+      sha256: The expected SHA-256 of the weights; None for that in the file of scores.
 
     Raises:
-        UserError: If a file is missing, damaged or of another classifier.
+      UserError: If a file is missing, damaged or of another classifier.
     """
     path = folder / _SCORES
     try:

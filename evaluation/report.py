@@ -1,4 +1,4 @@
-"""Scores a run: draws samples, computes the metrics and writes metrics.json and report.png."""
+"""Scores a run: draws samples, computes metrics, writes metrics.json and a figure."""
 
 import importlib.metadata
 import json
@@ -19,16 +19,16 @@ def evaluate(folder, images, info, num_samples, seed, *, log, **loading) -> dict
     """Scores a run, logs the scores and writes metrics.json and report.png.
 
     Args:
-        folder: The RunFolder.
-        images: Datasets that the run was trained on, without a validation part.
-        info: Their DataSetInfo.
-        num_samples: Number of samples.
-        seed: Seed of the latents.
-        log: Called with a table and sentences.
-        **loading: Options of `generation.load`.
+      folder: The RunFolder.
+      images: Datasets that the run was trained on, without a validation part.
+      info: Their DataSetInfo.
+      num_samples: Number of samples.
+      seed: Seed of the latents.
+      log: Called with a table and sentences.
+      **loading: Options of `generation.load`.
 
     Returns:
-        The content of metrics.json.
+      The content of metrics.json.
     """
     generator = load(folder.path, **loading)
     samples, _ = generator.sample(num_samples, seed)
@@ -74,7 +74,7 @@ def table(columns: dict) -> str:
     """Returns a text table with a row for each metric.
 
     Args:
-        columns: Scores by heading.
+      columns: Scores by heading.
     """
     width = max(map(len, metrics.LABELS.values()))
     headings = []
@@ -91,13 +91,13 @@ def table(columns: dict) -> str:
 
 
 def describe(histogram: np.ndarray, digit: int | None, info, real: np.ndarray) -> str:
-    """Returns a sentence that says whether the generator has collapsed, and to which classes.
+    """Describes whether the generator has collapsed, and to which classes.
 
     Args:
-        histogram: `[10]`, fractions of the classes among the samples.
-        digit: The only digit that the run was trained on, or None.
-        info: DataSetInfo with the names of the classes.
-        real: `[10]`, fractions among the training images, where a class may be rare or missing.
+      histogram: `[10]`, fractions of the classes among the samples.
+      digit: The only digit that the run was trained on, or None.
+      info: DataSetInfo with the names of the classes.
+      real: `[10]`, fractions among the training images, where a class may be rare or missing.
     """
     names, noun = info.class_names, info.noun
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"

@@ -39,13 +39,13 @@ def explore(run_dir, out, **loading) -> None:
     """Writes a page that runs a run's generator.
 
     Args:
-      run_dir: the run folder.
-      out: the file to write, .html.
-      **loading: options of `generation.load`.
+      run_dir: The run folder.
+      out: The file to write, .html.
+      **loading: Options of `generation.load`.
 
     Raises:
-      UserError: the generator has an operation that pages do not have, which it names, or the page
-        would exceed 10 MB.
+      UserError: If the generator has an operation that pages do not have, which it names, or the
+        page would exceed 10 MB.
     """
     out = Path(out).expanduser()
     if out.suffix.lower() not in (".html", ".htm"):
@@ -72,10 +72,10 @@ def page(graph, about, labels=()) -> bytes:
     """Makes the page of a frozen generator.
 
     Args:
-      graph: a `Frozen`.
-      about: what the page shows of the run, in the form of `_about`; its film is omitted if a large
+      graph: A `Frozen`.
+      about: Facts of the run to show, in the form of `_about`; its film is omitted if a large
         generator leaves no room for it.
-      labels: the names of a conditional generator's labels, None for one that was not trained.
+      labels: The names of a conditional generator's labels, None for one that was not trained.
 
     Returns:
       The bytes of the file.

@@ -35,16 +35,16 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
     its samples have each in turn.
 
     Args:
-      run_dir: the run folder.
-      target: the folder to write: a new one, an empty one or an earlier export.
-      log: a function of a line, for files that are skipped.
-      **loading: options of `generation.load`.
+      run_dir: The run folder.
+      target: The folder to write: a new one, an empty one or an earlier export.
+      log: A function of a line, for files that are skipped.
+      **loading: Options of `generation.load`.
 
     Returns:
       The names of what the folder contains.
 
     Raises:
-      UserError: `target` is something else, or cannot be written; it is unchanged.
+      UserError: If `target` is something else, or cannot be written; it is unchanged.
     """
     target = Path(target).expanduser().absolute()
     try:
@@ -178,7 +178,11 @@ def _files(folder):
 
 
 def _check_replaceable(target):
-    """Raises UserError unless `target` is missing, empty or an unchanged export."""
+    """Checks that `target` is missing, empty or an unchanged export.
+
+    Raises:
+      UserError: If it is not.
+    """
     if not os.path.lexists(target):
         return
     if target.is_dir() and not target.is_symlink():
@@ -193,7 +197,10 @@ def _check_replaceable(target):
 
 @contextmanager
 def _new_folder(target):
-    """A new folder that replaces `target` when the body ends without an error."""
+    """Context manager that makes a new folder, which replaces `target` at the end.
+
+    If the body raises an error, `target` is unchanged.
+    """
     with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
         new, old = Path(scratch, "new"), Path(scratch, "old")
         new.mkdir()

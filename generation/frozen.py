@@ -17,14 +17,14 @@ class Frozen(NamedTuple):
     """A graph from latents, and labels if conditional, to pixels `[n, 784]`.
 
     Attributes:
-      definition: the graph.
-      output: the name of the operation that returns the pixels.
+      definition: The graph.
+      output: The name of the operation that returns the pixels.
       inputs: {"z": name of its operation}, with "labels", one-hot `[n, 10]`, if conditional.
-      nlatent: the number of latents.
-      prior: the name of their prior.
-      fixed_statistics: whether batch norm uses the statistics of one large batch of draws, but
+      nlatent: The number of latents.
+      prior: The name of their prior.
+      fixed_statistics: Whether batch norm uses the statistics of one large batch of draws, but
         those of the given batch in the GAN itself.
-      classes: the labels that a conditional GAN was trained on.
+      classes: The labels that a conditional GAN was trained on.
     """
 
     definition: tf.GraphDef
@@ -54,7 +54,8 @@ class Frozen(NamedTuple):
 def freeze(generator):
     """Freezes a `generation.generator.Generator` with the weights of its samples.
 
-    Raises UserError if its images depend on anything except latents and labels.
+    Raises:
+      UserError: If its images depend on anything except latents and labels.
     """
     gan, recipe = generator.gan, generator.recipe
     output = gan.x_hat.op.name
@@ -89,7 +90,10 @@ def freeze(generator):
 def _fix_statistics(definition, feed):
     """Gives batch norm in training mode the statistics of `feed`.
 
-    An image then does not depend on the other latents of its batch. Returns whether there was any.
+    An image then does not depend on the other latents of its batch.
+
+    Returns:
+      Whether there was any.
     """
     norms = [
         node

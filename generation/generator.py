@@ -19,14 +19,14 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print
     """Loads a run's generator from its newest valid checkpoint.
 
     Args:
-      run_dir: the run folder.
+      run_dir: The run folder.
       gan: `FILE.py:CLASS`, for a run of a custom class.
-      checkpoint: the name of another checkpoint, such as `best`.
-      raw: whether to use G's weights themselves if the run also has their average.
-      log: a function of a line, for each damaged checkpoint.
+      checkpoint: The name of another checkpoint, such as `best`.
+      raw: Whether to use G's weights themselves if the run also has their average.
+      log: A function of a line, for each damaged checkpoint.
 
     Raises:
-      UserError: there is no run or no valid checkpoint, or it is of another class.
+      UserError: If there is no run or no valid checkpoint, or it is of another class.
     """
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
@@ -48,13 +48,13 @@ class Generator:
     """A generator of images.
 
     Attributes:
-      recipe: the run's Recipe.
-      step: the number of steps that it was trained for.
-      digest: a SHA-256 of the checkpoint.
-      raw: whether the weights are G's own instead of their average.
-      dataset: the name of its data set, or None.
-      classes: the labels that a conditional one was trained on.
-      gan: its `Gan`, in a graph of its own.
+      recipe: The run's Recipe.
+      step: The number of steps that it was trained for.
+      digest: A SHA-256 of the checkpoint.
+      raw: Whether the weights are G's own instead of their average.
+      dataset: The name of its data set, or None.
+      classes: The labels that a conditional one was trained on.
+      gan: Its `Gan`, in a graph of its own.
     """
 
     def __init__(self, recipe, step, state, *, raw=False, gan_class=None):
@@ -89,14 +89,14 @@ class Generator:
         """Generates images from latents.
 
         Args:
-          z: finite latents `[n, nlatent]`.
-          labels: of a conditional generator, integers `[n]` or rows of weights `[n, 10]`.
+          z: Finite latents `[n, nlatent]`.
+          labels: For a conditional generator, integers `[n]` or rows of weights `[n, 10]`.
 
         Returns:
           float32 `[n, 28, 28]` in [0, 1].
 
         Raises:
-          ValueError: another shape, or a label that was not trained.
+          ValueError: For another shape, or a label that was not trained.
         """
         expected = (len(z), self.recipe.nlatent)
         if np.shape(z) != expected:
@@ -124,10 +124,10 @@ class Generator:
         """Draws n latents from the prior and generates their images.
 
         Args:
-          n: the number of draws.
-          seed: of the latents.
-          truncation: the greatest absolute value of a latent, only for a normal prior.
-          labels: of a conditional generator, integers `[n]`; None for all in turn.
+          n: The number of draws.
+          seed: Seed of the latents.
+          truncation: The greatest absolute value of a latent, only for a normal prior.
+          labels: For a conditional generator, integers `[n]`; None for all in turn.
 
         Returns:
           (float32 images `[n, 28, 28]` in [0, 1], latents `[n, nlatent]`).
@@ -140,7 +140,8 @@ class Generator:
     def labels_in_turn(self, n: int, chosen: Labels | None = None) -> np.ndarray:
         """Repeats the chosen labels, or all that were trained, to an integer array `[n]`.
 
-        Raises UserError for a label that was not trained, or a generator without labels.
+        Raises:
+          UserError: For a label that was not trained, or a generator without labels.
         """
         if not self.recipe.conditional:
             raise UserError("--labels: this run has no labels; train one with --conditional")
@@ -167,10 +168,10 @@ class Generator:
         In a straight line for a bounded prior, along the sphere for a normal one.
 
         Args:
-          draws: the number of draws.
-          frames: images per leg, from a draw to the next.
-          seed, truncation: like `sample`.
-          labels: of a conditional generator, integers `[draws]` to cross between; None keeps the
+          draws: The number of draws.
+          frames: Images per leg, from a draw to the next.
+          seed, truncation: Like `sample`.
+          labels: For a conditional generator, integers `[draws]` to cross between; None keeps the
             first that was trained.
 
         Returns:

@@ -77,15 +77,15 @@ def generate(path, z, labels=None):
     """Generates images from latents.
 
     Args:
-      path: a `generator.npz`.
-      z: latents `[n, nlatent]`; one with a NaN has an image of NaN.
-      labels: integers `[n]`, only for a conditional generator.
+      path: A `generator.npz`.
+      z: Latents `[n, nlatent]`; one with a NaN has an image of NaN.
+      labels: Integers `[n]`, only for a conditional generator.
 
     Returns:
       float32 `[n, 28, 28]` in [0, 1].
 
     Raises:
-      ValueError: a wrong shape, or a label that was not trained.
+      ValueError: For a wrong shape, or a label that was not trained.
     """
     with np.load(path, allow_pickle=False) as file:
         values = {name: file[name] for name in file.files}
@@ -109,10 +109,10 @@ def sample(path, n, seed=0, labels=None):
     """Draws n latents from the generator's prior and generates their images.
 
     Args:
-      path: a `generator.npz`.
-      n: the number of draws.
-      seed: of the latents.
-      labels: like `generate`, but None stands for all trained labels in turn.
+      path: A `generator.npz`.
+      n: The number of draws.
+      seed: Seed of the latents.
+      labels: Like `generate`, but None stands for all trained labels in turn.
 
     Returns:
       (float32 images `[n, 28, 28]` in [0, 1], latents `[n, nlatent]`).

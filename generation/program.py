@@ -18,7 +18,7 @@ class Program(NamedTuple):
     """Array operations that turn latents, and labels if there are any, into pixels.
 
     Attributes:
-      lines: in order, (operation, name of its result, names of its arguments); the last result is
+      lines: (operation, name of its result, names of its arguments), in order; the last result is
         the pixels `[n, 784]`.
       constants: {name: ndarray}, float32 or int64.
     """
@@ -35,8 +35,8 @@ def compile_graph(frozen):
     """Compiles a `Frozen` graph to a Program.
 
     Raises:
-      UnsupportedOperation: the first operation that programs do not have.
-      UserError: a weight is not finite.
+      UnsupportedOperation: For the first operation that programs do not have.
+      UserError: If a weight is not finite.
     """
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(frozen.definition, name="")
@@ -134,7 +134,11 @@ class _Node:
         return value.decode() if isinstance(value, bytes) else value
 
     def check(self, name, expected):
-        """Raises UnsupportedOperation unless an attribute has the expected value."""
+        """Checks that an attribute has the expected value.
+
+        Raises:
+          UnsupportedOperation: If it has another one.
+        """
         if self.attribute(name) != expected:
             raise self.unsupported(f"{name} must be {expected}, got {self.attribute(name)}")
 

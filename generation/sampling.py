@@ -17,7 +17,8 @@ _MILLISECONDS = 60
 def check_out(out, suffixes) -> Path:
     """Returns the path that `out` names.
 
-    Raises UserError if it ends in none of the suffixes or its folder does not exist.
+    Raises:
+      UserError: If it ends in none of the suffixes or its folder does not exist.
     """
     path = Path(out).expanduser()
     if path.suffix.lower() not in suffixes:
@@ -31,12 +32,12 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
     """Draws n samples into a file.
 
     Args:
-      generator: a `generation.generator.Generator`.
+      generator: A `generation.generator.Generator`.
       out: .npz with `images`, `latents` and, if conditional, `labels`; or .png with a sheet of
         tiles, if conditional with a named row for each label.
-      n: the number of samples.
-      seed, truncation: like `Generator.sample`.
-      labels: labels to draw in turn, of a conditional generator; None for all.
+      n: The number of samples.
+      seed, truncation: Like `Generator.sample`.
+      labels: Labels to draw in turn, of a conditional generator; None for all.
     """
     path, rows = check_out(out, SAMPLE_SUFFIXES), None
     if labels is not None or generator.recipe.conditional:
@@ -56,11 +57,11 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
     """Walks through some draws and back to the first, into a file.
 
     Args:
-      generator: a `generation.generator.Generator`.
+      generator: A `generation.generator.Generator`.
       out: .gif or .webp, .png with a row of tiles for each leg, or .npz like `save_samples`.
-      draws: the number of draws.
-      seed, truncation: like `Generator.sample`.
-      labels: of a conditional generator, labels to cross between in turn; None keeps the first.
+      draws: The number of draws.
+      seed, truncation: Like `Generator.sample`.
+      labels: For a conditional generator, labels to cross between in turn; None keeps the first.
     """
     path = check_out(out, WALK_SUFFIXES)
     suffix = path.suffix.lower()

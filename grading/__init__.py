@@ -1,4 +1,6 @@
-"""Marks classes that claim to be article 003's Gan: `python -m grading FILE_OR_FOLDER`.
+"""Marks classes that claim to be article 003's Gan.
+
+`python -m grading FILE_OR_FOLDER` is the command.
 
 How one hand-in is marked:
 
@@ -18,13 +20,13 @@ def mark(spec, **limits):
 
     Args:
       spec: `FILE.py[:CLASS]`; the class is Gan if none is given.
-      **limits: fields of `process.Limits`, such as `check_seconds`.
+      **limits: Fields of `process.Limits`, such as `check_seconds`.
 
     Returns:
       A `marks.Mark`.
 
     Raises:
-      UserError: the file or the class is missing.
+      UserError: If the file or the class is missing.
     """
     from grading import marks, submissions
     from grading.process import Limits

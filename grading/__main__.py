@@ -29,7 +29,11 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(argv):
-    """Returns the options; raises UserError for a wrong one."""
+    """Returns the options.
+
+    Raises:
+      UserError: For a wrong one.
+    """
     parser = Parser(
         prog="python -m grading",
         description=__doc__,

@@ -19,7 +19,11 @@ class Wrong(Exception):
 
 
 def expect(holds, found):
-    """Raises `Wrong` unless the condition holds."""
+    """Checks that a condition holds.
+
+    Raises:
+      Wrong: If it does not.
+    """
     if not holds:
         raise Wrong(found)
 
@@ -29,12 +33,12 @@ class Check:
     """A property of a class, asked of a model as its constructor left it.
 
     Attributes:
-      question: a function of a `ModelProxy` that raises `Wrong` if the property does not hold. Its
+      question: A function of a `ModelProxy` that raises `Wrong` if the property does not hold. Its
         docstring is what the student reads: what is wrong and where to think, without the answer.
-      gate: whether the checks after it would only repeat its failure.
-      needs: names of checks without which this one would say something wrong.
+      gate: Whether the checks after it would only repeat its failure.
+      needs: Names of checks without which this one would say something wrong.
       without_constructor: NEVER, ALWAYS or BEHIND_A_GATE.
-      sizes: arguments of the constructor.
+      sizes: Arguments of the constructor.
     """
 
     question: Callable
@@ -55,7 +59,7 @@ class Check:
 
 
 def check(gate=False, needs=(), without_constructor=NEVER, **sizes):
-    """Decorator that makes a `Check` of a function; for the arguments see there."""
+    """Makes a `Check` of a function; a decorator with the arguments of the class."""
     return lambda question: Check(question, gate, needs, without_constructor, sizes)
 
 
@@ -69,7 +73,10 @@ def all_checks():
 
 
 class Gradebook:
-    """Verdicts on one class: `{name of a check: None (passed), a sentence, or NOT_REACHED}`."""
+    """Verdicts on one class.
+
+    They are `{name of a check: None (passed), a sentence, or NOT_REACHED}`.
+    """
 
     def __init__(self, process, source):
         self.verdicts = {}

@@ -203,7 +203,10 @@ def g_loss_survives_sure_mistakes(gan):
 
 
 def expect_large(loss_at, arity):
-    """Expects finite values for logits of +-50 and +-200, the worst about as large as they are."""
+    """Expects large values for sure mistakes.
+
+    That is, finite values for logits of +-50 and +-200, the worst about as large as they are.
+    """
     for size in (50.0, 200.0):
         values = [loss_at(*logits) for logits in itertools.product((-size, size), repeat=arity)]
         found = ", ".join(f"{value:.1f}" for value in values)

@@ -1,4 +1,7 @@
-"""The marks of one student or of a class: a table, marks.csv, and two files for each student."""
+"""The marks of one student or of a class.
+
+They are a table, marks.csv, and two files for each student.
+"""
 
 import csv
 import textwrap
@@ -19,9 +22,11 @@ COLUMNS = ("student", "file", "passed", "checks", "not_reached", "seconds", "fai
 
 @dataclass(frozen=True)
 class Mark:
-    """A student's verdicts: `{name of a check: None (passed), a sentence, or NOT_REACHED}`.
+    """A student's verdicts.
 
-    `reason` says why a hand-in could not be marked; empty if it was.
+    Attributes:
+      verdicts: `{name of a check: None (passed), a sentence, or NOT_REACHED}`.
+      reason: Why a hand-in could not be marked; empty if it was.
     """
 
     name: str
@@ -102,7 +107,7 @@ def page(mark: Mark) -> str:
 
 
 def gradescope(mark: Mark) -> dict:
-    """Returns what Gradescope's autograder reads from results.json: a point for each check."""
+    """Returns the content of results.json for Gradescope: a point for each check."""
     outputs = {None: "", NOT_REACHED: "Not reached: another check comes first."}
     tests = [
         {
@@ -124,7 +129,7 @@ def gradescope(mark: Mark) -> dict:
 
 
 def write_student(folder: Path, mark: Mark):
-    """Writes feedback.txt and results.json into a folder, which is created if it is missing."""
+    """Writes feedback.txt and results.json; creates the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "feedback.txt", page(mark))
     write_json(folder / "results.json", gradescope(mark))

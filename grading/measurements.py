@@ -29,17 +29,21 @@ HINTS = {
 
 
 def describe_error(error, folder):
-    """Returns an exception in one line: type, message, the student's line, and a hint if any."""
+    """Returns an exception in one line.
+
+    It has the type, the message, the student's line, and a hint if any.
+    """
     text = user_code.describe(error, HINTS)
     line = user_code.find_line(error, [folder])
     return f"{text}, line {line.number} of {line.path.name}" if line else text
 
 
 class Bench:
-    """Models of one class, each in a new graph; the public methods are the parent's questions.
+    """Models of one class, each in a new graph.
 
-    Building takes longer than most checks, so a model is used again, with the values that its
-    constructor gave it, unless a check failed on it or another model was built since.
+    The public methods are the parent's questions. Building takes longer than most checks, so a
+    model is reused with its initial values, unless a check failed on it or another model was built
+    since.
     """
 
     def __init__(self):
@@ -54,9 +58,9 @@ class Bench:
         """Provides a model as its constructor left it.
 
         Args:
-          source: the fields of a `Source` as strings.
-          sizes: arguments of the constructor; None for an object whose constructor was not called.
-          reuse: whether the last model may be used again.
+          source: The fields of a `Source` as strings.
+          sizes: Arguments of the constructor; None for an object whose constructor was not called.
+          reuse: Whether the last model may be used again.
         """
         same = source == self.source and len(self._models) == 1 and sizes == self._sizes
         if reuse and same and self._models[0].can_be_restored():
@@ -125,7 +129,10 @@ class Model:
             self._new_values = None
 
     def can_be_restored(self):
-        """Returns whether this is still the default graph, without new variables, and ever ran."""
+        """Returns whether the model can be used again.
+
+        It can if this is still the default graph, without new variables, and a session ever ran.
+        """
         same = tf1.global_variables() == self._all_variables
         return same and self._new_values is not None
 
@@ -139,7 +146,10 @@ class Model:
         return lacking + [name for name in methods if not callable(getattr(self.gan, name, None))]
 
     def placeholder(self, name):
-        """Returns `[dtype, shape]`; a shape is a list of lengths, None where open, or None."""
+        """Returns `[dtype, shape]` of a placeholder.
+
+        A shape is a list of lengths, None where open, or None.
+        """
         placeholder = getattr(self.gan, name)
         shape = placeholder.shape
         return [placeholder.dtype.name, None if shape.rank is None else shape.as_list()]
@@ -150,7 +160,10 @@ class Model:
         return len(self.gan.session.run(names))
 
     def new_variables_on_reuse(self):
-        """Returns the names of the variables made by building both networks with reuse=True."""
+        """Returns the names of variables that building with reuse=True creates.
+
+        Both networks are built.
+        """
         before = [v.name for v in tf1.global_variables()]
         self.gan._generator(self.gan.z_placeholder, reuse=True)
         self.gan._discriminator(self.gan.x_placeholder, reuse=True)
@@ -184,7 +197,10 @@ class Model:
         return gan.session.run(tensors, given)
 
     def loss(self, name, logits, constant=False):
-        """Returns what a loss function gives for columns of logits, as constants or fed."""
+        """Returns what a loss function returns for columns of logits.
+
+        The logits are constants or fed.
+        """
         columns = [np.reshape(column, [-1, 1]).astype(np.float32) for column in logits]
         loss = getattr(self.gan, name)
         if constant:
@@ -216,7 +232,7 @@ class Model:
         return changes
 
     def randomize_weights(self, net, gain, seed):
-        """Sets a network's weights to normal draws that multiply a layer's scale by `gain`.
+        """Sets a network's weights to normal draws; `gain` multiplies a layer's scale.
 
         Unlike the weights a constructor chooses, none is 0 and no two layers are equal.
         """
@@ -241,6 +257,9 @@ class Model:
 
 
 def owners(variable):
-    """Returns the networks whose scope a variable is in, also a numbered one: `generator_1/w:0`."""
+    """Returns the networks whose scope a variable is in.
+
+    A numbered scope counts too: `generator_1/w:0`.
+    """
     scopes = [re.sub(r"_*\d*$", "", part) for part in variable.name.split("/")[:-1]]
     return [net for net in NETWORKS if net in scopes]

@@ -1,4 +1,7 @@
-"""A model as the checks see it: each method asks the student's process for a measurement."""
+"""A model as the checks see it.
+
+Each method asks the student's process for a measurement.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +13,7 @@ RNG_SEED = 0
 
 @dataclass(frozen=True)
 class Source:
-    """Where a class is: its file, its name, and the folder of all files of the student."""
+    """The place of a class: its file, its name, and the folder of the student's files."""
 
     path: Path
     class_name: str
@@ -63,7 +66,7 @@ class ModelProxy:
         """Returns arrays of the fetches: attributes, `image_logits` and `sample_logits`.
 
         Args:
-          *fetches: names; one value is returned for one name. The value of an update is None.
+          *fetches: Names; one value is returned for one name. The value of an update is None.
           **feeds: `images`, `latents`, `rate`; nothing else is fed.
         """
         values = self.measure("run", fetches=fetches, **feeds)
@@ -71,11 +74,15 @@ class ModelProxy:
         return values if len(fetches) > 1 else values[0]
 
     def update(self, net, rate, steps=1, **batch):
-        """Updates one network; returns `{network: [largest change of each variable]}` of both."""
+        """Updates one network.
+
+        Returns:
+          `{network: [largest change of each variable]}` of both.
+        """
         return self.measure("update", net=net, rate=rate, steps=steps, **batch)
 
     def randomize_weights(self, net, gain=1.0):
-        """Sets a network's weights to normal draws that multiply a layer's scale by `gain`."""
+        """Sets a network's weights to normal draws; `gain` multiplies a layer's scale."""
         seed = int(self._rng.integers(2**31))
         self.measure("randomize_weights", net=net, gain=gain, seed=seed)
 

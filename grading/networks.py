@@ -1,4 +1,7 @@
-"""Checks of the two networks: the range of the samples, D's logits, and one D for both paths."""
+"""Checks of the two networks.
+
+They cover the range of the samples, D's logits, and one D for both paths.
+"""
 
 import numpy as np
 
@@ -77,7 +80,10 @@ def losses_come_from_the_right_logits(gan):
 
 
 def expect_own_losses(gan, images, latents):
-    """Expects d_loss and g_loss to be the loss functions' values on D's logits for these inputs."""
+    """Expects d_loss and g_loss to be the loss functions' values on D's logits.
+
+    D's logits are for these inputs.
+    """
     fetches = ["d_loss", "g_loss", "image_logits", "sample_logits"]
     *losses, y, y_hat = gan.run(*fetches, images=images, latents=latents)
     d_loss, g_loss = map(np.mean, losses)

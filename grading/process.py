@@ -1,4 +1,7 @@
-"""A child process that runs a student's class: started, limited, asked and ended from here."""
+"""A child process that runs a student's class.
+
+It is started, limited, asked and ended from here.
+"""
 
 import contextlib
 import json
@@ -94,8 +97,8 @@ class Process:
         """Returns the answer of `measurements.Bench`.
 
         Raises:
-          Raised: the class raised an exception.
-          Stopped: there was no answer, and the process has been ended.
+          Raised: If the class raised an exception.
+          Stopped: If there was no answer, and the process has been ended.
         """
         if not self._child:
             raise Stopped("its process has ended")
@@ -144,7 +147,11 @@ class Process:
             ) from None
 
     def _exchange(self, question, seconds):
-        """Sends a line and returns the answer's JSON; else ends the process, raises Stopped."""
+        """Sends a line and returns the answer's JSON.
+
+        Raises:
+          Stopped: If there is none; the process has then been ended.
+        """
         child, answers = self._child, queue.SimpleQueue()
         # A class that has stopped its process, or given the pipe to another, blocks the thread.
         threading.Thread(target=_talk, args=[child, question, answers], daemon=True).start()
@@ -198,7 +205,10 @@ class Process:
 
 
 def _talk(child, question, answers):
-    """Sends a line to the child; puts its answer, or nothing if it has closed its pipes."""
+    """Sends a line to the child and puts its answer.
+
+    Nothing is put if the child has closed its pipes.
+    """
     line, answer = f"{question}\n".encode(), bytearray()
     try:
         while line:

@@ -1,4 +1,7 @@
-"""Checks of what the constructor promises: names, placeholders, sizes, a session ready to run."""
+"""Checks of what the constructor promises.
+
+It promises names, placeholders, sizes, and a session ready to run.
+"""
 
 import ast
 
@@ -37,7 +40,10 @@ def methods_are_written(gan):
 
 
 def unimplemented(path, class_name):
-    """Returns (name, line) of methods that only raise NotImplementedError, or do nothing."""
+    """Returns (name, line) of methods that do nothing or are not implemented.
+
+    The latter only raise NotImplementedError.
+    """
     try:
         tree = ast.parse(path.read_text(encoding="utf-8", errors="replace"))
     except UNREADABLE:

@@ -1,4 +1,4 @@
-"""The hand-ins to mark: one file, or everything in a folder, one entry for each student."""
+"""The hand-ins to mark: one file, or one entry for each student in a folder."""
 
 import ast
 import contextlib
@@ -32,10 +32,10 @@ class Submission:
     """A student's hand-in.
 
     Attributes:
-      name: the student's name, that of the file or folder.
-      path: the file or folder.
-      class_name: the class to mark.
-      single: whether the command named this file. A .py file is run where it is then, and may
+      name: The student's name, that of the file or folder.
+      path: The file or folder.
+      class_name: The class to mark.
+      single: Whether the command named this file. A .py file is run where it is then, and may
         import its neighbours.
     """
 
@@ -46,9 +46,12 @@ class Submission:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Source]:
-        """Context manager that provides the class to run; raises Unmarkable if there is none.
+        """Context manager that provides the class to run.
 
         It is in a temporary folder, unless the file is run where it is.
+
+        Raises:
+          Unmarkable: If there is none.
         """
         # The neighbours of a file in the project's folder contain the solution.
         if self.single and self.path.suffix == ".py" and self.path.parent != ROOT:
@@ -72,13 +75,13 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
 
     Args:
       text: `FILE[:CLASS]` or `FOLDER[:CLASS]`; in a folder, every file and folder is a student's.
-      exclude: a folder in it that is not a student's.
+      exclude: A folder in it that is not a student's.
 
     Returns:
       A list, by name.
 
     Raises:
-      UserError: there is nothing to mark, or two students have one name.
+      UserError: If there is nothing to mark, or two students have one name.
     """
     place, class_name = text, "Gan"
     if ":" in text and not Path(text).exists():
@@ -108,7 +111,7 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
 
 
 def hidden(name):
-    """Returns whether a file is not the student's, such as what systems and editors create."""
+    """Returns whether a file is not the student's, but a system's or an editor's."""
     return name.startswith((".", "__pycache__", "__MACOSX"))
 
 
@@ -142,13 +145,19 @@ def read_files(source):
 
 
 def usable(path, size):
-    """Returns whether a file of a hand-in is read; no path leads out of the hand-in's folder."""
+    """Returns whether a file of a hand-in is read.
+
+    No path leads out of the hand-in's folder.
+    """
     hidden_parts = any(hidden(part) for part in path.parts)
     return size <= LARGEST.get(path.suffix, -1) and not path.anchor and not hidden_parts
 
 
 def write_files(files, folder, class_name):
-    """Writes files into a folder; returns the one with the class: a gan.py, or the uppermost."""
+    """Writes files into a folder and returns the one with the class.
+
+    That is a gan.py, or the uppermost.
+    """
 
     def preference(path):
         return path.suffix == ".ipynb", path.name != "gan.py", len(path.parts), str(path)
@@ -171,7 +180,10 @@ def write_files(files, folder, class_name):
 
 
 def surely_lacks(path, class_name):
-    """Returns whether nothing at the top level of a file defines that name; does not run it."""
+    """Returns whether nothing at the top level of a file defines that name.
+
+    The file is not run.
+    """
     try:
         source = path.read_text(encoding="utf-8", errors="replace")
         symbols = symtable.symtable(source, str(path), "exec").get_symbols()

@@ -11,7 +11,9 @@ WEIGHTS_ARE_NUMBERS = (*NUMBERS, "weights_stay_numbers")
 
 
 def moves(gan, net, rate):
-    """Returns the largest change of each of the net's variables by one update, in order.
+    """Returns the largest change of each of the net's variables by one update.
+
+    The changes are in the variables' order.
 
     Weights are drawn first: a layer that begins at 0 would hide those below it from the update.
     """
@@ -55,7 +57,7 @@ def g_optimizer_leaves_the_discriminator_alone(gan):
 
 
 def expect_untouched(gan, net, by):
-    """Expects the net's weights to stay the same to the bit while the other one trains."""
+    """Expects the net's weights to stay the same to the bit while the other trains."""
     changes = gan.update(by, 0.01, **gan.batch(), steps=2)[net]
     changed = np.count_nonzero(changes)
     expect(not changed, f"{changed} of its {len(changes)} variables changed")

@@ -1,4 +1,6 @@
-"""The child process in which a student's class runs: it measures, and judges nothing.
+"""The child process in which a student's class runs.
+
+It measures, and judges nothing.
 
 The parent, process.py, runs `python worker.py MEMORY_GB`, writes questions to stdin and reads
 answers from stdout. Both become private descriptors before the student's code runs.
@@ -18,7 +20,10 @@ LARGEST_FILE = 2**28  # bytes
 
 
 def main(memory_gb):
-    """Answers questions `[token, operation, arguments, seconds]` until the parent ends."""
+    """Answers the parent's questions until the parent ends.
+
+    A question is `[token, operation, arguments, seconds]`.
+    """
     questions, answers, stack = take_streams()
     answers = os.fdopen(answers, "w")
     sys.path[0] = str(ROOT)
@@ -45,7 +50,10 @@ def main(memory_gb):
 
 
 def take_streams():
-    """Returns private copies of stdin, stdout and stderr, and points these to the null device."""
+    """Returns private copies of stdin, stdout and stderr.
+
+    The streams themselves then point to the null device.
+    """
     private = [os.dup(number) for number in range(3)]
     null_device = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
@@ -54,7 +62,10 @@ def take_streams():
 
 
 def forget_project():
-    """Makes this project impossible to import: `import models` must not find the solution."""
+    """Makes this project impossible to import.
+
+    `import models` must not find the solution.
+    """
     sys.path[:] = [each for each in sys.path if each and Path(each).resolve() != ROOT]
     own = {path.stem for path in ROOT.iterdir()}
     for name in list(sys.modules):
@@ -63,7 +74,10 @@ def forget_project():
 
 
 def limit(memory_gb):
-    """Limits this process's memory and the files it writes, where the system has such limits."""
+    """Limits this process's memory and the files it writes.
+
+    Systems without such limits are skipped.
+    """
     try:
         import resource
     except ImportError:
@@ -80,7 +94,10 @@ def limit(memory_gb):
 
 
 def read_lines(descriptor, lines):
-    """Puts the parent's questions into a queue; ends this process when the parent has ended."""
+    """Puts the parent's questions into a queue.
+
+    The process ends when the parent has ended.
+    """
     try:
         with open(descriptor, "rb") as stream:
             for line in stream:

@@ -1,1 +1,1 @@
-"""The GANs: one class, its recipes, the layers and the latent distributions they are made of."""
+"""The GANs: one class, its recipes, layers and latent distributions."""

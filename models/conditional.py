@@ -21,8 +21,8 @@ class Conditional:
     layer, `[batch, m]`, in the current scope.
 
     Attributes:
-      labels_placeholder: the labels to generate, one-hot float32 `[None, 10]`.
-      x_labels_placeholder: the labels of the real images, one-hot float32 `[None, 10]`.
+      labels_placeholder: The labels to generate, one-hot float32 `[None, 10]`.
+      x_labels_placeholder: The labels of the real images, one-hot float32 `[None, 10]`.
     """
 
     def __init__(self, ndims=784, nlatent=2, *, conditioning="projection", **networks):
@@ -30,7 +30,7 @@ class Conditional:
 
         Args:
           conditioning: `projection` or `concat`.
-          networks: further arguments of the Gan's constructor.
+          networks: Further arguments of the Gan's constructor.
         """
         self._conditioning = conditioning
         self.labels_placeholder = tf.placeholder(tf.float32, [None, NUM_CLASSES], "labels")

@@ -149,8 +149,8 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
     """Context manager that turns errors of a custom class into one-line UserErrors.
 
     Args:
-      is_custom: whether there is a custom class; if not, errors pass unchanged.
-      otherwise: the place to report for an error that passed no line of a user's file. Without it
+      is_custom: Whether there is a custom class; if not, errors pass unchanged.
+      otherwise: The place to report for an error that passed no line of a user's file. Without it
         such an error is the program's own and passes unchanged.
     """
     try:
@@ -178,11 +178,14 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
 
 
 def check(gan, recipe):
-    """Checks that an instance has article 003's interface, or raises UserError.
+    """Checks that an instance has article 003's interface.
 
     Args:
-      gan: the instance, in the current default graph, with an open session.
-      recipe: the Recipe it was built for.
+      gan: The instance, in the current default graph, with an open session.
+      recipe: The Recipe it was built for.
+
+    Raises:
+      UserError: If it has not.
     """
     attributes = {**_ATTRIBUTES, **_LABELS} if recipe.conditional else _ATTRIBUTES
     _check_attributes(gan, attributes)

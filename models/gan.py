@@ -23,8 +23,8 @@ class Gan:
         """Builds the default graph, opens a session and initialises the variables.
 
         Args:
-          ndims: number of pixels of an image.
-          nlatent: number of dimensions of the latent space.
+          ndims: Number of pixels of an image.
+          nlatent: Number of dimensions of the latent space.
         """
         self._ndims = ndims
         self._nlatent = nlatent
@@ -56,8 +56,8 @@ class Gan:
         """Builds G with one hidden layer of 64 ReLU units.
 
         Args:
-          z: latents `[batch, nlatent]`.
-          reuse: whether to use the existing variables instead of creating them.
+          z: Latents `[batch, nlatent]`.
+          reuse: Whether to use the existing variables instead of creating them.
 
         Returns:
           Images `[batch, ndims]` in [0, 1].
@@ -70,7 +70,7 @@ class Gan:
         """Returns mean(ce(1, y_hat)) in nats, a scalar.
 
         Args:
-          y_hat: logits of generated images, `[batch, 1]`.
+          y_hat: Logits of generated images, `[batch, 1]`.
         """
         return losses.generator_cross_entropy(y_hat)
 
@@ -78,8 +78,8 @@ class Gan:
         """Builds D with one hidden layer of 512 ReLU units.
 
         Args:
-          x: images `[batch, ndims]` in [0, 1].
-          reuse: whether to use the existing variables instead of creating them.
+          x: Images `[batch, ndims]` in [0, 1].
+          reuse: Whether to use the existing variables instead of creating them.
 
         Returns:
           Logits `[batch, 1]` of the probability that an image is real.
@@ -92,8 +92,8 @@ class Gan:
         """Returns mean(ce(1, y) + ce(0, y_hat)) in nats, a scalar.
 
         Args:
-          y: logits of real images, `[batch, 1]`.
-          y_hat: logits of generated images, `[batch, 1]`.
+          y: Logits of real images, `[batch, 1]`.
+          y_hat: Logits of generated images, `[batch, 1]`.
         """
         return losses.discriminator_cross_entropy(y, y_hat)
 
@@ -101,7 +101,7 @@ class Gan:
         """Generates float32 images `[n, ndims]` in [0, 1] from latents `[n, nlatent]`.
 
         Raises:
-          ValueError: z_np has another shape; the message names both.
+          ValueError: If z_np has another shape; the message names both.
         """
         shape = np.shape(z_np)
         if len(shape) != 2 or shape[1] != self._nlatent:

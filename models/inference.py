@@ -17,10 +17,10 @@ _TOLERANCE = 1e-4
 
 
 class Inference:
-    """A Gan's generator and discriminator in inference, in a float32 session of their own.
+    """A Gan's generator and discriminator in inference.
 
-    The session is a plain one: an interactive session disables graph optimisation. The weights are
-    those of the last `load`.
+    They run in a float32 session of their own. It is a plain one: an interactive session disables
+    graph optimisation. The weights are those of the last `load`.
     """
 
     def __init__(self, gan):
@@ -42,10 +42,11 @@ class Inference:
         Args:
           state: {variable name: ndarray}, and `outputs(state)` unless the networks are not
             deterministic.
-          average: whether to use the moving averages of G's weights where `state` has them.
+          average: Whether to use the moving averages of G's weights where `state` has them.
 
         Raises:
-          UserError: `state` has other shapes, or a network's code has changed since it was saved.
+          UserError: If `state` has other shapes, or a network's code has changed since it was
+            saved.
         """
         check_shapes(state, self._variables, exact=False)
         self._assign(state)
@@ -67,7 +68,9 @@ class Inference:
             )
 
     def outputs(self, state):
-        """Returns what both networks give for a few fixed inputs, to be saved with `state`.
+        """Returns what both networks return for a few fixed inputs.
+
+        It is to be saved with `state`.
 
         Returns:
           {name: ndarray}, empty if the networks draw random numbers of their own.
@@ -81,8 +84,8 @@ class Inference:
         """Generates images.
 
         Args:
-          z: latents [n, nlatent].
-          labels: for a conditional Gan, integers [n] or rows of weights [n, 10].
+          z: Latents [n, nlatent].
+          labels: For a conditional Gan, integers [n] or rows of weights [n, 10].
 
         Returns:
           float32 [n, ndims] in [0, 1].
@@ -150,7 +153,13 @@ def variables_behind(fetches, others=()):
 
 
 def assign(session, variables, values):
-    """Sets those of `variables`, {name: variable}, that `values`, {name: ndarray}, has."""
+    """Sets those of `variables` that `values` has.
+
+    Args:
+      session: A session of the variables' graph.
+      variables: {name: variable}.
+      values: {name: ndarray}.
+    """
     names = variables.keys() & values.keys()
     # An initializer assigns its second input, which a feed may replace.
     feed = {variables[name].initializer.inputs[1]: values[name] for name in names}
@@ -158,12 +167,15 @@ def assign(session, variables, values):
 
 
 def check_shapes(state, variables, *, exact=True):
-    """Raises UserError unless a checkpoint has the variables, in their shapes.
+    """Checks that a checkpoint has the variables, in their shapes.
 
     Args:
       state: {variable name: ndarray}.
       variables: {variable name: variable}.
-      exact: whether `state` may have no other variables.
+      exact: Whether `state` may have no other variables.
+
+    Raises:
+      UserError: If it has not; the message names a variable.
     """
     names = {name for name in state if name not in _OUTPUTS}
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}

@@ -35,8 +35,8 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
 
     Args:
       x: `[batch, h, w, n]`.
-      filters: output channels.
-      size: height and width of the kernels, in pixels.
+      filters: Output channels.
+      size: Height and width of the kernels, in pixels.
 
     Returns:
       `[batch, ceil(h / strides), ceil(w / strides), filters]`.
@@ -114,7 +114,7 @@ def batch_norm(x, *, name, momentum=0.9):
 
     Args:
       x: `[batch, ..., n]`.
-      momentum: the decay of the moving averages. None always takes the batch's own statistics, so
+      momentum: The decay of the moving averages. None always takes the batch's own statistics, so
         that a result depends on its whole batch.
     """
     with tf.variable_scope(name):
@@ -239,7 +239,7 @@ def minibatch_stddev(x, labels=None):
 
     Args:
       x: `[batch, n]`.
-      labels: one-hot `[batch, k]`; with them deviations are from the mean of the rows of the same
+      labels: One-hot `[batch, k]`; with them deviations are from the mean of the rows of the same
         label.
 
     Returns:

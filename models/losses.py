@@ -16,9 +16,9 @@ def discriminator_cross_entropy(y, y_hat, label_smoothing=0.0):
     Goodfellow et al. 2014, with the one-sided label smoothing of Salimans et al. 2016.
 
     Args:
-      y: logits of real images, `[batch, 1]`.
-      y_hat: logits of generated images, `[batch, 1]`.
-      label_smoothing: in [0, 1).
+      y: Logits of real images, `[batch, 1]`.
+      y_hat: Logits of generated images, `[batch, 1]`.
+      label_smoothing: Amount of smoothing, in [0, 1).
     """
     real = tf.reduce_mean(cross_entropy(1.0 - label_smoothing, y))
     return real + tf.reduce_mean(cross_entropy(0.0, y_hat))
@@ -30,7 +30,7 @@ def generator_cross_entropy(y_hat):
     Goodfellow et al. 2014, section 3.
 
     Args:
-      y_hat: logits of generated images, `[batch, 1]`.
+      y_hat: Logits of generated images, `[batch, 1]`.
     """
     return tf.reduce_mean(cross_entropy(1.0, y_hat))
 

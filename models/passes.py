@@ -21,8 +21,8 @@ class Shard:
     """Part `index` of `count` equal parts of each batch, in order.
 
     Attributes:
-      mean: function that returns the mean of a float32 tensor over all processes, differentiable.
-      begin_update: function to call before an update is built; updates share no calls of `mean`.
+      mean: Function that returns the mean of a float32 tensor over all processes, differentiable.
+      begin_update: Function to call before an update is built; updates share no calls of `mean`.
     """
 
     index: int = 0
@@ -41,8 +41,8 @@ class TrainingPass:
     """The source of the layers' randomness in a pass, and the updates they ask for.
 
     Attributes:
-      batches: how many batches of one size pass together, one after the other.
-      updates: functions that create operations for the network's own update to run, such as a step
+      batches: How many batches of one size pass together, one after the other.
+      updates: Functions that create operations for the network's own update to run, such as a step
         of moving averages. A pass through D while G trains does not run them.
     """
 
@@ -74,7 +74,7 @@ def training(seed, batches: int = 1) -> Iterator[TrainingPass]:
 
     Args:
       seed: int32 [2] tensor, from which all of the pass's randomness follows.
-      batches: how many batches of one size pass together.
+      batches: How many batches of one size pass together.
     """
     running = TrainingPass(seed, batches)
     token = _current.set(running)

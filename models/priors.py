@@ -23,9 +23,9 @@ class Prior:
     """A distribution of independent, identically distributed latent coordinates.
 
     Attributes:
-      low, high: the range that figures of the latent space span; the support of a bounded prior.
-      spherical: whether all directions are equally likely, so that walks follow great circles.
-      formula: the usual sign of the distribution, or its density, for a line of help.
+      low, high: The range that figures of the latent space span; the support of a bounded prior.
+      spherical: Whether all directions are equally likely, so that walks follow great circles.
+      formula: The usual sign of the distribution, or its density, for a line of help.
     """
 
     name: str
@@ -56,7 +56,11 @@ class Prior:
         self.check_truncation(limit)
 
     def check_truncation(self, limit):
-        """Raises UserError if `truncate` would reject this limit."""
+        """Checks that `truncate` accepts this limit.
+
+        Raises:
+          UserError: If it does not.
+        """
         raise UserError(
             f"--truncation requires the prior 'normal', got '{self.name}', a bounded one"
         )
@@ -65,8 +69,8 @@ class Prior:
         """Walks from a to b in a straight line, which stays in a bounded prior's support.
 
         Args:
-          a, b: latents `[..., nlatent]`.
-          t: position from 0 to 1; broadcast against the leading dimensions of a and b.
+          a, b: Latents `[..., nlatent]`.
+          t: Position from 0 to 1; broadcast against the leading dimensions of a and b.
 
         Returns:
           Latents, float32 `[..., nlatent]`; two latents and t of shape `[k]` return `[k, nlatent]`.
@@ -177,7 +181,11 @@ def described():
 
 
 def get(name):
-    """Returns the prior of that name, or raises UserError with the known names."""
+    """Returns the prior of that name.
+
+    Raises:
+      UserError: If there is none; the message lists the known names.
+    """
     if name not in PRIORS:
         raise UserError(f"--prior must be one of {', '.join(PRIORS)}, got {name!r}")
     return PRIORS[name]

@@ -18,9 +18,9 @@ def random_bits(count, seed, start=0):
     """Returns uint32 `[count]` of the endless sequence of a seed, from place `start`.
 
     Args:
-      count: scalar, a tensor or an integer.
+      count: Scalar, a tensor or an integer.
       seed: int32 `[2]`.
-      start: scalar, a tensor or an integer.
+      start: Scalar, a tensor or an integer.
     """
     key = _mixed(_mixed(tf.cast(seed[0], tf.uint32)) + tf.cast(seed[1], tf.uint32))
     return _mixed(_mixed(tf.cast(tf.range(start, start + count), tf.uint32) + key) + key)

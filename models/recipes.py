@@ -31,13 +31,13 @@ NETWORKS = "Networks"
 class Recipe:
     """One GAN and how it is trained; the defaults are those of `minimal`.
 
-    Attributes:
-      gan: location of the class, `module:Class`.
-      conditional_gan: location of its conditional form, or None.
-      source: the article or paper it follows.
-      convolutional: whether convolutions run in TensorFlow's kernels; XLA on a CPU is slow there.
+    All attributes except these are hyperparameters; their metadata has the flag's help and bounds.
 
-    All other attributes are hyperparameters; their metadata has the flag's help and bounds.
+    Attributes:
+      gan: Location of the class, `module:Class`.
+      conditional_gan: Location of its conditional form, or None.
+      source: The article or paper it follows.
+      convolutional: Whether convolutions run in TensorFlow's kernels; XLA on a CPU is slow there.
     """
 
     gan: str
@@ -287,14 +287,21 @@ RECIPES = {
 
 
 def get(name: str) -> Recipe:
-    """Returns the recipe of that name, or raises UserError with the known names."""
+    """Returns the recipe of that name.
+
+    Raises:
+      UserError: If there is none; the message lists the known names.
+    """
     if name not in RECIPES:
         raise UserError(f"--recipe must be one of {', '.join(RECIPES)}, got {name}")
     return RECIPES[name]
 
 
 def hyperparameters(group: str | None = None) -> list[dataclasses.Field]:
-    """Returns the fields of `Recipe`, all or one group's, that flags and `override` may set."""
+    """Returns the fields of `Recipe`, all or one group's, that can be overridden.
+
+    Flags and `override` may set them.
+    """
     fields = [field for field in dataclasses.fields(Recipe) if "group" in field.metadata]
     return [field for field in fields if group in (None, field.metadata["group"])]
 
@@ -314,7 +321,7 @@ def override(recipe: Recipe, **values) -> Recipe:
     """Returns the recipe with some hyperparameters replaced.
 
     Raises:
-      UserError: an unknown name, a value out of bounds, or values that exclude each other.
+      UserError: For an unknown name, a value out of bounds, or values that exclude each other.
     """
     fields = {field.name: field for field in hyperparameters()}
     for name in values:
@@ -372,7 +379,11 @@ def _check_together(recipe):
 
 
 def check_has_conditional_form(recipe: Recipe) -> None:
-    """Raises UserError if a conditional recipe's networks do not support labels."""
+    """Checks that a conditional recipe's networks support labels.
+
+    Raises:
+      UserError: If they do not.
+    """
     if recipe.conditional and recipe.conditional_gan is None:
         able = [name for name, each in RECIPES.items() if each.conditional_gan]
         raise UserError(
@@ -393,7 +404,7 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
     """Builds a recipe's Gan, or a custom class's, in the current default graph.
 
     Raises:
-      UserError: the constructor does not take one of the recipe's hyperparameters, or a
+      UserError: If the constructor does not take one of the recipe's hyperparameters, or a
         conditional recipe meets networks without labels.
     """
     is_custom = gan_class is not None

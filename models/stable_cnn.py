@@ -22,9 +22,9 @@ class StableCnn(Gan):
         """Builds the graph like `Gan`.
 
         Args:
-          g_channels, d_channels: channels of the convolutions next to the images; 0 replaces them
+          g_channels, d_channels: Channels of the convolutions next to the images; 0 replaces them
             by dense layers.
-          minibatch_stddev: whether D sees its features' deviation over the batch.
+          minibatch_stddev: Whether D sees its features' deviation over the batch.
         """
         self._g_channels = g_channels
         self._d_channels = d_channels

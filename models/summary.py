@@ -26,7 +26,11 @@ class Layer(NamedTuple):
 
 
 def of_recipe(recipe, gan_class=None):
-    """Returns both networks' tables, or raises UserError for an incompatible class."""
+    """Returns both networks' tables.
+
+    Raises:
+      UserError: For an incompatible class.
+    """
     with tf.Graph().as_default():
         gan = recipes.build_gan(recipe, gan_class)
         custom_class.check(gan, recipe)

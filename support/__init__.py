@@ -1,1 +1,1 @@
-"""What the other folders stand on: errors, whole files, the terminal, pictures."""
+"""Foundations of the other folders: errors, atomic files, the terminal, images."""

@@ -31,9 +31,9 @@ class DataSetInfo:
 
     Attributes:
       name: One of DATASETS, or None for an unknown set.
-      title: What sentences call it.
-      class_names: Of the labels 0 to 9.
-      noun: What a label stands for.
+      title: Its name in sentences.
+      class_names: Names of the labels 0 to 9.
+      noun: Noun for a label's meaning.
       mirrors: Addresses of folders with the FILES, each with `.gz` at its end.
       sha256: Of the FILES, each of its uncompressed payload or of the file as published.
       git_id: Git's SHA-1 of the uncompressed training images, if `sha256` is not of their payload.
@@ -105,7 +105,7 @@ DATASETS = tuple(_KNOWN)
 
 
 def known(name: str | None) -> DataSetInfo:
-    """Returns the DataSetInfo of a name: an unknown set's unless it is one of DATASETS."""
+    """Returns the DataSetInfo of a name, an unknown set's if it is not in DATASETS."""
     return _KNOWN.get(str(name), _UNKNOWN)
 
 
@@ -130,10 +130,12 @@ def is_mnist(pixels: np.ndarray) -> bool:
 
 
 def locate(folder: Path, dataset: str = "mnist", source_url: str | None = None) -> list[Path]:
-    """Returns the paths of the four files, in the order of FILES; downloads missing ones.
+    """Returns the paths of the four files; downloads missing ones.
+
+    The order is that of FILES.
 
     Args:
-      folder: Where the files are or will be.
+      folder: Folder of the files.
       dataset: The known set whose mirrors and checksums are used for missing files.
       source_url: Address of a folder that replaces the mirrors and their checksums.
 
@@ -171,7 +173,7 @@ def locate(folder: Path, dataset: str = "mnist", source_url: str | None = None) 
 
 
 def accepted_from(url: str, name: str) -> set[str]:
-    """Returns the SHA-256 of which file `name` from `url` must have one; empty for any file."""
+    """Returns the SHA-256 that file `name` from `url` may have; empty for any file."""
     if _is_protected(url) or name not in FILES:
         return set()
     return {info.sha256[FILES.index(name)] for info in _KNOWN.values()}
@@ -183,7 +185,7 @@ def fetch(path: Path, urls, accepted=frozenset(), max_bytes=MAX_BYTES, by_hand=(
     The folder is created if it is missing. A download that fails leaves nothing.
 
     Args:
-      path: Where the file is saved; its name says whether it has images, see `read_idx`.
+      path: Path of the file to save; its name says whether it has images, see `read_idx`.
       urls: Addresses to try in turn: https, http on this machine, or any http if `accepted` is not
         empty.
       accepted: SHA-256 of the uncompressed payload or of the file, of which it must have one; any
@@ -270,7 +272,10 @@ class _LimitedFile:
 
 
 def _is_protected(url):
-    """Returns whether no one on the way can change a file: https, or http on this machine."""
+    """Returns whether a file cannot be changed on the way.
+
+    It cannot with https, or http on this machine.
+    """
     with suppress(ValueError):
         parts = urlsplit(url)
         return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)

@@ -37,7 +37,7 @@ def user_message(error: BaseException) -> str | None:
     """Returns one line about an exception that the user can do something about.
 
     Returns:
-        The line, or None if the exception is a fault of the program.
+      The line, or None if the exception is a fault of the program.
     """
     if isinstance(error, UserError):
         return str(error)
@@ -56,7 +56,9 @@ def user_message(error: BaseException) -> str | None:
 
 
 def one_line(text: object) -> str:
-    """Returns the text as one line of printable characters, others as Python's escapes.
+    """Returns the text as one line of printable characters.
+
+    Others are replaced by Python's escapes.
 
     Text from files and servers may contain characters that control a terminal.
     """

@@ -1,4 +1,7 @@
-"""Files that are replaced atomically: a reader finds the old content or all of the new."""
+"""Files that are replaced atomically.
+
+A reader finds the old content or all of the new.
+"""
 
 import contextlib
 import errno
@@ -29,7 +32,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     fails, it is removed and `path` is unchanged.
 
     Raises:
-        UserError: If the folder of `path` does not exist, or `path` is not a regular file.
+      UserError: If the folder of `path` does not exist, or `path` is not a regular file.
     """
     path = Path(path)
     check_writable(path)
@@ -62,7 +65,11 @@ def write_json(path: str | Path, value: object) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises UserError if `path` cannot be a regular file, whatever its content."""
+    """Checks that `path` can be a regular file, whatever its content.
+
+    Raises:
+      UserError: If it cannot.
+    """
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")
     if path.is_dir():
@@ -75,8 +82,8 @@ def remove_stale_files(folder: str | Path, deep: bool = True) -> None:
     """Removes temporary files that were last written more than an hour ago.
 
     Args:
-        folder: Where to look.
-        deep: Whether to look in all folders below it as well.
+      folder: Folder to look in.
+      deep: Whether to look in all folders below it as well.
     """
     for path in Path(folder).glob(f"**/{LEFTOVERS}" if deep else LEFTOVERS):
         with contextlib.suppress(OSError):  # a folder, or already removed by another process

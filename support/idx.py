@@ -24,18 +24,28 @@ _MAGIC = 0x800
 
 
 class DataError(UserError):
-    """A data file, data folder or download that cannot be used; one line that names it."""
+    """A data file, data folder or download that cannot be used.
+
+    The message is one line that names it.
+    """
 
 
 def require(condition, expected, actual):
-    """Raises DataError that states both values, unless the condition holds."""
+    """Checks that a condition holds.
+
+    Raises:
+      DataError: If it does not; the message states both values.
+    """
     if not condition:
         raise DataError(f"expected {expected}, found {actual}")
 
 
 @contextmanager
 def prefix_errors(culprit):
-    """Context manager that makes errors of a file or folder DataErrors that name it first."""
+    """Context manager that makes errors of a file or folder DataErrors that name it.
+
+    The name comes first.
+    """
     try:
         yield
     except DataError as error:
@@ -81,7 +91,9 @@ def extract(file, item_shape) -> np.ndarray:
 
 
 def checksums(path) -> set[str]:
-    """Returns the SHA-256 of an IDX file's uncompressed payload and of the file, in hexadecimal.
+    """Returns the SHA-256 of an IDX file's payload and of the file, in hexadecimal.
+
+    The payload is uncompressed.
 
     Compressing the same payload again changes only the second. Errors do not name the path.
     """

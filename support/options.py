@@ -1,4 +1,7 @@
-"""Options: dataclass fields that are also command-line flags, with help, bounds and validation."""
+"""Options: dataclass fields that are also command-line flags.
+
+They have help, bounds and validation.
+"""
 
 import dataclasses
 import types
@@ -22,15 +25,15 @@ def option(
     """Returns a dataclass field that is also a command-line flag.
 
     Args:
-      default: value of the flag if it is not given.
-      group: heading under which --help shows it.
-      text: its help, a noun phrase or imperative.
-      bounds: smallest and largest valid value.
-      positive: whether the lower bound itself, 0, is excluded.
-      choices: the valid values, if they can be listed.
-      modes: values of --mode with which the flag is valid.
-      value: placeholder shown in --help, such as `DIR`.
-      unset: what None means, for --help.
+      default: Value of the flag if it is not given.
+      group: Heading under which --help shows it.
+      text: Its help, a noun phrase or imperative.
+      bounds: Smallest and largest valid value.
+      positive: Whether the lower bound itself, 0, is excluded.
+      choices: The valid values, if they can be listed.
+      modes: Values of --mode with which the flag is valid.
+      value: Placeholder shown in --help, such as `DIR`.
+      unset: Meaning of None, for --help.
     """
     metadata = {
         "group": group,
@@ -46,7 +49,11 @@ def option(
 
 
 def check_value(field: dataclasses.Field, value) -> None:
-    """Raises UserError unless `value` has the type and bounds of an `option` field."""
+    """Checks that `value` has the type and bounds of an `option` field.
+
+    Raises:
+      UserError: If it does not.
+    """
     kind, is_tuple = value_type(field)
     if value is None and type(None) in typing.get_args(field.type):
         return
@@ -59,7 +66,10 @@ def check_value(field: dataclasses.Field, value) -> None:
 
 
 def value_type(field: dataclasses.Field) -> tuple[type, bool]:
-    """Returns the type of a field's value, or of a tuple's values, and whether it is a tuple."""
+    """Returns the type of a field's value, and whether the value is a tuple.
+
+    Of a tuple, it is the type of the values in it.
+    """
     kind: typing.Any = field.type
     if isinstance(kind, types.UnionType):
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
@@ -84,7 +94,10 @@ def describe_values(field: dataclasses.Field) -> str:
 
 
 def bounds_text(field: dataclasses.Field) -> str:
-    """Returns a field's bounds, such as `0 to 9` or `above 0 to 1`; empty if it has none."""
+    """Returns a field's bounds, such as `0 to 9` or `above 0 to 1`.
+
+    The text is empty if it has none.
+    """
     if field.metadata["bounds"] is None:
         return ""
     low, high = field.metadata["bounds"]

@@ -1,4 +1,4 @@
-"""Images and figures: sheets of samples, latent grids, loss curves, reports, animations.
+"""Images and figures: sheets of samples, latent grids, curves and animations.
 
 An image is a float array `[height, width]` in [0, 1], 0 is black. Files are written atomically,
 and the same input gives the same bytes. No other module draws.
@@ -30,11 +30,11 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
     """Arranges images row by row.
 
     Args:
-        images: `[n, 784]` in [0, 1].
-        columns: Number of images per row.
+      images: `[n, 784]` in [0, 1].
+      columns: Number of images per row.
 
     Returns:
-        float32 `[rows * 28, columns * 28]`, black where the last row has no image.
+      float32 `[rows * 28, columns * 28]`, black where the last row has no image.
     """
     images = _checked("images", images, ["n", NUM_PIXELS])
     if columns < 1:
@@ -67,7 +67,7 @@ def grid_latents(prior, nlatent: int, side: int, rng: np.random.Generator) -> np
     normal, so that every latent is as typical as a draw.
 
     Returns:
-        float32 `[side * side, nlatent]`, row by row.
+      float32 `[side * side, nlatent]`, row by row.
     """
     if nlatent == 1:
         return prior.axis(side * side)[:, None]
@@ -83,14 +83,14 @@ def latent_grid(generate: Callable, prior, nlatent: int, side: int = 20, *, rng)
     """Draws the images that a generator makes of `grid_latents`.
 
     Args:
-        generate: Function of latents `[n, nlatent]` that returns images `[n, 784]` in [0, 1].
-        prior: One of `models.priors`.
-        nlatent: Number of latents.
-        side: Number of images per row and column.
-        rng: A numpy Generator for the four draws; unused for one or two latents.
+      generate: Function of latents `[n, nlatent]` that returns images `[n, 784]` in [0, 1].
+      prior: One of `models.priors`.
+      nlatent: Number of latents.
+      side: Number of images per row and column.
+      rng: A numpy Generator for the four draws; unused for one or two latents.
 
     Returns:
-        float32 `[side * 28, side * 28]`.
+      float32 `[side * 28, side * 28]`.
     """
     return tiles(generate(grid_latents(prior, nlatent, side, rng)), side)
 
@@ -101,21 +101,21 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = "") -> None
 
 
 def loss_figure(steps, d_losses, g_losses, title: str = ""):
-    """Draws both networks' losses: all values as a faint band, their running mean as a line.
+    """Draws both networks' losses: all values as a band, their running mean as a line.
 
     Far outliers are drawn at the edge of the axes, and a note counts them.
 
     Args:
-        steps: Training steps, `[n]` with n >= 1.
-        d_losses: The discriminator's losses, `[n]`.
-        g_losses: The generator's losses, `[n]`.
-        title: Title of the figure.
+      steps: Training steps, `[n]` with n >= 1.
+      d_losses: The discriminator's losses, `[n]`.
+      g_losses: The generator's losses, `[n]`.
+      title: Title of the figure.
 
     Returns:
-        A matplotlib Figure.
+      A matplotlib Figure.
 
     Raises:
-        ValueError: If the lengths differ, or a loss is not finite.
+      ValueError: If the lengths differ, or a loss is not finite.
     """
     steps, *losses = (np.asarray(v, np.float64) for v in (steps, d_losses, g_losses))
     shapes = [list(values.shape) for values in (steps, *losses)]
@@ -164,12 +164,12 @@ def sorted_samples(images: np.ndarray, labels: np.ndarray, per_class: int) -> np
     """Arranges images in one row per label from 0 to 9.
 
     Args:
-        images: `[n, 784]` in [0, 1].
-        labels: Integers `[n]`.
-        per_class: Number of images per row: the first of each label, black if there are fewer.
+      images: `[n, 784]` in [0, 1].
+      labels: Integers `[n]`.
+      per_class: Number of images per row: the first of each label, black if there are fewer.
 
     Returns:
-        float32 `[280, per_class * 28]`.
+      float32 `[280, per_class * 28]`.
     """
     images = _checked("images", images, ["n", NUM_PIXELS])
     labels = np.asarray(labels)
@@ -191,16 +191,16 @@ def report(
     names: Sequence = tuple(range(10)),
     per_class: int = 16,
 ) -> None:
-    """Saves a PNG of how often each class is generated, with samples of it in the same row.
+    """Saves a PNG of how often each class is generated, with samples in the same row.
 
     Args:
-        path: The PNG.
-        images: Samples `[n, 784]` in [0, 1].
-        labels: Their classes as a classifier sees them, integers `[n]`.
-        shares: Fraction of each class in the samples, `[10]`.
-        real_shares: Fraction of each class in real images, `[10]`.
-        names: Names of the ten classes.
-        per_class: Number of samples per row.
+      path: The PNG.
+      images: Samples `[n, 784]` in [0, 1].
+      labels: Their classes as a classifier sees them, integers `[n]`.
+      shares: Fraction of each class in the samples, `[10]`.
+      real_shares: Fraction of each class in real images, `[10]`.
+      names: Names of the ten classes.
+      per_class: Number of samples per row.
     """
     sheet = sorted_samples(images, labels, per_class)
     figure, bars_width = _figure(12, 5.6), 6
@@ -239,13 +239,13 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
     """Saves a looping animation.
 
     Args:
-        path: A `.gif` or `.webp` file.
-        frames: `[n, height, width]` in [0, 1]. Equal frames in a row may be stored as one.
-        milliseconds: Duration of each frame; GIF rounds it to 10 ms.
+      path: A `.gif` or `.webp` file.
+      frames: `[n, height, width]` in [0, 1]. Equal frames in a row may be stored as one.
+      milliseconds: Duration of each frame; GIF rounds it to 10 ms.
 
     Raises:
-        ValueError: If the suffix is another one, or the duration is below 20 ms, which viewers
-            extend.
+      ValueError: If the suffix is another one, or the duration is below 20 ms, which viewers
+        extend.
     """
     options = ANIMATIONS.get(Path(path).suffix.lower())
     if options is None:
@@ -261,14 +261,20 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
 
 
 def film(path: str | Path, pngs: Sequence[Path]) -> None:
-    """Saves an animation of at most 200 PNGs of one size, evenly chosen, in their order."""
+    """Saves an animation of at most 200 PNGs of one size.
+
+    They are evenly chosen and stay in their order.
+    """
     chosen = np.unique(np.linspace(0, len(pngs) - 1, FILM_FRAMES).round().astype(int))
     frames = [np.asarray(Image.open(pngs[i]).convert("L")) / np.float32(255) for i in chosen]
     animation(path, np.stack(frames), FILM_MILLISECONDS)
 
 
 def _checked(name, values, expected):
-    """Returns values in [0, 1] as float32; a word in the expected shape is any length >= 1."""
+    """Returns values in [0, 1] as float32.
+
+    A word in the expected shape is any length >= 1.
+    """
     values = np.asarray(values, np.float32)
     shape = list(values.shape)
     fits = len(shape) == len(expected) and all(
@@ -331,7 +337,10 @@ def _plain(label):
 
 
 def _draw_rows(axes, sheet, labels):
-    """Draws rows of 28 x 28 images with a label to the left of each and a line between them."""
+    """Draws rows of 28 x 28 images.
+
+    Each row has a label to its left, and there is a line between two rows.
+    """
     columns = sheet.shape[1] / SIDE
     extent = (0, columns, len(labels) - 0.5, -0.5)  # so that row k is at y = k
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, extent=extent)

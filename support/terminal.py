@@ -1,4 +1,7 @@
-"""The terminal: streams that may be closed, signals, TensorFlow's import, and progress bars."""
+"""The terminal: streams that may be closed, signals and progress bars.
+
+TensorFlow's import, which prints there, is here as well.
+"""
 
 import contextlib
 import errno
@@ -24,10 +27,12 @@ _READER_GONE = (errno.EPIPE, errno.EINVAL, errno.EIO)
 
 
 class _Stream:
-    """A text stream that discards its text after a failure, so that the work continues.
+    """A text stream that discards its text after a failure.
+
+    So the work continues.
 
     Attributes:
-        failure: The `OSError` that ended the output, or None.
+      failure: The `OSError` that ended the output, or None.
     """
 
     def __init__(self, stream):
@@ -66,7 +71,11 @@ def open_streams() -> None:
 
 
 def check_output() -> None:
-    """Raises UserError if stdout failed, unless its pipe or terminal was closed."""
+    """Checks that stdout has not failed, unless its pipe or terminal was closed.
+
+    Raises:
+      UserError: If it has.
+    """
     failure = getattr(sys.stdout, "failure", None)
     if failure is not None and failure.errno not in _READER_GONE:
         raise UserError(f"cannot write to standard output: {failure.strerror}")
@@ -95,7 +104,9 @@ def on_stop(handle: Callable[[int], None]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def stoppable() -> Iterator[None]:
-    """Context manager in which a signal raises KeyboardInterrupt, then ends the process.
+    """Context manager that ends the process after a signal.
+
+    The signal raises KeyboardInterrupt in the body.
 
     However the body ends after a signal, `exit_for_signal` follows: an import may replace the
     exception with another one. C++ code that calls Python may discard it, therefore a thread
@@ -120,7 +131,10 @@ def stoppable() -> Iterator[None]:
 
 
 def exit_for_signal(number: int) -> None:
-    """Prints the signal's name and ends the process at once, with exit code 128 + number."""
+    """Prints the signal's name and ends the process at once.
+
+    The exit code is 128 + number.
+    """
     with contextlib.suppress(OSError):
         os.write(1, f"Stopped by {signal.Signals(number).name}.\n".encode())
     os._exit(128 + number)
@@ -128,7 +142,10 @@ def exit_for_signal(number: int) -> None:
 
 @contextlib.contextmanager
 def capture_stderr() -> Iterator[None]:
-    """Context manager that hides what C++ and Python write to stderr, except before a traceback."""
+    """Context manager that hides stderr, except before a traceback.
+
+    It hides what C++ and Python write.
+    """
     with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         stderr = os.dup(2)
@@ -148,7 +165,9 @@ def capture_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _keras_on_demand():
-    """Context manager in which TensorFlow is imported without Keras, a third of its time.
+    """Context manager that keeps TensorFlow from importing Keras.
+
+    That saves a third of the time of its import.
 
     TensorFlow imports one of these modules last and ignores an ImportError. Keras is imported
     when `tf.keras` is used.
@@ -164,7 +183,9 @@ def _keras_on_demand():
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its log lines; from then on it logs only fatal errors.
+    """Imports TensorFlow without its log lines.
+
+    From then on it logs only fatal errors.
 
     A signal during the import ends the process, except in a notebook.
     """
@@ -184,14 +205,16 @@ def in_notebook() -> bool:
 
 
 class Bar:
-    """A progress bar on stderr, or a plain line every few seconds if that is not a terminal.
+    """A progress bar on stderr, or a plain line every few seconds.
+
+    The line replaces the bar if stderr is not a terminal.
 
     In a notebook the bar is part of the cell's output.
 
     Args:
-        total: Number of units of the complete work.
-        start: Number of units that are already done.
-        unit: Name of one unit.
+      total: Number of units of the complete work.
+      start: Number of units that are already done.
+      unit: Name of one unit.
     """
 
     def __init__(self, total: int, *, start: int = 0, unit: str = "step"):

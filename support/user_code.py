@@ -56,9 +56,9 @@ def find_line(
     """Finds the innermost line of a user's file that an error passed.
 
     Args:
-      error: an exception, or a stack as `faulthandler` writes it.
-      folders: the folders of the user's files, with all that is below them.
-      excluded: files, or folders of files, that are not the user's.
+      error: An exception, or a stack as `faulthandler` writes it.
+      folders: The folders of the user's files, with all that is below them.
+      excluded: Files, or folders of files, that are not the user's.
 
     Returns:
       The line, or None if the error passed none.
@@ -88,7 +88,7 @@ def describe(error: BaseException, hints: Mapping[str, str] = PORTING_HINTS) -> 
     """Returns an exception's type, message and first hint that fits, in one line.
 
     Args:
-      error: the exception.
+      error: The exception.
       hints: {regular expression of the type and message: hint}.
     """
     message = error.msg if isinstance(error, SyntaxError) else str(error)

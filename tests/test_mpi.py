@@ -51,7 +51,7 @@ class Ended(NamedTuple):
 
     @property
     def lines(self):
-        """What the program printed as errors, without mpirun's own explanations."""
+        """The program's error lines, without mpirun's own explanations."""
         return [line for line in self.stderr.splitlines() if line.startswith("main.py: ")]
 
 
@@ -117,7 +117,7 @@ class Job:
 
 @pytest.fixture
 def start(tmp_path):
-    """A function that starts main.py with flags as so many ranks; 1 means without mpirun."""
+    """A function that starts main.py as that many ranks; 1 means without mpirun."""
     jobs = []
 
     def start(ranks, *flags, place=tmp_path, others=None, **environment):

@@ -29,8 +29,8 @@ def train(recipe: str = "minimal", **options) -> Path:
       The run's folder, for `generation.load`.
 
     Raises:
-      UserError: One line about what cannot be used.
-      KeyboardInterrupt: Training was interrupted; the same call resumes it.
+      UserError: If a value, file or folder cannot be used; the message is one line.
+      KeyboardInterrupt: If training was interrupted; the same call resumes it.
     """
     path, stopped = start(recipe, **options)
     if stopped:
@@ -106,8 +106,8 @@ def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
     """Returns the recipe of a run, as the class `gan` is trained by it.
 
     Raises:
-      UserError: An override that the recipe does not allow, or that a custom class's own train ops
-        would ignore.
+      UserError: For an override that the recipe does not allow, or that a custom class's own train
+        ops would ignore.
     """
     recipe = recipes.override(recipes.get(name), **overrides)
     if not gan:
@@ -130,7 +130,7 @@ def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
 
 
 def build(name: str, seed: int = 0, **overrides):
-    """Builds a recipe's Gan, with the recipe's losses and train ops, in the default graph.
+    """Builds a recipe's Gan with its losses and train ops in the default graph.
 
     The default graph should be a new one: the seed of the weights is the graph's.
 

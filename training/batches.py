@@ -1,4 +1,7 @@
-"""What each training step sees, as a function of (seed, step): images, latents, learning rates."""
+"""Inputs of each training step: images, latents and learning rates.
+
+They are a function of (seed, step).
+"""
 
 import functools
 from typing import NamedTuple
@@ -17,16 +20,16 @@ _BLOCK_BYTES, _MIN_STEPS, _MAX_STEPS = 4_000_000, 4, 200
 
 
 class Inputs(NamedTuple):
-    """What k consecutive steps see; b and B are the batch sizes of D and of G.
+    """Inputs of k consecutive steps; b and B are the batch sizes of D and of G.
 
     Attributes:
       images: uint8 [k, d_iters, b, 784].
       d_latents: float32 [k, d_iters, b, nlatent].
       g_latents: float32 [k, g_iters, B, nlatent].
       rates: float32 [k, 2], D's and G's learning rate.
-      labels: labels of the images, uint8 [k, d_iters, b]; None unless conditional, like the rest.
-      d_labels: labels to generate for D's updates, of the same shape.
-      g_labels: labels to generate for G's updates, [k, g_iters, B].
+      labels: Labels of the images, uint8 [k, d_iters, b]; None unless conditional, like the rest.
+      d_labels: Labels to generate for D's updates, of the same shape.
+      g_labels: Labels to generate for G's updates, [k, g_iters, B].
     """
 
     images: np.ndarray
@@ -38,7 +41,10 @@ class Inputs(NamedTuple):
     g_labels: np.ndarray | None = None
 
     def d_updates(self):
-        """Returns [(images, latents, labels, labels to generate)] of one step's updates of D."""
+        """Returns the inputs of one step's updates of D.
+
+        They are [(images, latents, labels, labels to generate)].
+        """
         return _unstack(self.images, self.d_latents, self.labels, self.d_labels)
 
     def g_updates(self):
@@ -72,7 +78,7 @@ class Batches:
     """Batches in a shuffled order, every image once per epoch, and new latents.
 
     Attributes:
-      classes: labels that a conditional recipe learns, those that occur; None without labels.
+      classes: Labels that a conditional recipe learns, those that occur; None without labels.
     """
 
     def __init__(self, recipe, pixels, seed, labels=None, shard=WHOLE):
@@ -81,9 +87,9 @@ class Batches:
         Args:
           recipe: `Recipe`.
           pixels: uint8 [n, 784].
-          seed: integer below 2**31.
-          labels: integers [n] from 0 to 9, which a conditional recipe requires.
-          shard: the part of each batch that `block` returns.
+          seed: Integer below 2**31.
+          labels: Integers [n] from 0 to 9, which a conditional recipe requires.
+          shard: The part of each batch that `block` returns.
         """
         self._shard = shard
         self.recipe = recipe
@@ -121,7 +127,10 @@ class Batches:
         return np.array_split(batch, self._shard.count)[self._shard.index]
 
     def pretraining(self, count):
-        """Returns real images, uint8 [n, 784], and latents [n, nlatent] to train D on first."""
+        """Returns real images and latents to train D on first.
+
+        The images are uint8 [n, 784], the latents [n, nlatent].
+        """
         rng = self._rng(_PRETRAINING, 0)
         chosen = rng.choice(len(self.pixels), min(count, len(self.pixels)), replace=False)
         return self.pixels[chosen], self._sample(rng, len(chosen))
@@ -145,7 +154,10 @@ class Batches:
         return max(1, len(self.pixels) // (self.recipe.d_batch_size * self.recipe.d_iters))
 
     def _positions(self, start, stop):
-        """Returns the indices of images at places of the endless sequence of shuffled epochs."""
+        """Returns the indices of images at places of the sequence of shuffled epochs.
+
+        The sequence is endless.
+        """
         size = len(self.pixels)
         epochs = range(start // size, (stop - 1) // size + 1)
         parts = [

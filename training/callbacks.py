@@ -30,10 +30,10 @@ class Callback:
     """Actions at four moments of a run; each does nothing unless overridden.
 
     Attributes:
-      every: steps between two calls of `on_interval`, which is also called at the end of a run;
+      every: Steps between two calls of `on_interval`, which is also called at the end of a run;
         0: only there.
-      order: of two callbacks, the one with the lower number acts first.
-      when_stopping: whether `on_interval` is also called when a run is stopped early.
+      order: Of two callbacks, the one with the lower number acts first.
+      when_stopping: Whether `on_interval` is also called when a run is stopped early.
     """
 
     every = 0
@@ -91,10 +91,10 @@ class Run:
     """Everything that callbacks need to know of a run.
 
     Attributes:
-      engine: one of `training.engines`; its `state()` has the current weights.
-      inference: both networks in inference, for images and losses.
-      listeners: functions of (step, {tag: number}) that are called with scores.
-      files: tables and the like; each has `flush`, which is called before a checkpoint.
+      engine: One of `training.engines`; its `state()` has the current weights.
+      inference: Both networks in inference, for images and losses.
+      listeners: Functions of (step, {tag: number}) that are called with scores.
+      files: Tables and the like; each has `flush`, which is called before a checkpoint.
     """
 
     recipe: Recipe
@@ -134,7 +134,7 @@ class Run:
             listener(step, scores)
 
     def draw(self, count):
-        """Returns the latents of the run's images and, for a conditional GAN, their labels."""
+        """Returns the latents of the run's images and, if conditional, their labels."""
         prior = priors.get(self.recipe.prior)
         latents = prior.sample(self.batches.picture_rng(), [count, self.recipe.nlatent])
         return latents, self.labels(count)
@@ -149,7 +149,7 @@ class ProgressBar(Callback):
     """The steps done, their rate and the latest losses on the terminal.
 
     Attributes:
-      note: text that other callbacks add to the line.
+      note: Text that other callbacks add to the line.
     """
 
     def __init__(self, total):
@@ -261,7 +261,7 @@ class HeldOut(Callback):
 
 
 class Frames(Callback):
-    """progress/step-N.png: the same latents as they learn; training.gif of them at the end."""
+    """progress/step-N.png: the same latents as they learn; training.gif at the end."""
 
     def __init__(self, run):
         self.every = run.options.image_every
@@ -300,7 +300,7 @@ def make_callbacks(run, extra=()):
     """Returns the callbacks of a run, and sets its bar.
 
     Args:
-      extra: functions of a `Run` that each return a further callback.
+      extra: Functions of a `Run` that each return a further callback.
     """
     run.bar = ProgressBar(run.recipe.num_steps)
     chosen = [Losses, Images, Checkpoints]

@@ -1,4 +1,6 @@
-"""Two engines that train on the same batches: one step, or a block of steps, per session call.
+"""Two engines that train on the same batches.
+
+One runs a step, the other a block of steps per session call.
 
 `train` yields lists of Progress; whenever it yields, the variables are those after the list's last
 step.
@@ -33,10 +35,10 @@ class _Engine:
         """Opens a session and initialises the variables.
 
         Args:
-          gan: instance in the current default graph.
+          gan: Instance in the current default graph.
           batches: `Batches`.
-          train_ops: operations that training runs.
-          averages: variables of moving averages, which no train op may read.
+          train_ops: Operations that training runs.
+          averages: Variables of moving averages, which no train op may read.
           precision: `float32` or `bfloat16`.
         """
         self.gan = gan
@@ -52,13 +54,20 @@ class _Engine:
         return self.session.run(self._variables)
 
     def load(self, state):
-        """Sets all variables from `state`; raises UserError if it is of other networks."""
+        """Sets all variables from `state`.
+
+        Raises:
+          UserError: If it is of other networks.
+        """
         check_shapes(state, self._variables)
         assign(self.session, self._variables, state)
 
 
 class StepEngine(_Engine):
-    """The article's loop: one `session.run` of the Gan's train ops per update, the batch fed."""
+    """The article's loop: one `session.run` per update, with a fed batch.
+
+    It runs the Gan's train ops.
+    """
 
     name = "step"
 
@@ -74,7 +83,9 @@ class StepEngine(_Engine):
 
 
 class FusedEngine(_Engine):
-    """A block of steps in one `session.run`: a loop in the graph, compiled by XLA if `jit`.
+    """A block of steps in one `session.run`: a loop in the graph.
+
+    XLA compiles it if `jit`.
 
     The loop has fixed shapes and a fed number of iterations, so that a short last block needs no
     second compilation. The next block is drawn while the current one runs.
@@ -85,8 +96,8 @@ class FusedEngine(_Engine):
 
         Args:
           updates: `Updates` of a Gan in the current default graph.
-          jit: whether to compile the loop with XLA.
-          other_ops: operations that will run in the same session, such as pre-training.
+          jit: Whether to compile the loop with XLA.
+          other_ops: Operations that will run in the same session, such as pre-training.
         """
         self.name = "fused" if jit else "fused without XLA"
         self._updates = updates
@@ -220,7 +231,7 @@ def _present(inputs):
 
 
 def _prefetch(pool, function, arguments):
-    """Yields function(a) for each argument, and computes the next result in the background."""
+    """Yields function(a) for each argument; computes the next in the background."""
     waiting = None
     for argument in arguments:
         upcoming = pool.submit(function, argument)

@@ -1,4 +1,7 @@
-"""TensorBoard events of a run: `tensorboard --logdir=runs`. Writing them needs no extra package."""
+"""TensorBoard events of a run: `tensorboard --logdir=runs`.
+
+Writing them needs no extra package.
+"""
 
 import contextlib
 import os

@@ -45,7 +45,7 @@ def train(
       The signal that stopped the training, or None if it has finished.
 
     Raises:
-      RunError: Losses or weights are not finite, or no checkpoint is valid.
+      RunError: If losses or weights are not finite, or no checkpoint is valid.
     """
     with tf.Graph().as_default():
         train_set, shard = images.train, ranks.shard()
@@ -111,7 +111,7 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     A custom class is trained by its own train ops unless the engine is `fused`.
 
     Raises:
-      UserError: The class does not have the required interface.
+      UserError: If the class does not have the required interface.
     """
     own_train_ops = gan_class is not None and options.engine != "fused"
     if gan_class and not own_train_ops and differ_from_ours(recipe, batches, gan_class):
@@ -220,7 +220,10 @@ def _whole_batches(pixels, latents, size):
 
 @contextlib.contextmanager
 def stop_signals():
-    """Context manager that collects the first signal to stop; a second one acts as usual."""
+    """Context manager that collects the first signal to stop.
+
+    A second one acts as usual.
+    """
     received = []
     with contextlib.ExitStack() as handlers:
 

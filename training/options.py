@@ -1,4 +1,4 @@
-"""How a run is carried out: one dataclass, from which flags, help and validation follow.
+"""A dataclass of a run's options; flags, help and validation follow from it.
 
 To add an option, add a field here and use it. Hyperparameters, which change what is learned, are
 fields of `models.recipes.Recipe`. Importing this module does not import TensorFlow.
@@ -24,7 +24,7 @@ class RunOptions:
     """The options of a run, besides the recipe and its hyperparameters.
 
     Raises:
-      UserError: a value of another type or out of bounds.
+      UserError: For a value of another type or out of bounds.
     """
 
     run_dir: str | None = option(
@@ -100,7 +100,11 @@ class RunOptions:
 
 
 def check_precision(precision: str, recipe: Recipe) -> None:
-    """Raises UserError for bfloat16 if the recipe or the CPU has no use for it."""
+    """Checks that bfloat16 is of use to the recipe and the CPU.
+
+    Raises:
+      UserError: If it is not.
+    """
     if precision == "float32":
         return
     if not recipe.convolutional:

@@ -1,4 +1,4 @@
-"""Whether a custom class's own train ops change its weights in the same way as ours."""
+"""A comparison of a custom class's own train ops with ours."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -47,7 +47,10 @@ def _ops(gan):
 
 
 def _changes(gan, batches, all_ops):
-    """Returns the change of all weights, [n], after the same steps of each set of train ops."""
+    """Returns the change of all weights, [n], by each set of train ops.
+
+    The steps are the same.
+    """
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     trained = [variable.op.name for variable in tf.trainable_variables()]
     changes = []

@@ -39,17 +39,20 @@ _EXTENDABLE = "num_steps"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Configuration:
-    """Everything that a run's weights and tables follow from, to the last byte: config.json.
+    """Everything that a run's weights and tables follow from: config.json.
+
+    They follow to the last byte.
 
     Attributes:
-      recipe: name of the recipe; overrides: {name: value} where the run differs from it.
-      hyperparameters: all of them, so that later changes of the defaults do not change the run.
-      seed, engine, precision: as in `RunOptions`.
-      data: checksum of the images (and of the labels if they are learned).
-      dataset: name of a known data set, or None.
-      classes: labels that a conditional run learned.
+      recipe: Name of the recipe.
+      overrides: {name: value} where the run differs from the recipe.
+      hyperparameters: All of them, so that later changes of the defaults do not change the run.
+      seed, engine, precision: As in `RunOptions`.
+      data: Checksum of the images (and of the labels if they are learned).
+      dataset: Name of a known data set, or None.
+      classes: Labels that a conditional run learned.
       gan, gan_sha256: `FILE.py:CLASS` of a custom class and the file's SHA-256, or None.
-      workers: processes that train together.
+      workers: Processes that train together.
       versions: {package: version} and the number of processor cores, for the record.
     """
 
@@ -73,13 +76,15 @@ class Configuration:
         """Returns the configuration of a run.
 
         Args:
-          name: the recipe's name; recipe: the `Recipe` with its overrides.
+          name: The recipe's name.
+          recipe: The `Recipe` with its overrides.
           options: `RunOptions`.
-          data: the `DataSet` to train on; dataset: its name, or None if it is not a known one.
-          workers: number of processes that train together.
+          data: The `DataSet` to train on.
+          dataset: Its name, or None if it is not a known one.
+          workers: Number of processes that train together.
 
         Raises:
-          UserError: batches are larger than the data.
+          UserError: If batches are larger than the data.
         """
         for field in ("batch_size", "pretraining_batch"):
             is_used = field == "batch_size" or recipe.pretraining
@@ -113,7 +118,7 @@ class Configuration:
         """Returns the configuration in the text of a config.json.
 
         Raises:
-          UserError, ValueError, TypeError, KeyError: the text is not a configuration.
+          UserError, ValueError, TypeError, KeyError: If the text is not a configuration.
         """
         content = json.loads(text)
         if not isinstance(content, dict) or "hyperparameters" not in content:
@@ -162,9 +167,12 @@ class Configuration:
         return "-".join([*parts, self.recipe, *(f"{k}={_text(v)}" for k, v in values.items())])
 
     def check_is_continued_by(self, other, path, log):
-        """Raises UserError unless `other` is the same run; its number of steps may differ.
+        """Checks that `other` is the same run; its number of steps may differ.
 
         Other package versions are only logged, because their results may be the same.
+
+        Raises:
+          UserError: If it is a different run.
         """
         old, new = self._identity(), other._identity()
         differing = [
@@ -213,7 +221,7 @@ class Configuration:
           A `CustomClass`, or None if the run is a recipe's own.
 
         Raises:
-          UserError: it is not the class of the run, or its file has changed.
+          UserError: If it is not the class of the run, or its file has changed.
         """
         if gan and not self.gan:
             raise UserError(f"--gan is not valid here: the run has the networks of {self.recipe}")
@@ -232,7 +240,11 @@ class Configuration:
         return custom_class.load(gan) if gan else None
 
     def check_data(self, data, path):
-        """Raises UserError unless a `DataSet` has the images that the run was trained on."""
+        """Checks that a `DataSet` has the images that the run was trained on.
+
+        Raises:
+          UserError: If it has not.
+        """
         found = _checksum(data, self.full_recipe())
         if found != self.data:
             named = f"use --dataset={self.dataset}, or " if self.dataset else ""
@@ -242,7 +254,7 @@ class Configuration:
             )
 
     def facts(self):
-        """Returns {name: text} of what must be the same in all processes that train together."""
+        """Returns {name: text} of what all processes of a run must have in common."""
         facts = {**self._identity(), f"--{_EXTENDABLE}": self.hyperparameters[_EXTENDABLE]}
         facts |= {package: self.versions[package] for package in _PACKAGES}
         return {name: str(value) for name, value in facts.items()}
@@ -260,7 +272,10 @@ class Configuration:
 
 
 class RunFolder:
-    """The files of one run; nothing is created before `open_for_training` or a writer is called."""
+    """The files of one run.
+
+    Nothing is created before `open_for_training` or a writer is called.
+    """
 
     def __init__(self, path):
         self.path = Path(path).expanduser()
@@ -273,7 +288,11 @@ class RunFolder:
         return self.path / name
 
     def configuration(self):
-        """Returns the `Configuration` in config.json, or raises RunError."""
+        """Returns the `Configuration` in config.json.
+
+        Raises:
+          RunError: If it cannot be read.
+        """
         path = self.file("config.json")
         try:
             return Configuration.from_json(path.read_text(encoding="utf-8"))
@@ -287,17 +306,17 @@ class RunFolder:
 
     @contextmanager
     def open_for_training(self, configuration, *, new, log):
-        """Context manager that locks the folder for a run, and creates it if it is missing.
+        """Context manager that locks the folder for a run; creates it if missing.
 
         Args:
-          configuration: the run's `Configuration`.
-          new: whether to rename the folder of an existing run first.
-          log: function of a line for the user.
+          configuration: The run's `Configuration`.
+          new: Whether to rename the folder of an existing run first.
+          log: Function of a line for the user.
 
         Raises:
-          RunError: the folder contains a different run or something else, is used by another
-            process, or cannot be written; it is then untouched. Also if the disk becomes full
-            while the folder is open.
+          RunError: If the folder contains a different run or something else, is used by another
+            process, or cannot be written; it is then untouched. Also if the disk becomes full while
+            the folder is open.
         """
         with self._disk_errors():
             if new and self.path.exists():
@@ -318,7 +337,7 @@ class RunFolder:
         """Writes {variable name: ndarray} as of a step; keeps the last three checkpoints.
 
         Args:
-          name: file name without its suffix; by default the step's.
+          name: File name without its suffix; by default the step's.
         """
         path = self.file("checkpoints") / f"{name or f'step-{step:09d}'}.npz"
         with atomic_write(path) as temporary:
@@ -333,13 +352,13 @@ class RunFolder:
         """Loads the newest valid checkpoint.
 
         Args:
-          log: function of a line for each damaged checkpoint.
+          log: Function of a line for each damaged checkpoint.
 
         Returns:
           (step, {variable name: ndarray}), or None if there is none.
 
         Raises:
-          RunError: there are checkpoints, but none is valid.
+          RunError: If there are checkpoints, but none is valid.
         """
         found = self._checkpoints()
         for number, path in reversed(found):
@@ -358,7 +377,11 @@ class RunFolder:
         return None
 
     def load_named_checkpoint(self, name):
-        """Loads `checkpoints/NAME.npz`, such as `best`, or raises RunError."""
+        """Loads `checkpoints/NAME.npz`, such as `best`.
+
+        Raises:
+          RunError: If it is missing or damaged.
+        """
         folder = self.file("checkpoints")
         names = sorted(path.stem for path in folder.glob("*.npz"))
         if name not in names:
@@ -395,7 +418,11 @@ class RunFolder:
             lock.release()
 
     def _check(self, configuration, log):
-        """Returns the configuration to train with; raises UserError if the folder is unusable."""
+        """Returns the configuration to train with.
+
+        Raises:
+          UserError: If the folder is unusable.
+        """
         if self._has_run():
             existing = self.configuration()
             if self._checkpoints() or self.file("losses.csv").exists():
@@ -411,7 +438,11 @@ class RunFolder:
         return configuration
 
     def _has_run(self):
-        """Returns whether the folder has a run; raises RunError if it has something else."""
+        """Returns whether the folder has a run.
+
+        Raises:
+          RunError: If it has something else.
+        """
         if self.file("config.json").is_file():
             return True
         if self.path.exists():
@@ -476,8 +507,8 @@ class Table:
         """Opens nothing yet.
 
         Args:
-          columns: names; the first is the step.
-          every: number of steps between two rows, if it is always the same.
+          columns: Names; the first is the step.
+          every: Number of steps between two rows, if it is always the same.
         """
         self._path = Path(path)
         self._header = ",".join(columns)
@@ -494,7 +525,7 @@ class Table:
           The rows up to `last`.
 
         Raises:
-          RunError: a row up to there is damaged or missing; the file is then untouched.
+          RunError: If a row up to there is damaged or missing; the file is then untouched.
         """
         rows = self._rows(last)
         if self._every and rows and rows[-1][0] + self._every <= last:
@@ -526,7 +557,11 @@ class Table:
                 raise
 
     def read(self):
-        """Returns all complete rows; raises RunError if one is damaged."""
+        """Returns all complete rows.
+
+        Raises:
+          RunError: If one is damaged.
+        """
         return self._rows(math.inf)
 
     def _rows(self, last):
@@ -570,7 +605,11 @@ def processor_cores() -> int:
 
 
 def check_names(names):
-    """Raises UserError for a variable name that a checkpoint cannot hold."""
+    """Checks that a checkpoint can hold variables of these names.
+
+    Raises:
+      UserError: If it cannot.
+    """
     for name in sorted(_RESERVED & set(names)):
         raise UserError(f"a variable must not be called {name}: checkpoints use that name")
 
@@ -586,7 +625,11 @@ def digest(state) -> str:
 
 
 def _read_checkpoint(path):
-    """Returns (step, {variable name: ndarray}); raises RunError for a damaged file."""
+    """Returns (step, {variable name: ndarray}).
+
+    Raises:
+      RunError: If the file is damaged.
+    """
     try:
         with zipfile.ZipFile(path) as archive:  # whose CRC shows a damaged file
             if sum(member.file_size for member in archive.infolist()) > _MAX_CHECKPOINT_BYTES:

@@ -2,7 +2,10 @@
 
 
 def learning_rates(recipe, step: int) -> tuple[float, float]:
-    """Returns D's and G's learning rate at `step`, from the recipe's `lr_...` hyperparameters."""
+    """Returns D's and G's learning rate at `step`.
+
+    They follow from the recipe's `lr_...` hyperparameters.
+    """
     factor = 0.1 ** sum(step >= milestone for milestone in recipe.lr_milestones)
     if step >= (1 - recipe.lr_cooldown) * recipe.num_steps:
         factor *= 0.1

@@ -1,4 +1,6 @@
-"""One update of the discriminator and one of the generator, on any class of the article's shape.
+"""One update of the discriminator and one of the generator.
+
+They apply to any class of the article's shape.
 
 Losses, penalties, gradients, Adam and the average of weights come together here and nowhere else.
 A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_generator_loss`, and its
@@ -29,13 +31,13 @@ class Updates:
         """Creates the optimizers.
 
         Args:
-          gan: instance in the current default graph, with an open session.
+          gan: Instance in the current default graph, with an open session.
           recipe: `Recipe`.
-          seed: integer below 2**31, from which dropout masks follow.
-          shard: the part of each batch that the tensors are, if several processes train.
+          seed: Integer below 2**31, from which dropout masks follow.
+          shard: The part of each batch that the tensors are, if several processes train.
 
         Raises:
-          UserError: the class would learn something else from shards than from whole batches.
+          UserError: If the class would learn something else from shards than from whole batches.
         """
         self.gan = gan
         self._recipe = recipe
@@ -57,11 +59,11 @@ class Updates:
         """Builds one update of the discriminator.
 
         Args:
-          x: real images [batch, ndims] in [0, 1].
-          z: latents [batch, nlatent].
-          learning_rate: scalar.
-          labels: for a conditional Gan, one-hot labels [batch, 10] of the real images.
-          z_labels: likewise the labels to generate.
+          x: Real images [batch, ndims] in [0, 1].
+          z: Latents [batch, nlatent].
+          learning_rate: Scalar.
+          labels: For a conditional Gan, one-hot labels [batch, 10] of the real images.
+          z_labels: Likewise the labels to generate.
 
         Returns:
           D's loss before the update, a scalar; and the operation that updates D.
@@ -131,12 +133,15 @@ class Updates:
         return loss, second
 
     def _logits(self, examples, **stream):
-        """Returns D's logits in training mode, and what the pass leaves for the update to do."""
+        """Returns D's logits in training mode, and what the update has to run."""
         with self._d.training_pass(**stream) as running:
             return self._discriminate(examples), running.updates
 
     def _logits_of_both(self, real, generated):
-        """Returns D(x), D(x_hat) and what the passes leave to do; in one pass if that is equal."""
+        """Returns D(x), D(x_hat) and what the update has to run.
+
+        Both come from one pass if that is equal.
+        """
         if not self._one_pass:
             (y, moving), (y_hat, also) = self._logits(real), self._logits(generated, stream=1)
             return y, y_hat, moving + also
@@ -171,7 +176,9 @@ class Updates:
         return penalty
 
     def _logits_depend_on_other_batch(self):
-        """Returns whether D's logits of one of two concatenated batches depend on the other.
+        """Returns whether D's logits of one of two batches depend on the other.
+
+        The batches are concatenated.
 
         They do if D normalises by the batch's statistics. Then real and generated images must pass
         separately; otherwise the one would be normalised by the other.
@@ -182,10 +189,13 @@ class Updates:
         return mixes_rows(self.gan.session, logits, x)
 
     def _check_learns_from_shards(self):
-        """Raises UserError unless the mean of what shards teach is what a whole batch teaches.
+        """Checks that the mean of what shards teach is what a whole batch teaches.
 
-        It is if each loss is a mean over the batch, and if the results for an image depend on
-        other images only through `Shard.mean`.
+        It is if each loss is a mean over the batch, and if the results for an image depend on other
+        images only through `Shard.mean`.
+
+        Raises:
+          UserError: If it is not.
         """
         gan, name = self.gan, type(self.gan).__name__
         for method, loss, arguments in [
@@ -218,7 +228,7 @@ class Updates:
 
 
 class _Examples(NamedTuple):
-    """What D sees: images [batch, ndims] and, for a conditional Gan, their one-hot labels."""
+    """Inputs of D: images [batch, ndims] and, if conditional, their one-hot labels."""
 
     images: tf.Tensor
     labels: tf.Tensor | None
@@ -256,11 +266,13 @@ class _Optimizer:
 
     @contextlib.contextmanager
     def training_pass(self, stream=0, batches=1):
-        """Context manager for a pass whose dropout follows from the seed and the updates so far.
+        """Context manager for a training pass.
+
+        Its dropout follows from the seed and the updates so far.
 
         Args:
-          stream: a different integer for each pass of one update.
-          batches: number of batches that are concatenated.
+          stream: A different integer for each pass of one update.
+          batches: Number of batches that are concatenated.
         """
         seed = self._seed ^ (stream * _STREAM_STRIDE)
         with passes.training(tf.stack([seed, self.count.read_value()]), batches) as running:
@@ -270,11 +282,11 @@ class _Optimizer:
         """Builds one step of Adam.
 
         Args:
-          loss: scalar, a mean over this process's shard of the batch.
-          learning_rate: scalar.
-          moving: functions that each create an operation to run after the step.
-          penalty: function of a scalar to add to the loss, at every `every`-th update.
-          constants: tensors through which the gradient does not flow.
+          loss: Scalar, a mean over this process's shard of the batch.
+          learning_rate: Scalar.
+          moving: Functions that each create an operation to run after the step.
+          penalty: Function of a scalar to add to the loss, at every `every`-th update.
+          constants: Tensors through which the gradient does not flow.
 
         Returns:
           The loss of the whole batch before the step, and the operation.

@@ -1,4 +1,7 @@
-"""The dense GANs in JAX: blocks of steps as a `lax.scan` under `jit`, the state donated."""
+"""The dense GANs in JAX: blocks of steps as a `lax.scan` under `jit`.
+
+The state is donated to each block.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +14,10 @@ _EPSILON = 1e-8
 
 
 class Peer:
-    """One jitted function that trains a block of steps; a block is drawn while one computes."""
+    """One jitted function that trains a block of steps.
+
+    The next block is drawn while one computes.
+    """
 
     def __init__(self, job: Job):
         self._job = job
@@ -51,7 +57,10 @@ def _zeros(net):
 
 
 def _step(job):
-    """Returns a function of a state and (images, D's z, G's z): the new state, the losses."""
+    """Returns the function of one step.
+
+    It maps a state and (images, D's z, G's z) to the next state and the losses.
+    """
     *_, slope = DENSE[job.name]
     a, b = job.scale
     pixels = jnp.tanh if b else nn.sigmoid
@@ -95,7 +104,11 @@ def _cross_entropy(labels, logits):
 
 
 def _adam(state, gradients, rate, recipe):
-    """Returns (weights, first moments, second moments, number of updates) after one update."""
+    """Applies one update of Adam.
+
+    Returns:
+      (weights, first moments, second moments, number of updates) after it.
+    """
     weights, first, second, count = state
     beta1, beta2, count = recipe.beta1, recipe.beta2, count + 1
     first = jax.tree.map(lambda m, g: beta1 * m + (1 - beta1) * g, first, gradients)

@@ -1,4 +1,4 @@
-"""The training that all contestants do: a recipe's updates on random batches of MNIST.
+"""The task of every contestant: a recipe's updates on random batches of MNIST.
 
 Importing this module does not import TensorFlow, which some contestants do without.
 """
@@ -34,7 +34,7 @@ def first_steps(recipe: recipes.Recipe) -> int:
 
 
 def graph_parameters() -> tuple[int, int]:
-    """Returns the numbers of trainable parameters of G and of D in TensorFlow's current graph."""
+    """Returns the numbers of trainable parameters of G and of D in the current graph."""
     import tensorflow.compat.v1 as tf
 
     networks = [tf.trainable_variables(scope) for scope in ("generator/", "discriminator/")]
@@ -46,12 +46,12 @@ class Job:
     """A recipe, and what a peer needs to train its networks in the same way.
 
     Attributes:
-      name: of the recipe.
+      name: The recipe's name.
       recipe: `Recipe`, with the requested batch size.
-      batch: number of images per batch.
-      block: number of steps per block, for contestants that train in blocks.
-      pixels: the training images, uint8 [n, 784].
-      rates: learning rates of D and of G.
+      batch: Number of images per batch.
+      block: Number of steps per block, for contestants that train in blocks.
+      pixels: The training images, uint8 [n, 784].
+      rates: Learning rates of D and of G.
       labels: D's targets for a batch of real and one of generated images, float32 [2 * batch, 1].
       scale: (a, b), so that a * pixels + b is in the range of G's last activation: (-1, 1) for
         tanh, which the article of leaky_mlp has, else (0, 1).

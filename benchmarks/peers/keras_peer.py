@@ -1,4 +1,7 @@
-"""The same GANs in Keras 3 on TensorFlow, trained by `train_on_batch` like articles 004 and 001."""
+"""The same GANs in Keras 3 on TensorFlow.
+
+They are trained by `train_on_batch`, like articles 004 and 001.
+"""
 
 import os
 

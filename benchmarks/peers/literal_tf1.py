@@ -1,4 +1,6 @@
-"""Article 003's own program on `tf.compat.v1`: placeholders, and a fed `session.run` per update.
+"""Article 003's own program on `tf.compat.v1`.
+
+It has placeholders, and a fed `session.run` per update.
 
 `_dense` replaces the article's `tf.layers.dense`, which TensorFlow has removed.
 """

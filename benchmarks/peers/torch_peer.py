@@ -1,4 +1,4 @@
-"""The same GANs in PyTorch: as its tutorials write them, tuned for a CPU, compiled."""
+"""The same GANs in PyTorch, like in its tutorials, tuned for a CPU or compiled."""
 
 import torch
 from torch import nn
@@ -51,7 +51,7 @@ class Peer:
     Args:
       job: `Job`.
       tuned: Adam as one kernel, denormals as zeros, and channels last in convolutions.
-      compiled: each net and its loss through torch.compile.
+      compiled: Each net and its loss through torch.compile.
     """
 
     block = 1

@@ -16,7 +16,9 @@ tf.disable_v2_behavior()
 
 
 def dense(x, units, name):
-    """Applies a layer to x, [batch, n]: returns x times weights plus biases, [batch, units].
+    """Applies a layer to x, [batch, n]: x times weights plus biases.
+
+    The result is [batch, units].
 
     It replaces `tf.layers.dense`, which TensorFlow no longer has. Put an activation function around
     it, such as `tf.nn.relu(dense(x, 64, "hidden"))`. Two layers of one network need two names.
@@ -31,8 +33,8 @@ class Gan:
     """Two networks: one makes images, the other tells them from real ones.
 
     Args:
-      ndims: pixels of an image, 28 * 28.
-      nlatent: numbers from which the generator makes an image.
+      ndims: Pixels of an image, 28 * 28.
+      nlatent: Numbers from which the generator makes an image.
     """
 
     def __init__(self, ndims=784, nlatent=2):
@@ -65,9 +67,9 @@ class Gan:
         """Returns the discriminator's loss, one number: the mean over the batch.
 
         Args:
-          y: the discriminator's logits of real images, [batch, 1]: any numbers, large for "real",
+          y: The discriminator's logits of real images, [batch, 1]: any numbers, large for "real",
             small for "generated".
-          y_hat: its logits of generated images, [batch, 1].
+          y_hat: Its logits of generated images, [batch, 1].
 
         tf.nn.sigmoid_cross_entropy_with_logits compares a logit with a label.
         """
@@ -77,7 +79,7 @@ class Gan:
         """Returns the generator's loss, one number: the mean over the batch.
 
         Args:
-          y_hat: the discriminator's logits of generated images, [batch, 1]. What does the generator
+          y_hat: The discriminator's logits of generated images, [batch, 1]. What does the generator
             want the discriminator to say of its images?
         """
         raise NotImplementedError
@@ -86,7 +88,7 @@ class Gan:
         """Returns images, [batch, ndims], with pixels from 0 to 1.
 
         Args:
-          z: latent vectors, [batch, nlatent].
+          z: Latent vectors, [batch, nlatent].
           reuse: False creates the variables, True uses the existing ones. All of them belong under
             tf.variable_scope("generator", reuse=reuse).
         """
@@ -96,13 +98,13 @@ class Gan:
         """Returns logits, [batch, 1]: any numbers, not yet probabilities.
 
         Args:
-          x: images, [batch, ndims].
-          reuse: like the generator's, under tf.variable_scope("discriminator", reuse=reuse).
+          x: Images, [batch, ndims].
+          reuse: Like the generator's, under tf.variable_scope("discriminator", reuse=reuse).
         """
         raise NotImplementedError
 
     def generate_samples(self, z_np):
-        """Returns an array of images, [n, ndims], for an array of latent vectors, [n, nlatent].
+        """Returns images, [n, ndims], for latent vectors, [n, nlatent]; both are arrays.
 
         self.session runs a part of the graph; what has to be fed for it?
         """
