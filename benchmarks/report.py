@@ -1,4 +1,4 @@
-"""What both benchmarks write: the machine, numbers and Markdown tables."""
+"""Parts of both reports: the machine, numbers and Markdown tables."""
 
 import importlib.metadata
 import importlib.util

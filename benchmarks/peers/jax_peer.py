@@ -51,7 +51,7 @@ def _zeros(net):
 
 
 def _step(job):
-    """Returns the function of one step, (state, (images, D's z, G's z)) -> (state, losses)."""
+    """Returns a function of a state and (images, D's z, G's z): the new state, the losses."""
     *_, slope = DENSE[job.name]
     a, b = job.scale
     pixels = jnp.tanh if b else nn.sigmoid

@@ -1,4 +1,4 @@
-"""What every contestant trains: a recipe's updates on random batches of MNIST.
+"""The training that all contestants do: a recipe's updates on random batches of MNIST.
 
 Importing this module does not import TensorFlow, which some contestants do without.
 """
