@@ -147,10 +147,11 @@ def read_data_sets(
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
     if fake_data:
         return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in Datasets._fields))
-    paths = data_sets.locate(Path(train_dir).expanduser(), dataset, source_url)
-    train = DataSet(*_read_pair(*paths[:2], one_hot), **options)
+    folder = Path(train_dir).expanduser()
+    images, labels, test_images, test_labels = data_sets.locate(folder, dataset, source_url)
+    train = DataSet(*_read_pair(images, labels, one_hot), **options)
     empty = DataSet(train.pixels[:0], train.given_labels[:0], **options)
-    test = DataSet(*_read_pair(*paths[2:], one_hot), **options)
+    test = DataSet(*_read_pair(test_images, test_labels, one_hot), **options)
     return split_validation(Datasets(train, empty, test), validation_size)
 
 

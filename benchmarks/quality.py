@@ -10,6 +10,7 @@ The runs are kept in the --out folder: the same command resumes a comparison tha
 import argparse
 import configparser
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -35,7 +36,7 @@ from training.run import processor_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = configparser.ConfigParser(delimiters=":", interpolation=None)
-TABLES.optionxform = str  # names keep their capitals
+TABLES.optionxform = str  # type: ignore  # names keep their capitals
 TABLES.read(Path(__file__).with_name("tables.ini"), encoding="utf-8")
 
 _NAME = re.compile(r"\w[\w .'-]*")
@@ -144,7 +145,7 @@ def kept(run: Run) -> Outcome | None:
     return Outcome(**content["outcome"])
 
 
-def measure(run: Run, rate: float | None = None) -> Outcome:
+def measure(run: Run, rate: float = 0.0) -> Outcome:
     """Trains and scores a run with main.py, unless its outcome is kept.
 
     Args:
@@ -214,28 +215,21 @@ def compare(options: argparse.Namespace) -> None:
     """
     folder = options.out.resolve() / "runs"
     # The first seed of all columns before the second: a table of every column exists early.
-    runs = [
-        Run(
-            name,
-            flags,
-            options.steps,
-            seconds,
-            seed,
-            folder / f"seed-{seed}" / (f"{name} {seconds} s" if seconds else name),
-        )
-        for seed in range(options.seeds)
-        for name, flags in options.columns.items()
-        for seconds in options.seconds or [None]
-    ]
+    columns = list(itertools.product(options.columns.items(), options.seconds or [None]))
+    runs = []
+    for seed, ((name, flags), seconds) in itertools.product(range(options.seeds), columns):
+        path = folder / f"seed-{seed}" / (f"{name} {seconds} s" if seconds else name)
+        runs.append(Run(name, flags, options.steps, seconds, seed, path))
     unfinished = {run.name: run.flags for run in runs if not kept(run)}
-    outcomes, rates = {name: {} for name in options.columns}, {}
+    outcomes: dict = {name: {} for name in options.columns}
+    rates: dict = {}
     pool = _pool(options.jobs)
     with contextlib.closing(terminal.Bar(len(runs), unit="run")) as bar:
         try:
             if options.seconds:  # before any run is timed
                 measured = pool.map(steps_per_second, unfinished.values())
                 rates = dict(zip(unfinished, measured, strict=True))
-            futures = [pool.submit(measure, run, rates.get(run.name)) for run in runs]
+            futures = [pool.submit(measure, run, rates.get(run.name, 0.0)) for run in runs]
             for run, future in zip(runs, futures, strict=True):
                 outcomes[run.name].setdefault(run.seconds, []).append(future.result())
                 text = _write(options, outcomes)
@@ -377,7 +371,7 @@ def verdict(outcomes: dict) -> str:
     chance = 2 / math.comb(2 * seeds, seeds)
     lines = [
         f"Verdict: differences from {baseline} that exceed the spread of the seeds, so that all "
-        f"values of one are above all of the other (by chance in {chance:.2g} of equal columns):",
+        f"values of one are above all of the other (by chance in {chance:.0%} of equal columns):",
         "",
     ]
     for name, runs in others:

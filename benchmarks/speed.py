@@ -122,10 +122,8 @@ class Racer:
             raise UserError(answer)
         return answer
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
+    def close(self):
+        """Ends the process."""
         self._process.kill()
         self._process.join()
 
@@ -204,7 +202,8 @@ def run_race(recipe, batch, contestants, rounds, advance=lambda note: None) -> R
     with contextlib.ExitStack() as stack:
         for contestant in contestants:
             try:
-                racers.append(stack.enter_context(Racer(contestant, recipe, batch)))
+                racers.append(Racer(contestant, recipe, batch))
+                stack.callback(racers[-1].close)
             except UserError as error:
                 if contestant is contestants[0]:
                     raise UserError(f"{recipe}, {contestant.label}: {error}") from error
@@ -303,8 +302,9 @@ def _measure(options):
     heading = (
         f"Written by `python -m benchmarks`: {options.rounds} rounds; medians, and in brackets the "
         f"range of the rounds.\n\n{report.machine()} A large float32 product reaches "
-        f"{report.number(flop_rate / 1e9)} GFLOP/s. The roofline of a step is the larger of the "
-        "times for its arithmetic at that rate and for its memory traffic at the rate of a copy."
+        f"{report.number(flop_rate / 1e9)} GFLOP/s. The float32 roofline of a step is the larger "
+        "of the times for its arithmetic at that rate and for its memory traffic at the rate of a "
+        "copy."
     )
     sections = [section(race, flop_rate) for race in races]
     text = "\n\n".join(["# Speed", heading, *sections]) + "\n"

@@ -12,6 +12,8 @@ from models.inference import Inference, one_hot
 from support.errors import RunError, UserError
 from training.run import RunFolder, digest
 
+Labels = Sequence[int] | np.ndarray
+
 
 def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print) -> "Generator":
     """Loads a run's generator from its newest valid checkpoint.
@@ -83,9 +85,7 @@ class Generator:
         scored = content["checkpoint_sha256"], content["step"], content["raw"]
         return scored == (self.digest, self.step, self.raw)
 
-    def generate(
-        self, z: np.ndarray, labels: Sequence[int] | np.ndarray | None = None
-    ) -> np.ndarray:
+    def generate(self, z: np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """Generates images from latents.
 
         Args:
@@ -119,7 +119,7 @@ class Generator:
         seed: int = 0,
         *,
         truncation: float | None = None,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Labels | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Draws n latents from the prior and generates their images.
 
@@ -137,9 +137,7 @@ class Generator:
             labels = self.labels_in_turn(n)
         return self.generate(z, labels), z
 
-    def labels_in_turn(
-        self, n: int, chosen: Sequence[int] | np.ndarray | None = None
-    ) -> np.ndarray:
+    def labels_in_turn(self, n: int, chosen: Labels | None = None) -> np.ndarray:
         """Repeats the chosen labels, or all that were trained, to an integer array `[n]`.
 
         Raises:
@@ -163,7 +161,7 @@ class Generator:
         seed: int = 0,
         *,
         truncation: float | None = None,
-        labels: Sequence[int] | np.ndarray | None = None,
+        labels: Labels | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Walks through draws from the prior and back to the first.
 
@@ -188,9 +186,7 @@ class Generator:
         weights = _legs(rows, lambda a, b: a + t[:, None] * (b - a))
         return self.generate(z, weights.astype(np.float32)), z
 
-    def latents(
-        self, n: int, rng: np.random.Generator, truncation: float | None = None
-    ) -> np.ndarray:
+    def latents(self, n: int, rng, truncation: float | None = None) -> np.ndarray:
         """Draws float32 latents `[n, nlatent]` from the prior."""
         if n < 1:
             raise UserError(f"--num_samples must be at least 1, got {n}")

@@ -115,7 +115,6 @@ class _Node:
         self.emit = compiler.emit
         self.shape = _shape(op.outputs[0])
         self.input_shapes = [_shape(tensor) for tensor in op.inputs]
-        self.num_outputs = len(op.outputs)
 
     def input(self, k):
         return self._compiler.value(self._op.inputs[k])
@@ -298,7 +297,7 @@ def _concatenate(node):
 def _split(node):
     axis, x = int(node.array(0)), node.input(1)
     parts = []
-    for k in range(node.num_outputs):
+    for k in range(node.attribute("num_split")):
         begin, size = np.zeros(len(node.shape), np.int64), np.full(len(node.shape), -1)
         begin[axis], size[axis] = k * node.shape[axis], node.shape[axis]
         parts.append(node.emit("Slice", x, begin, size))

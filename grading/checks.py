@@ -55,7 +55,7 @@ class Check:
     @property
     def sentence(self) -> str:
         """The docstring in one line, without the last full stop."""
-        return " ".join(self.question.__doc__.split()).removesuffix(".")
+        return " ".join((self.question.__doc__ or "").split()).removesuffix(".")
 
 
 def check(gate=False, needs=(), without_constructor=NEVER, **sizes):

@@ -6,6 +6,7 @@ They are a table, marks.csv, and two files for each student.
 import csv
 import textwrap
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def write_csv(path: Path, marks: list[Mark]):
         """Returns text that a spreadsheet does not run as a formula."""
         return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
-    rows = [COLUMNS]
+    rows: list[Sequence] = [COLUMNS]
     for mark in marks:
         counts = [mark.passed, len(mark.verdicts), mark.unreached, round(mark.seconds, 1)]
         failed = " ".join(failures(mark.verdicts))

@@ -44,7 +44,7 @@ SETTINGS = {
     "TF_NUM_INTRAOP_THREADS": "1",
 }
 
-_running = weakref.WeakSet()
+_running: weakref.WeakSet = weakref.WeakSet()
 
 
 class Raised(Exception):

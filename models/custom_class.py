@@ -160,7 +160,10 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
     except (Exception, SystemExit) as error:
         if not is_custom:
             raise
-        line, place = user_code.find_line(error, _folders, _PROJECT), otherwise
+        line, place = (
+            user_code.find_line(error, [Path(each) for each in _folders], _PROJECT),
+            otherwise,
+        )
         if line:
             function = f", in {line.function}" if line.function else ""
             path, folder = line.path, Path.cwd()

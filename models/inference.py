@@ -32,7 +32,9 @@ class Inference:
             variables = variables_behind([self._y, self._y_hat])
         self._variables = {variable.op.name: variable for variable in variables}
         self._losses = None
-        self.session = tf.Session(graph=self._graph, config=_config())
+        config = tf.ConfigProto()
+        config.gpu_options.allow_growth = True
+        self.session = tf.Session(graph=self._graph, config=config)
 
     def load(self, state, *, average=True):
         """Sets the weights from a checkpoint.
@@ -185,9 +187,3 @@ def check_shapes(state, variables, *, exact=True):
                 f"the shape of {name} differs: checkpoint {found}, networks {needed}; "
                 "restore their code, or train in another --run_dir"
             )
-
-
-def _config():
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    return config

@@ -7,8 +7,8 @@ together, layers ask `shard()` which part of each batch theirs is.
 
 import contextlib
 import contextvars
+import dataclasses
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import tensorflow.compat.v1 as tf
 
@@ -16,7 +16,8 @@ import tensorflow.compat.v1 as tf
 _SEED_STRIDE = 0x1C88647
 
 
-class Shard(NamedTuple):
+@dataclasses.dataclass(frozen=True)
+class Shard:
     """Part `index` of `count` equal parts of each batch, in order.
 
     Attributes:
@@ -32,7 +33,7 @@ class Shard(NamedTuple):
 
 WHOLE = Shard()
 
-_current = contextvars.ContextVar("training pass", default=None)
+
 _shard = contextvars.ContextVar("shard", default=WHOLE)
 
 
@@ -60,6 +61,11 @@ class TrainingPass:
         """Returns a seed, int32 [2], that differs at every call."""
         self._draws += 1
         return self._seed + tf.constant([self._draws * _SEED_STRIDE, 0])
+
+
+_current: contextvars.ContextVar[TrainingPass | None] = contextvars.ContextVar(
+    "training pass", default=None
+)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ Importing this module does not import TensorFlow.
 import dataclasses
 import importlib
 import inspect
+from typing import Any
 
 import numpy as np
 
@@ -344,7 +345,7 @@ def without_update_fields(recipe: Recipe) -> tuple[Recipe, list[str]]:
     Returns:
       The recipe without the hyperparameters that such train ops ignore, and their names.
     """
-    plain = {field.name: field.default for field in hyperparameters(UPDATES)}
+    plain: dict[str, Any] = {field.name: field.default for field in hyperparameters(UPDATES)}
     ignored = [name for name, value in plain.items() if getattr(recipe, name) != value]
     return dataclasses.replace(recipe, **plain), ignored
 
@@ -394,7 +395,8 @@ def check_has_conditional_form(recipe: Recipe) -> None:
 def class_of(recipe: Recipe) -> type:
     """Returns the `Gan` class of a recipe; imports TensorFlow."""
     check_has_conditional_form(recipe)
-    module, name = (recipe.conditional_gan if recipe.conditional else recipe.gan).split(":")
+    location = recipe.conditional_gan if recipe.conditional else recipe.gan
+    module, name = str(location).split(":")
     return getattr(importlib.import_module(module), name)
 
 
@@ -409,7 +411,7 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
     gan_class = gan_class or class_of(recipe)
     given = {field.name: getattr(recipe, field.name) for field in hyperparameters(NETWORKS)}
     given = {name: value for name, value in given.items() if value is not None}
-    constructors = [c.__init__ for c in gan_class.__mro__[:-1] if "__init__" in vars(c)]
+    constructors = [vars(c)["__init__"] for c in gan_class.__mro__[:-1] if "__init__" in vars(c)]
     accepted = {name for each in constructors for name in inspect.signature(each).parameters}
     for name in sorted(given.keys() - accepted):
         raise UserError(

@@ -100,13 +100,13 @@ _KMNIST = DataSetInfo(
 _UNKNOWN = DataSetInfo(
     None, "these images", tuple(f"class {k}" for k in range(NUM_CLASSES)), "class"
 )
-_KNOWN = {each.name: each for each in (_MNIST, _FASHION_MNIST, _KMNIST)}
+_KNOWN = {str(each.name): each for each in (_MNIST, _FASHION_MNIST, _KMNIST)}
 DATASETS = tuple(_KNOWN)
 
 
 def known(name: str | None) -> DataSetInfo:
     """Returns the DataSetInfo of a name, an unknown set's if it is not in DATASETS."""
-    return _KNOWN.get(name, _UNKNOWN)
+    return _KNOWN.get(str(name), _UNKNOWN)
 
 
 def identify(pixels: np.ndarray) -> DataSetInfo:
@@ -156,9 +156,9 @@ def locate(folder: Path, dataset: str = "mnist", source_url: str | None = None) 
         )
     # The known sets have the same names and counts: one set's images with another set's labels
     # would train without an error.
-    for name, path in found.items() if missing and not source_url else ():
-        with prefix_errors(path):
-            if path and published[name] not in checksums(path):
+    for name, existing in found.items() if missing and not source_url else ():
+        with prefix_errors(existing):
+            if existing and published[name] not in checksums(existing):
                 raise DataError(
                     f"not a file of {info.title}, from whose mirrors the missing {missing[0]} "
                     "would be downloaded; put that file there by hand or pass source_url"
@@ -169,7 +169,7 @@ def locate(folder: Path, dataset: str = "mnist", source_url: str | None = None) 
         urls = [f"{each.rstrip('/')}/{name}.gz" for each in folders]
         by_hand = [f"{each}.gz" for each in missing if found[each] is None]
         found[name] = fetch(folder / f"{name}.gz", urls, accepted, by_hand=by_hand)
-    return list(found.values())
+    return [path for path in found.values() if path is not None]
 
 
 def accepted_from(url: str, name: str) -> set[str]:

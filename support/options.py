@@ -70,7 +70,7 @@ def value_type(field: dataclasses.Field) -> tuple[type, bool]:
 
     Of a tuple, it is the type of the values in it.
     """
-    kind = field.type
+    kind: typing.Any = field.type
     if isinstance(kind, types.UnionType):
         kind = next(each for each in typing.get_args(kind) if each is not type(None))
     is_tuple = typing.get_origin(kind) is tuple

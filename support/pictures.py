@@ -255,9 +255,9 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
     frames = _checked("frames", frames, ["n", "height", "width"])
     scale = max(1, SMALLEST_FRAME // max(frames.shape[1:]))
     first, *others = map(grey, frames.repeat(scale, 1).repeat(scale, 2))
-    timing = {"duration": milliseconds, "loop": 0}
+    how = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
     with atomic_write(path) as temporary:
-        first.save(temporary, save_all=True, append_images=others, **timing, **options)
+        first.save(temporary, **how, **options)  # type: ignore[arg-type]
 
 
 def film(path: str | Path, pngs: Sequence[Path]) -> None:
@@ -267,7 +267,7 @@ def film(path: str | Path, pngs: Sequence[Path]) -> None:
     """
     chosen = np.unique(np.linspace(0, len(pngs) - 1, FILM_FRAMES).round().astype(int))
     frames = [np.asarray(Image.open(pngs[i]).convert("L")) / np.float32(255) for i in chosen]
-    animation(path, frames, FILM_MILLISECONDS)
+    animation(path, np.stack(frames), FILM_MILLISECONDS)
 
 
 def _checked(name, values, expected):

@@ -64,7 +64,9 @@ def open_streams() -> None:
     Characters that a stream cannot encode are written as escapes.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace", line_buffering=True)
+        stream.reconfigure(  # type: ignore[union-attr]
+            errors="backslashreplace", line_buffering=True
+        )
     sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)
 
 
@@ -217,11 +219,11 @@ class Bar:
 
     def __init__(self, total: int, *, start: int = 0, unit: str = "step"):
         self._total, self._start, self._done, self._unit = total, start, start, unit
-        self._began = None
+        self._began: float | None = None
         self._file = sys.stdout if in_notebook() else sys.stderr
         on_terminal = self._file.isatty()
         self._plain = not on_terminal and not in_notebook()
-        size = {"dynamic_ncols": True}
+        size: dict[str, int] = {"dynamic_ncols": True}
         if on_terminal and os.get_terminal_size(self._file.fileno()).columns == 0:
             size = {"ncols": 100, "nrows": 25}  # in a container; tqdm would show nothing
         self._bar = tqdm(

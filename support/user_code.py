@@ -44,6 +44,7 @@ class Line(NamedTuple):
 def import_file(path: str | Path, module_name: str) -> ModuleType:
     """Runs a file as the module of that name; raises what the file raises."""
     spec = importlib.util.spec_from_file_location(module_name, Path(path).resolve())
+    assert spec is not None and spec.loader is not None  # for the type checker
     module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

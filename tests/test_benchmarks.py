@@ -39,15 +39,10 @@ def test_products_and_convolutions_are_counted_by_hand():
         x, kernel = tf.zeros([2, 28, 28, 1]), tf.zeros([5, 5, 1, 64])
         y = tf.nn.conv2d(x, kernel, 2, "SAME")
         gradients = tf.gradients(y, [x, kernel])  # of the sum: without a forward product
-        cells = tf.zeros([2, 7, 7, 48])
         once = 2 * 14 * 14 * 64 * 25
         by_hand = [
             *((tensor, once) for tensor in (y, *gradients)),
-            # 9 taps for 4 positions, and 25 weights summed into 3 * 3 * 4 in a product.
-            (
-                layers.upsample_conv2d(cells, 8, 5, name="upsampled"),
-                2 * 49 * 9 * 48 * 4 * 8 + 36 * 25 * 48 * 8,
-            ),
+            (layers.conv2d(tf.zeros([2, 7, 7, 48]), 5, 3, name="conv"), 2 * 49 * 5 * 9 * 48),
             (tf.matmul(tf.zeros([5, 4]), tf.zeros([5, 6]), transpose_a=True), 4 * 5 * 6),
             (tf.matmul(tf.zeros([3, 5, 4]), tf.zeros([3, 5, 6]), transpose_a=True), 3 * 4 * 5 * 6),
         ]
@@ -128,15 +123,16 @@ def _cells(text):
 
 
 def test_quality_tables_show_means_ranges_and_reference_scores():
-    labelled = {
-        "label_accuracy": 0.99,
-        "real_label_accuracy": 0.995,
-        "label_accuracies": {"0": 0.98, "1": 1.0},
-        "label_frechet_distances": {"0": 3.0, "1": 7.0},
-        "real_label_frechet_distances": {"0": 2.0, "1": 1.0},
-        "trained_on_samples_accuracy": 0.97,
-    }
-    columns = {"a": [_outcome(8.0), _outcome(10.0)], "b": [_outcome(8.0, **labelled)]}
+    labelled = _outcome(
+        8.0,
+        label_accuracy=0.99,
+        real_label_accuracy=0.995,
+        label_accuracies={"0": 0.98, "1": 1.0},
+        label_frechet_distances={"0": 3.0, "1": 7.0},
+        real_label_frechet_distances={"0": 2.0, "1": 1.0},
+        trained_on_samples_accuracy=0.97,
+    )
+    columns = {"a": [_outcome(8.0), _outcome(10.0)], "b": [labelled]}
     cells = _cells(quality.table(columns))
     assert cells[""] == ["a", "b", "real"]
     assert cells["Fréchet distance"] == ["9 [8, 10]", "8", "2"]
@@ -152,13 +148,8 @@ def test_quality_tables_show_means_ranges_and_reference_scores():
 def test_distances_by_seconds_next_to_the_reference_scores():
     outcomes = {"a": {5: [_outcome(9.0)], 30: [_outcome(4.0), _outcome(6.0)]}, "b": {5: []}}
     cells = _cells(quality.seconds_table(outcomes))
-    assert cells == {
-        "": ["5 s", "30 s"],
-        "---": ["---", "---"],
-        "a": ["9", "5 [4, 6]"],
-        "b": ["", ""],
-        "real": ["2", "2"],
-    }
+    assert cells[""] == ["5 s", "30 s"]
+    assert cells["a"] == ["9", "5 [4, 6]"] and cells["b"] == ["", ""] and cells["real"] == ["2"] * 2
 
 
 def test_the_verdict_names_differences_above_the_spread_of_the_seeds():
@@ -166,7 +157,7 @@ def test_the_verdict_names_differences_above_the_spread_of_the_seeds():
     far = [_outcome(8, 0.4), _outcome(9, 0.5), _outcome(10, 0.8)]
     sharp = [_outcome(5, 0.8), _outcome(6, 0.8), _outcome(7, 0.8)]
     head, _, first, second = quality.verdict({"a": base, "far": far, "sharp": sharp}).splitlines()
-    assert "from a" in head and "0.1 of equal columns" in head
+    assert "from a" in head and "10% of equal columns" in head
     assert (
         first
         == "- far: Fréchet distance worse, 9 instead of 6; within the spread: precision, recall."
@@ -251,5 +242,5 @@ def test_distance_against_seconds_of_real_runs(tmp_path):
     done = _quality(tmp_path, "--runs=a: --prior='normal'", "--seconds=1")
     assert done.returncode == 0, done.stderr
     run = _kept(tmp_path, "a 1 s")
-    assert run["steps"] > 20 and 0.1 < run["training_seconds"] < 10
+    assert run["steps"] > 20 and run["training_seconds"] > 0.1
     assert "| a |" in done.stdout

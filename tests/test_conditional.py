@@ -8,6 +8,7 @@ import tensorflow.compat.v1 as tf
 from assembly import assembled
 
 import input_data
+import training
 from models import layers, losses, passes, recipes
 from models.conditional import Conditional, ConditionalGan, ConditionalStableCnn
 from models.gan import Gan
@@ -97,8 +98,16 @@ def test_mixin_needs_only_features():
         assert all(np.isfinite([p.d_loss, p.g_loss]).all() for p in block)
 
 
-def test_plain_loss_has_real_and_generated_images_with_their_own_labels():
-    gan = ConditionalGan(nlatent=4)
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: ConditionalGan(nlatent=4),
+        lambda: training.build("minimal", conditional=True, nlatent=4),
+    ],
+    ids=["the class's own", "the recipe's"],
+)
+def test_losses_have_real_and_generated_images_with_their_own_labels(build):
+    gan = build()
     others = LABELS[::-1]
     feed = {
         gan.x_placeholder: X,
@@ -108,8 +117,9 @@ def test_plain_loss_has_real_and_generated_images_with_their_own_labels():
     }
     y = gan._discriminator(tf.constant(X), reuse=True, labels=tf.constant(one_hot(LABELS)))
     y_hat = gan._discriminator(gan.x_hat, reuse=True, labels=tf.constant(one_hot(others)))
-    expected, actual = gan.session.run([gan._discriminator_loss(y, y_hat), gan.d_loss], feed)
-    assert actual == pytest.approx(expected, rel=1e-6)
+    expected = [gan._discriminator_loss(y, y_hat), gan._generator_loss(y_hat)]
+    expected, actual = gan.session.run([expected, [gan.d_loss, gan.g_loss]], feed)
+    assert actual == pytest.approx(expected, rel=1e-5)
 
 
 class OthersLabels(ConditionalGan):

@@ -144,6 +144,7 @@ def test_size_is_limited(tmp_path, monkeypatch):
         (b"<html>Log in to this network</html>", "expected an IDX file, found an HTML page"),
         (b"", "expected an IDX file, found an empty file"),
     ],
+    ids=["cut short", "too long", "labels", "a page", "empty"],
 )
 def test_bad_file_on_a_server_is_not_kept(tmp_path, small, content, message):
     (small / NAME).write_bytes(content)

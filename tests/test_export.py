@@ -112,14 +112,6 @@ def test_same_run_has_the_same_program(run, exported, tmp_path):
         assert (tmp_path / "again" / name).read_bytes() == (exported / name).read_bytes()
 
 
-@pytest.mark.parametrize("name", test_priors.CDFS)
-def test_quantiles_are_those_of_the_draws(name):
-    cdf = test_priors.CDFS[name]
-    levels, quantiles = priors.get(name).quantiles()
-    assert (np.diff(levels) > 0).all() and (np.diff(quantiles) >= 0).all()
-    np.testing.assert_allclose(cdf(quantiles), levels, atol=1e-3)
-
-
 def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch):
     class Triangle(priors.Prior):
         def sample(self, rng, shape):

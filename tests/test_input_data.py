@@ -172,10 +172,12 @@ def test_empty_set_has_empty_batches():
 
 def test_replaced_images_are_in_the_batches():
     data = numbered_set(6)
-    data._images = data.images[:, ::-1]
-    np.testing.assert_array_equal(data.next_batch(6, shuffle=False)[0], data._images)
+    mirrored = data.images[:, ::-1].copy()
+    data._images = mirrored
+    np.testing.assert_array_equal(data.images, mirrored)
+    np.testing.assert_array_equal(data.next_batch(6, shuffle=False)[0], mirrored)
     with pytest.raises(AttributeError):
-        data.images = data._images
+        data.images = mirrored
 
 
 def test_edits_in_place_are_in_the_batches():

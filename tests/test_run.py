@@ -377,6 +377,14 @@ def test_digest_differs_for_different_states():
     assert len({digest(each) for each in [first, *others]}) == 6
 
 
+def test_checkpoint_is_replaced_atomically(begun):
+    path = begun.file("checkpoints/step-000000010.npz")
+    content = path.read_bytes()
+    with open(path, "rb") as reader:
+        begun.save_checkpoint(10, state(11))
+        assert reader.read() == content != path.read_bytes()
+
+
 SAVING = """
     import sys
     import numpy as np

@@ -38,14 +38,14 @@ def train(recipe: str = "minimal", **options) -> Path:
     return path
 
 
-def start(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | None]:
+def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None]:
     """Starts or resumes a run, and trains it until its end or a signal.
 
     Args:
       name: The recipe's name.
       extra: Functions of a `callbacks.Run` that each return a further callback.
       log: Function of a line for the user.
-      **options: Fields of `RunOptions`, and hyperparameters to override.
+      **values: Fields of `RunOptions`, and hyperparameters to override.
 
     Returns:
       The run's folder, and the signal that stopped the training or None.
@@ -54,7 +54,7 @@ def start(name: str, *, extra=(), log=print, **options) -> tuple[Path, int | Non
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
-        options, overrides = _split(options)
+        options, overrides = _split(values)
         recipe = recipe_for(name, options.gan, options.engine, log, **overrides)
         check_precision(options.precision, recipe)
         ranks.check(recipe)
@@ -129,13 +129,13 @@ def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
     return recipe
 
 
-def build(recipe: str, seed: int = 0, **overrides):
+def build(name: str, seed: int = 0, **overrides):
     """Builds a recipe's Gan with its losses and train ops in the default graph.
 
     The default graph should be a new one: the seed of the weights is the graph's.
 
     Args:
-      recipe: A name in `models.recipes.RECIPES`.
+      name: A name in `models.recipes.RECIPES`.
       seed: Random seed.
       **overrides: Hyperparameters to replace.
     """
@@ -143,7 +143,7 @@ def build(recipe: str, seed: int = 0, **overrides):
 
     from training.updates import Updates
 
-    recipe = recipes.override(recipes.get(recipe), **overrides)
+    recipe = recipes.override(recipes.get(name), **overrides)
     tf.set_random_seed(seed)
     gan = recipes.build_gan(recipe)
     before = {variable.name for variable in tf.global_variables()}

@@ -134,14 +134,12 @@ class Configuration:
                 raise ValueError(f"unknown key {name!r}")
             if name in ("hyperparameters", "overrides", "versions") and not isinstance(value, dict):
                 raise ValueError(f"{name} must be an object")
-        configuration = cls(**content)
-        # JSON has lists where the recipe has tuples.
-        recipe = configuration.full_recipe()
+        configuration = cls(**{**content, "classes": tuple(content["classes"])})
+        recipe = configuration.full_recipe()  # whose values are tuples where JSON has lists
         return dataclasses.replace(
             configuration,
             hyperparameters=recipes.values_of(recipe),
             overrides=recipes.difference(configuration.recipe, recipe),
-            classes=tuple(configuration.classes),
         )
 
     def to_json(self):

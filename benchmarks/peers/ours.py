@@ -28,4 +28,4 @@ class Peer:
         """Trains; yields the losses of D and G of each step."""
         start, self._done = self._done, self._done + steps
         for block in self._engine.train(start, self._done):
-            yield [(progress.d_loss, progress.g_loss) for progress in block]
+            yield from ((progress.d_loss, progress.g_loss) for progress in block)

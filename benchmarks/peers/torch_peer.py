@@ -76,16 +76,17 @@ class Peer:
         self._d_adam = torch.optim.Adam(self._d.parameters(), d_rate, betas, fused=fused)
         self._g_adam = torch.optim.Adam(self._g.parameters(), g_rate, betas, fused=fused)
         self._ones = torch.ones(job.batch, 1)
-        self._sample = self._g
+        self._sample, self._losses = self._g, (self._d_loss, self._g_loss)
         if compiled:
             self._sample = torch.compile(self._g)
-            self._d_loss, self._g_loss = torch.compile(self._d_loss), torch.compile(self._g_loss)
+            self._losses = torch.compile(self._d_loss), torch.compile(self._g_loss)
 
     def train(self, steps):
         """Trains; yields the losses of D and G of each step."""
         job = self._job
         a, b = job.scale
         labels = torch.from_numpy(job.labels)
+        d_loss_of, g_loss_of = self._losses
         for _ in range(steps):
             x = torch.from_numpy(job.images(job.batch)).float().mul_(a).add_(b)
             z = torch.from_numpy(job.latents(job.batch))
@@ -95,10 +96,10 @@ class Peer:
             if job.recipe.separate_updates:
                 real, fake = labels.split(job.batch)
                 d_batches = [(x, real, 1), (x_hat, fake, 1)]
-            d_loss = sum(_update(self._d_adam, self._d_loss(*batch)) for batch in d_batches)
+            d_loss = sum(_update(self._d_adam, d_loss_of(*batch)) for batch in d_batches)
             if not job.recipe.reuse_latents:
                 z = torch.from_numpy(job.latents(job.batch))
-            yield d_loss, _update(self._g_adam, self._g_loss(z))
+            yield d_loss, _update(self._g_adam, g_loss_of(z))
 
     def _generate(self, z):
         with torch.no_grad():
