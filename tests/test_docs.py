@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,8 @@ def workplace(tmp_path_factory):
         pages = "".join(PAGES.values())
         for name, body in re.findall(r"```python\n# (\w+\.py)\n(.*?)```", pages, re.DOTALL):
             Path(name).write_text(body)
+        # The class that students write in docs/teachers.md.
+        shutil.copy(ROOT / "tests" / "grading_examples" / "correct.py", folder / "gan.py")
         write_set(folder / "my_data")
         for flags in (
             "--recipe=minimal --run_dir=runs/minimal",
