@@ -176,7 +176,7 @@ def parse(argv):
         hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
-        illegal = re.match(r"flag --(\w+)=(.*): ", str(error), re.DOTALL)
+        illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
         if illegal is None or illegal[1] not in _fields():
             fail(f"{error}; see python main.py --help")
         field = _fields()[illegal[1]]

@@ -180,10 +180,10 @@ def check_shapes(state, variables, *, exact=True):
     names = {name for name in state if name not in _OUTPUTS}
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     for name in sorted(expected.keys() | (names if exact else set())):
-        found = np.shape(state[name]) if name in state else "is missing"
-        needed = expected.get(name, "is missing")
+        found = np.shape(state[name]) if name in state else "missing"
+        needed = expected.get(name, "missing")
         if found != needed:
             raise UserError(
-                f"the shape of {name} differs: checkpoint {found}, networks {needed}; "
-                "restore their code, or train in another --run_dir"
+                f"the shape of {name} differs: {found} in the checkpoint, {needed} in the networks"
+                "; restore their code, or train in another --run_dir"
             )
