@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import hashlib
+import os
 import re
 
 import pytest
@@ -210,8 +211,9 @@ def test_files_of_a_killed_download_are_removed(tmp_path, small):
     stale = tmp_path / "to" / f".{NAMES[0]}.unfinished-0123abcd.gz"
     deep = tmp_path / "to" / "others" / stale.name
     deep.parent.mkdir(parents=True)
-    stale.touch()
-    deep.touch()  # a folder of the user's
+    for path in (stale, deep):  # the second is in a folder of the user's
+        path.touch()
+        os.utime(path, (0, 0))
     with serving(small) as url:
         read_data_sets(tmp_path / "to", source_url=url, validation_size=0)
     assert not stale.exists() and deep.exists()

@@ -190,7 +190,8 @@ def train(data_dir, tmp_path, monkeypatch):
 
 def test_python_and_the_command_line_make_the_same_run(train, data_dir, tmp_path):
     run = train(run_dir=None)
-    assert re.fullmatch(r"runs/data=\w+-minimal-nlatent=3-batch_size=4-validation_size=0", str(run))
+    name = r"runs/data=\w+-minimal-nlatent=3-batch_size=4-validation_size=0-engine=step"
+    assert re.fullmatch(name, str(run))
     assert train.lines[0] == "Note: none of the 64 images are held out for validation."
     assert train.lines[-1].startswith("Done: 4 steps")
     flags = [f"--{name}={value}" for name, value in SMALL.items()]
@@ -228,7 +229,7 @@ def test_interrupted_training_resumes_also_in_a_thread(train):
     ("options", "message"),
     [
         ({"recipe": "minimax"}, "--recipe must be one of minimal, "),
-        ({"steps": 3}, "steps is not a hyperparameter; choose from nlatent"),
+        ({"steps": 3}, "steps is not an option of training; use num_steps"),
         ({"num_steps": "3"}, "--num_steps must be an integer from 1 to 1000000000, got 3"),
         ({"engine": "fast"}, "--engine must be one of auto, fused, step, got fast"),
         ({"precision": "bfloat16"}, "--precision=bfloat16 is only valid with dcgan, upsampling"),
