@@ -21,7 +21,9 @@ def test_replaces_the_file_and_leaves_nothing_else(tmp_path):
         assert temporary.suffix == ".npz"
         temporary.write_text("new")
         assert path.read_text() == "old"
+        inode = temporary.stat().st_ino
     assert path.read_text() == "new"
+    assert path.stat().st_ino == inode  # not a copy, which a reader could find half done
     assert os.listdir(tmp_path) == [path.name]
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from small_sets import NAMES, idx, write_set
 
 import main as program
+from support import pictures
 from training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -172,8 +173,11 @@ def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
     np.testing.assert_allclose(saved["images"], again, atol=1e-6)
     other = generator.generate(saved["latents"], (saved["labels"] + 1) % 10)
     assert np.abs(saved["images"] - other).max() > 1e-4
-    main("--mode=sample", f"--run_dir={conditional}", f"--out={tmp_path / 'x.png'}", *flags)
-    assert Image.open(tmp_path / "x.png").size[1] > 28 * len(cycle)
+    sheet, expected = tmp_path / "x.png", tmp_path / "expected.png"
+    main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={sheet}", *flags)
+    tiles, names = saved["images"].reshape(12, -1), generator.class_names
+    pictures.compare(expected, [(names[k], tiles[saved["labels"] == k]) for k in cycle])
+    assert sheet.read_bytes() == expected.read_bytes()
 
 
 def test_invalid_labels_are_rejected(conditional, generator):

@@ -202,6 +202,28 @@ def test_python_and_the_command_line_make_the_same_run(train, data_dir, tmp_path
     assert not (run / "events").exists()
 
 
+class Look(Callback):
+    """Notes the checkpoints and rows of losses.csv that are on the disk at every second step."""
+
+    every = 2
+
+    def __init__(self, run, order, seen):
+        self.order = order
+        self._folder, self._seen = run.folder, seen
+
+    def on_interval(self, step):
+        checkpoints = len(list(self._folder.file("checkpoints").iterdir()))
+        self._seen.append((step, checkpoints, len(self._folder.losses())))
+
+
+def test_checkpoint_is_written_after_the_tables_and_all_else(train):
+    before, after = [], []
+    looks = [lambda run: Look(run, 0, before), lambda run: Look(run, 1000, after)]
+    train(extra=looks, checkpoint_every=2)
+    assert [look[:2] for look in before] == [(2, 0), (4, 1)]
+    assert after == [(2, 1, 2), (4, 2, 4)]
+
+
 class Interrupts(Callback):
     """Stops the first run that it sees at its second step, like Ctrl-C."""
 
