@@ -83,6 +83,7 @@ def test_exports_generate_the_same_images(recipe, tmp_path):
     assert done.returncode == 0, done.stderr
     with np.load(tmp_path / "out.npz") as file:
         np.testing.assert_allclose(file["images"], images, atol=1e-4)
+        assert len(np.unique(file["drawn"])) > 0.99 * file["drawn"].size
         cdf = test_priors.CDFS[generator.recipe.prior]
         assert test_priors.kolmogorov(file["drawn"].ravel(), cdf) < 1.95
 
