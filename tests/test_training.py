@@ -259,7 +259,7 @@ def test_interrupted_training_resumes_also_in_a_thread(train):
     ("options", "message"),
     [
         ({"recipe": "minimax"}, "--recipe must be one of minimal, "),
-        ({"steps": 3}, "steps is not an option of training; use num_steps"),
+        ({"steps": 3}, "steps is not an option of training; did you mean num_steps"),
         ({"num_steps": "3"}, "--num_steps must be an integer from 1 to 1000000000, got 3"),
         ({"engine": "fast"}, "--engine must be one of auto, fused, step, got fast"),
         ({"precision": "bfloat16"}, "--precision=bfloat16 is only valid with dcgan, upsampling"),

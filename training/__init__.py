@@ -94,8 +94,9 @@ def _split(values):
     known = [*fields, *(field.name for field in recipes.hyperparameters())]
     for name, value in values.items():
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1) or sorted(known)
-            raise UserError(f"{name} is not an option of training; use {' or '.join(close)}")
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+            raise UserError(f"{name} is not an option of training; {hint}")
         if isinstance(value, os.PathLike):
             values[name] = os.fspath(value)
     options = RunOptions(**{name: value for name, value in values.items() if name in fields})
