@@ -290,6 +290,12 @@ def test_endless_loop_is_ended_and_its_line_named(verdicts):
     assert found["d_loss_is_a_mean"] is None
 
 
+def test_checks_share_the_time_for_a_file(verdicts, process):
+    before, began = process.seconds_left, time.monotonic()
+    verdicts(CORRECT, FIRST)
+    assert 0 < before - process.seconds_left <= time.monotonic() - began
+
+
 @pytest.mark.slow
 def test_nothing_is_asked_after_the_time_for_a_file(verdicts):
     source = CORRECT.replace("class Gan:", "while True:\n    pass\n\n\nclass Gan:")

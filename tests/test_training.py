@@ -202,6 +202,14 @@ def test_python_and_the_command_line_make_the_same_run(train, data_dir, tmp_path
     assert not (run / "events").exists()
 
 
+@pytest.mark.parametrize(("size", "kept"), [(32, 32), (33, 0)])
+def test_at_most_half_of_the_images_are_held_out_by_default(train, monkeypatch, size, kept):
+    recipe = dataclasses.replace(recipes.get("minimal"), validation_size=size)
+    monkeypatch.setitem(recipes.RECIPES, "minimal", recipe)
+    run = train(num_steps=1)
+    assert RunFolder(run).configuration().full_recipe().validation_size == kept
+
+
 class Look(Callback):
     """Notes the checkpoints and rows of losses.csv that are on the disk at every second step."""
 
