@@ -194,7 +194,7 @@ def test_invalid_labels_are_rejected(conditional, generator):
     for latents in (z[:, :3], z * np.nan):
         with pytest.raises(ValueError, match=r"latents must (have shape|be finite)"):
             generator.generate(latents)
-    with pytest.raises(ValueError, match="--labels has 2 labels: draw at least as many samples, got 1"):
+    with pytest.raises(ValueError, match="has 2 labels: draw at least as many samples, got 1"):
         loaded.labels_in_turn(1, [1, 2])
 
 
