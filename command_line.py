@@ -197,10 +197,10 @@ def parse(argv):
     return rest
 
 
-def fail(message, code=1):
-    """Ends the program with one line and an exit code."""
+def fail(message):
+    """Ends the program with one line and exit code 1."""
     print(f"main.py: {errors.one_line(message)}", file=sys.stderr)
-    sys.exit(code)
+    sys.exit(1)
 
 
 def given(dataclass_fields):

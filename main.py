@@ -185,7 +185,7 @@ def main(_):
         message = errors.user_message(error)
         if message is None:
             raise
-        fail(message, getattr(error, "exit_code", 1))
+        fail(message)
 
 
 if __name__ == "__main__":

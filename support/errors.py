@@ -20,8 +20,6 @@ class UserError(ValueError):
     line; all other exceptions are faults of the program and keep their traceback.
     """
 
-    exit_code = 1
-
 
 class RunError(UserError):
     """A run folder that cannot be used as requested."""
