@@ -179,6 +179,8 @@ def parse(argv):
         illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
         if illegal is None or illegal[1] not in _fields():
             fail(f"{error}; see python main.py --help")
+        if not illegal[2]:
+            fail(f"--{illegal[1]}= is empty: give it a value, or omit it")
         field = _fields()[illegal[1]]
         fail(f"--{field.name} must be {describe_values(field)}, got {illegal[2]}")
     try:

@@ -132,7 +132,9 @@ def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> 
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected reference scores ({error})") from error
     if sha256 not in (None, found):
-        raise UserError(f"{path}: expected classifier {sha256}, found {found}")
+        raise UserError(
+            f"{path} was made for the classifier {found}, expected {sha256}; restore that file"
+        )
     classifier = Classifier(folder / _WEIGHTS, found)
     reference = _load_statistics(folder / _STATISTICS, classifier, data)
     return Standard(classifier, reference, scores, data, test_accuracy)

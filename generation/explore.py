@@ -61,8 +61,8 @@ def explore(run_dir, out, **loading) -> None:
     content = page(graph, about, labels if "labels" in graph.inputs else [])
     if len(content) > MAX_BYTES:
         raise UserError(
-            f"--run_dir={run_dir}: a page must have at most {MAX_BYTES / 2**20:.0f} MB, this one "
-            f"would have {len(content) / 2**20:.1f}: the generator has too many weights"
+            f"--run_dir={run_dir}: the page would be {len(content) / 2**20:.1f} MB, the limit is "
+            f"{MAX_BYTES / 2**20:.0f} MB: the generator has too many weights"
         )
     with atomic_write(out) as temporary:
         temporary.write_bytes(content)

@@ -67,7 +67,7 @@ class Generator:
         self._prior = priors.get(recipe.prior)
         with tf.Graph().as_default():
             self.gan = recipes.build_gan(recipe, gan_class)
-        self.gan.session.close()
+        custom_class.close_session(self.gan)
         self._inference = Inference(self.gan)
         self.gan.session = self._inference.session
         self._inference.load(state, average=not raw)
@@ -151,7 +151,9 @@ class Generator:
             got = ",".join(map(str, chosen))
             raise UserError(f"--labels must be among the trained labels {each}, got {got}")
         if chosen is not self.classes and len(chosen) > n:
-            raise UserError(f"--labels: {len(chosen)} labels need as many draws, got {n}")
+            raise UserError(
+                f"--labels has {len(chosen)} labels: draw at least as many samples, got {n}"
+            )
         return np.resize(np.asarray(chosen), n)
 
     def interpolate(

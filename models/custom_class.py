@@ -174,6 +174,13 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
         raise UserError(f"{place}: {user_code.describe(error, _HINTS)}") from error
 
 
+def close_session(gan):
+    """Closes the session of an instance, if it has one."""
+    session = getattr(gan, "session", None)
+    if session is not None:
+        session.close()
+
+
 # The contract of training.
 
 
@@ -273,7 +280,7 @@ def _check_attributes(gan, attributes):
             continue
         types = (tf.Tensor, tf.Operation) if attribute.endswith("optimizer") else tf.Tensor
         if not isinstance(value, types):
-            raise UserError(f"{name} must be {meaning}, got a {type(value).__name__}")
+            raise UserError(f"{name} must be {meaning}, got {type(value).__name__}")
         if value.graph is not tf.get_default_graph():
             raise UserError(
                 f"{name} is in another graph instead of the default one: create it in __init__, "
@@ -347,7 +354,7 @@ def _call_again(gan, method, inputs):
         )
     if not isinstance(result, tf.Tensor):
         expected = "images [batch, 784]" if method == "_generator" else "logits [batch, 1]"
-        raise UserError(f"{name} must return one tensor, {expected}, got a {type(result).__name__}")
+        raise UserError(f"{name} must return one tensor, {expected}, got {type(result).__name__}")
     return result
 
 

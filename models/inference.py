@@ -180,10 +180,11 @@ def check_shapes(state, variables, *, exact=True):
     names = {name for name in state if name not in _OUTPUTS}
     expected = {name: tuple(variable.shape) for name, variable in variables.items()}
     for name in sorted(expected.keys() | (names if exact else set())):
-        found = np.shape(state[name]) if name in state else "missing"
-        needed = expected.get(name, "missing")
+        found = np.shape(state[name]) if name in state else None
+        needed = expected.get(name)
         if found != needed:
-            raise UserError(
-                f"the shape of {name} differs: {found} in the checkpoint, {needed} in the networks"
-                "; restore their code, or train in another --run_dir"
-            )
+            what = f"{name} has shape {found} in the checkpoint, {needed} in the networks"
+            if found is None or needed is None:
+                place = "checkpoint has" if found is None else "networks have"
+                what = f"the {place} no variable {name}"
+            raise UserError(f"{what}; restore the code, or train in another --run_dir")

@@ -1,4 +1,7 @@
-"""Losses: functions of logits `[batch, 1]` that return scalars, in nats."""
+"""Losses: functions of logits `[batch, 1]` that return scalars, in nats.
+
+A class trains another loss by overriding `_discriminator_loss` and `_generator_loss`.
+"""
 
 import tensorflow.compat.v1 as tf
 

@@ -27,9 +27,7 @@ _READER_GONE = (errno.EPIPE, errno.EINVAL, errno.EIO)
 
 
 class _Stream:
-    """A text stream that discards its text after a failure.
-
-    So the work continues.
+    """A text stream that discards its text after a failure, so that the work continues.
 
     Attributes:
       failure: The `OSError` that ended the output, or None.

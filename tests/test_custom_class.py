@@ -268,10 +268,12 @@ TUPLE = """
 GENERATOR = "def _generator(self, z, reuse=False):\n    "
 INCOMPATIBLE = [
     (INIT + "    del self.g_loss", r"Mine\.g_loss is missing: set self.g_loss in __init__"),
-    (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got a str"),
+    (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got str"),
     (INIT + "    self.session.close()", "Mine.session must be open and its variables initialised"),
     (INIT + "    self.session = tf1.InteractiveSession()", "end __init__ with self.session.run"),
-    (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got a tuple"),
+    (INIT + "    self.session.close()\n    self.session = None", "Mine.session is missing: set self.session"),
+    (INIT + "    self.session.close()\n    del self.session", "Mine.session is missing: set self.session"),
+    (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got tuple"),
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),
     (INIT.replace("nlatent)\n", "7)\n"), r"z_placeholder must have shape \(None, 3\), got .*7"),
     (INIT.replace("    super", "    with tf.Graph().as_default(): super"), "is in another graph"),

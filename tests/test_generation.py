@@ -157,7 +157,7 @@ def test_checkpoint_of_other_networks_is_rejected(run, tmp_path):
     config["hyperparameters"]["nlatent"] = 3
     (copy / "config.json").write_text(json.dumps(config))
     _, err = main("--mode=sample", f"--run_dir={copy}", ok=False)
-    assert "main.py: the shape of generator/dense1/kernel differs" in err
+    assert "main.py: generator/dense1/kernel has shape" in err
     assert len(err.splitlines()) == 1
 
 
@@ -194,7 +194,7 @@ def test_invalid_labels_are_rejected(conditional, generator):
     for latents in (z[:, :3], z * np.nan):
         with pytest.raises(ValueError, match=r"latents must (have shape|be finite)"):
             generator.generate(latents)
-    with pytest.raises(ValueError, match="2 labels need as many draws, got 1"):
+    with pytest.raises(ValueError, match="has 2 labels: draw at least as many samples, got 1"):
         loaded.labels_in_turn(1, [1, 2])
 
 

@@ -153,14 +153,18 @@ def test_changed_defaults_of_a_recipe_do_not_change_its_runs(begun, monkeypatch)
 def test_versions_other_than_at_the_begin_are_logged(begun):
     path = begun.file("config.json")
     content = json.loads(path.read_text())
-    content["versions"].update({"numpy": "0.0.1", "processor cores": "99"})
+    content["versions"].update({"numpy": "0.0.1", "number of processor cores": "99"})
     path.write_text(json.dumps(content))
     for _ in range(2):
         lines = prepare(begun.path)
         assert [re.search(r"Note: (.*) was (\S+) ", line).groups() for line in lines] == [
             ("numpy", "0.0.1"),
-            ("processor cores", "99"),
+            ("number of processor cores", "99"),
         ]
+    begun.file("checkpoints/step-000000010.npz").unlink()
+    begun.file("losses.csv").touch()
+    assert prepare(begun.path) == []  # it starts again, with these versions
+    assert begun.configuration().versions["numpy"] == np.__version__
 
 
 @pytest.mark.parametrize("field", ["batch_size", "pretraining_batch"])

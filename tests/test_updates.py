@@ -258,15 +258,9 @@ def test_state_of_other_networks_is_refused_and_changes_nothing():
         name = "generator/hidden/kernel"
         less = {key: value for key, value in state.items() if key != name}
         for other, message in [
-            (less, r"of generator/hidden/kernel differs: missing in the checkpoint, \(3, 64\) in"),
-            (
-                {**state, "more": np.zeros(2)},
-                r"of more differs: \(2,\) in the checkpoint, missing in the networks",
-            ),
-            (
-                {**state, name: np.zeros([5, 64])},
-                r"kernel differs: \(5, 64\) in the checkpoint, \(3, 64\) in the networks",
-            ),
+            (less, r"the checkpoint has no variable generator/hidden/kernel"),
+            ({**state, "more": np.zeros(2)}, r"the networks have no variable more"),
+            ({**state, name: np.zeros([5, 64])}, r"kernel has shape \(5, 64\) .*, \(3, 64\) in"),
         ]:
             with pytest.raises(UserError, match=message):
                 engine.load(other)

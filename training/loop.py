@@ -122,7 +122,8 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         )
     tf.set_random_seed(options.seed)
     gan = recipes.build_gan(recipe, gan_class)
-    with contextlib.closing(gan.session):  # each engine opens a session of its own
+    with contextlib.ExitStack() as stack:
+        stack.callback(custom_class.close_session, gan)  # each engine opens its own
         if gan_class:
             custom_class.check(gan, recipe)
         if own_train_ops:

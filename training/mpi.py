@@ -194,7 +194,7 @@ class Ranks(SingleProcess):
         if len(set(digests)) > 1:
             raise UserError(
                 f"the weights differ between the ranks after the last step ({', '.join(digests)}); "
-                "use equal processors and versions on all hosts"
+                "use the same processor model and package versions on all hosts"
             )
 
     def _exchange(self, value=None, error=None):

@@ -35,7 +35,7 @@ def differ_from_ours(recipe, batches, gan_class) -> bool:
             Updates(gan, plain, seed=0).install()
             own, again, ours = _changes(gan, batches, [own_ops, own_ops, _ops(gan)])
         finally:
-            gan.session.close()
+            custom_class.close_session(gan)
     scale = _TOLERANCE * np.linalg.norm(own)
     is_random = np.linalg.norm(again - own) > scale
     return bool(not is_random and np.linalg.norm(ours - own) > scale)
@@ -47,10 +47,7 @@ def _ops(gan):
 
 
 def _changes(gan, batches, all_ops):
-    """Returns the change of all weights, [n], by each set of train ops.
-
-    The steps are the same.
-    """
+    """Returns the change of all weights, [n], by the same steps of each set of train ops."""
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     trained = [variable.op.name for variable in tf.trainable_variables()]
     changes = []

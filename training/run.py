@@ -41,7 +41,7 @@ _EXTENDABLE = "num_steps"
 class Configuration:
     """Everything that a run's weights and tables follow from: config.json.
 
-    They follow to the last byte.
+    On one machine they follow from it to the last byte.
 
     Attributes:
       recipe: Name of the recipe.
@@ -95,7 +95,7 @@ class Configuration:
                 )
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         # Sums over other numbers of cores differ in the last bits.
-        versions["processor cores"] = str(processor_cores())
+        versions["number of processor cores"] = str(processor_cores())
         labels = tuple(np.unique(data.file_labels).tolist())
         return cls(
             recipe=name,
@@ -125,8 +125,8 @@ class Configuration:
             raise ValueError("expected the configuration of a run")
         if content.get("format") != FORMAT:
             raise UserError(
-                f"it has the format {content.get('format', 1)} of another version of this project, "
-                f"expected {FORMAT}"
+                f"its format is {content.get('format', 1)}, expected {FORMAT}: another version of "
+                "this project made it; train again in another --run_dir, or with --new"
             )
         names = {field.name for field in dataclasses.fields(cls)}
         for name, value in content.items():
@@ -181,17 +181,17 @@ class Configuration:
             if old[name] != new[name]
         ]
         if differing:
-            raise UserError(
+            raise RunError(
                 f"{path} contains a different run: {'; '.join(differing)}. Use the same flags, "
                 "another --run_dir, or --new, which renames the existing run"
             )
         steps, new_steps = (each.hyperparameters[_EXTENDABLE] for each in (self, other))
         if other.hyperparameters["lr_cooldown"] and steps != new_steps:
             log(
-                f"Note: the learning rates fall at the end of all steps, which was {steps:,} and "
-                f"is now {new_steps:,}."
+                f"Note: --lr_cooldown counts back from the last step; --num_steps was {steps:,} "
+                f"and is now {new_steps:,}."
             )
-        changed = {"the number of workers": (self.workers, other.workers)} | {
+        changed = {"the number of processes": (self.workers, other.workers)} | {
             package: (self.versions.get(package), version)
             for package, version in other.versions.items()
         }
@@ -224,7 +224,9 @@ class Configuration:
           UserError: If it is not the class of the run, or its file has changed.
         """
         if gan and not self.gan:
-            raise UserError(f"--gan is not valid here: the run has the networks of {self.recipe}")
+            raise UserError(
+                f"--gan is not valid here: the run was trained with the recipe {self.recipe}"
+            )
         if self.gan and not gan:
             raise UserError(
                 f"the run was trained with a custom class: add --gan={self.gan} (no code is loaded "
@@ -421,14 +423,18 @@ class RunFolder:
         """Returns the configuration to train with.
 
         Raises:
-          UserError: If the folder is unusable.
+          RunError: If the folder is unusable.
         """
         if self._has_run():
             existing = self.configuration()
             if self._checkpoints() or self.file("losses.csv").exists():
-                existing.check_is_continued_by(configuration, self.path, log)
                 last = max((step for step, _ in self._checkpoints()), default=0)
-                configuration = existing.continued_by(configuration, last)
+                # A run without a checkpoint starts again, on this machine.
+                existing.check_is_continued_by(
+                    configuration, self.path, log if last else lambda line: None
+                )
+                if last:
+                    configuration = existing.continued_by(configuration, last)
         for name in ("checkpoints", "events", "progress"):
             if self.file(name).exists() and not self.file(name).is_dir():
                 raise RunError(f"{self.file(name)} is not a folder; move it away")

@@ -70,6 +70,7 @@ class Updates:
         """
         self._shard.begin_update()
         real = _Examples(x, labels)
+        # Like the articles, D learns from images that G generates in inference.
         generated = _Examples(self._call(self.gan._generator, z, z_labels), z_labels)
         if self._recipe.separate_updates:
             return self._separate_updates(real, generated, learning_rate)
@@ -176,9 +177,7 @@ class Updates:
         return penalty
 
     def _logits_depend_on_other_batch(self):
-        """Returns whether D's logits of one of two batches depend on the other.
-
-        The batches are concatenated.
+        """Returns whether D's logits of a batch depend on one that is concatenated to it.
 
         They do if D normalises by the batch's statistics. Then real and generated images must pass
         separately; otherwise the one would be normalised by the other.
@@ -189,13 +188,13 @@ class Updates:
         return mixes_rows(self.gan.session, logits, x)
 
     def _check_learns_from_shards(self):
-        """Checks that the mean of what shards teach is what a whole batch teaches.
+        """Checks that averaging over shards gives the whole batch's loss and gradients.
 
-        It is if each loss is a mean over the batch, and if the results for an image depend on other
-        images only through `Shard.mean`.
+        It does if each loss is a mean over the batch, and if the results for an image depend on
+        other images only through `Shard.mean`.
 
         Raises:
-          UserError: If it is not.
+          UserError: If it does not.
         """
         gan, name = self.gan, type(self.gan).__name__
         for method, loss, arguments in [
