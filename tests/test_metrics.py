@@ -166,8 +166,9 @@ def test_memorised_share_compares_each_class_with_its_own_distance():
 
 
 def test_scores_of_the_training_images():
-    features, labels = RNG.normal(size=(60, 5)), np.arange(60) % 10
-    pixels = RNG.integers(0, 256, (60, 784), np.uint8)
+    rng = np.random.default_rng(1)
+    features, labels = rng.normal(size=(60, 5)), np.arange(60) % 10
+    pixels = rng.integers(0, 256, (60, 784), np.uint8)
     statistics = *metrics.statistics(features), metrics.class_histogram(labels)
     reference = metrics.Reference(*statistics, features, np.ones(10), pixels)
     images, probabilities = pixels / np.float32(255), one_hot(labels)
@@ -178,7 +179,9 @@ def test_scores_of_the_training_images():
     expected |= {"num_samples": 60, "frechet_distance": 0, "total_variation": 0}
     assert scores == pytest.approx(expected, abs=1e-9)
     few = metrics.score(features[:6], probabilities[:6], images[:6], reference)
-    assert few.recall < few.precision == 1 and few.coverage < 1 < few.density
+    assert few.recall < few.precision == 1 and few.coverage < few.density
+    pair = metrics.density_coverage(features, features[:6])
+    assert (few.density, few.coverage) == pytest.approx(pair)
     with pytest.raises(ValueError, match="features as probabilities and images, got 59, 60 and 60"):
         metrics.score(features[1:], probabilities, images, reference)
 
