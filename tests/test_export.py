@@ -18,8 +18,7 @@ from generation.export import export
 from models import priors
 
 ROOT = Path(__file__).resolve().parent.parent
-SLOW = ("minimal", "leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn")
-EXPORTED = ["stable_cnn", *(pytest.param(r, marks=pytest.mark.slow) for r in SLOW)]
+EXPORTED = ("stable_cnn", "minimal", "leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn")
 
 
 def new_run(folder, recipe, *flags):
@@ -61,6 +60,7 @@ np.savez(sys.argv[3], images=out.numpy(), drawn=many)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", EXPORTED)
 def test_exports_generate_the_same_images(recipe, tmp_path):
     folder = new_run(tmp_path / "run", recipe)

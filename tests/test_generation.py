@@ -198,6 +198,7 @@ def test_invalid_labels_are_rejected(conditional, generator):
         loaded.labels_in_turn(1, [1, 2])
 
 
+@pytest.mark.slow
 def test_walk_keeps_a_label_or_crosses(conditional, tmp_path):
     out, walks = tmp_path / "x.npz", []
     for flags in (("--labels=3",), ("--labels=3,4",), ()):

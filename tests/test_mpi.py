@@ -217,7 +217,7 @@ def test_missing_mpi4py_is_rejected(start, tmp_path):
         (2, ["--mode=evaluate"], None, "--mode=evaluate runs in one process"),
         (2, ["--num_steps=9"], ["--seed=1"], "--seed is 1 on rank 1 and 0 on rank 0"),
         (3, ["--batch_size=12"], ["--data_dir=missing"], "rank 1: .*missing"),
-        (2, ["--run_dir=taken"], None, "--run_dir=taken is not a run folder"),
+        pytest.param(2, ["--run_dir=taken"], None, "is not a run folder", marks=SLOW),
     ],
 )
 def test_errors_at_the_start_are_one_line(start, tmp_path, ranks, flags, others, message):

@@ -155,8 +155,10 @@ class Plain(Gan):
         ("minimal", Plain, [], "auto", "step"),
         ("minimal", Plain, [], "fused", "fused"),
         ("upsampling_cnn", None, [], "auto", "step"),
-        ("upsampling_cnn", None, ["GPU"], "auto", "fused"),
-        ("upsampling_cnn", None, [], "fused", "fused without XLA"),
+        pytest.param("upsampling_cnn", None, ["GPU"], "auto", "fused", marks=pytest.mark.slow),
+        pytest.param(
+            "upsampling_cnn", None, [], "fused", "fused without XLA", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_choice_of_the_engine(monkeypatch, name, gan_class, devices, choice, expected):
@@ -288,6 +290,7 @@ def held_out(path):
     return [[float(cell) for cell in row] for row in rows]
 
 
+@pytest.mark.slow
 def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, tmp_path, capfd):
     """64 images in batches of 4 are epochs of 16 steps."""
     run = train("leaky_mlp", num_steps=24, **HELD_OUT)
