@@ -389,5 +389,5 @@ def test_what_cannot_be_a_page_is_one_line(run, tmp_path, monkeypatch):
     monkeypatch.setattr(explore, "MAX_BYTES", 100_000)
     out = tmp_path / "it.html"
     _, err = main("--mode=explore", f"--run_dir={run}", f"--out={out}", ok=False)
-    assert re.search(r"at most 0 MB, this one would have 1\.\d", err)
+    assert re.search(r"the page would be 1\.\d MB, the limit is 0 MB", err)
     assert not list(tmp_path.iterdir())
