@@ -157,7 +157,7 @@ def test_checkpoint_of_other_networks_is_rejected(run, tmp_path):
     config["hyperparameters"]["nlatent"] = 3
     (copy / "config.json").write_text(json.dumps(config))
     _, err = main("--mode=sample", f"--run_dir={copy}", ok=False)
-    assert "main.py: generator/dense1/kernel has shape" in err
+    assert "main.py: generator/dense1/kernel is of shape" in err
     assert len(err.splitlines()) == 1
 
 

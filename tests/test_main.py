@@ -114,7 +114,7 @@ def test_help_of_a_mode_shows_only_its_flags(mode):
 
 def test_help_shows_the_defaults_of_a_recipe():
     shown = flags_in(main("--recipe=stable_cnn", "--help")[1])
-    assert shown["learning_rate"][1].endswith("[above 0 to 1, default 0.003]")
+    assert shown["learning_rate"][1].endswith("[1e-12 to 1, default 0.003]")
     assert shown["nlatent"][1].endswith("[1 to 4096, default 16]")
 
 
@@ -151,7 +151,7 @@ def refused(monkeypatch, tmp_path):
         (["--lr_milestones=1,5"], "--lr_milestones must be .*, got 1,5$"),
         (
             ["--learning_rate=nan"],
-            "--learning_rate must be a number above 0 and at most 1, got nan",
+            "--learning_rate must be a number from 1e-12 to 1, got nan",
         ),
         (["--new=perhaps"], "--new must be True or False, got perhaps$"),
         (["--recipe=nosuch"], "--recipe must be one of minimal, .*, got nosuch"),
