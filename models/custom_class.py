@@ -126,7 +126,9 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        line = user_code.find_line(error, _folders, _PROJECT) if is_custom else None
+        if not is_custom:
+            raise
+        line = user_code.find_line(error, _folders, _PROJECT)
         if line:
             path, folder = line.path, Path.cwd()
             shown = path.relative_to(folder) if path.is_relative_to(folder) else path

@@ -7,7 +7,6 @@ arguments of the networks' constructors.
 Importing this module does not import TensorFlow.
 """
 
-import contextlib
 import dataclasses
 import importlib
 import inspect
@@ -344,17 +343,15 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
       UserError: If the constructor does not take one of the recipe's hyperparameters, or a
         conditional recipe meets networks without labels; or for any error of a custom class.
     """
-    errors = contextlib.nullcontext()
-    if gan_class is not None:
-        errors = custom_class.user_errors(otherwise=f"class {gan_class.__name__}")
-    else:
+    is_custom = gan_class is not None
+    if gan_class is None:
         check_has_conditional_form(recipe)
         location = recipe.conditional_gan if recipe.conditional else recipe.gan
         module, _, name = str(location).partition(":")
         gan_class = getattr(importlib.import_module(module), name)
-    accepted = {
-        name for each in gan_class.__mro__ for name in inspect.signature(each.__init__).parameters
-    }
+    # Those of mixins and base classes too, which a constructor may take as **networks.
+    constructors = [inspect.signature(each) for each in gan_class.__mro__[:-1]]
+    accepted = {name for each in constructors for name in each.parameters}
     arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent}
     for field in hyperparameters(NETWORKS):
         value = getattr(recipe, field.name)
@@ -366,5 +363,5 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
                 f"does not take {field.name}; omit it"
             )
         arguments[field.name] = value
-    with errors:
+    with custom_class.user_errors(is_custom, otherwise=f"class {gan_class.__name__}"):
         return gan_class(**arguments)

@@ -75,7 +75,6 @@ WAYS = {
         """
     },
     "tf.AUTO_REUSE": {"changed": ("reuse=reuse", "reuse=tf1.AUTO_REUSE")},
-    "RMSProp": {"changed": ("AdamOptimizer", "RMSPropOptimizer")},
     "latents in double precision": {
         "changed": (LATENTS, LATENTS.replace("32", "64")),
         "body": """
@@ -83,7 +82,6 @@ WAYS = {
             return super()._generator(tf.cast(z, tf.float32), reuse)
         """,
     },
-    "created by type()": {"body": "pass\nMine = type('Mine', (Gan,), {})\n"},
 }
 
 
@@ -213,10 +211,6 @@ STEP_ONLY = {
 
         def _generator(self, z, reuse=False):
             return tf.sigmoid(tf.matmul(z, self.g))
-        """,
-    "compile the operation RandomPoissonV2; .* --engine=step": """
-        def _discriminator(self, x, reuse=False):
-            return super()._discriminator(x + tf.random.poisson([], 3.0), reuse)
         """,
 }
 

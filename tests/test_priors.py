@@ -68,12 +68,6 @@ def test_truncated_normal():
     assert kolmogorov(z.ravel(), lambda x: (normal_cdf(x) - tail) / (1 - 2 * tail)) < 1.95
 
 
-def test_wide_truncation_is_no_truncation():
-    rng = np.random.default_rng(3)
-    z = priors.get("normal").truncate(rng, [16, 10], np.inf)
-    np.testing.assert_array_equal(z, draws("normal", [16, 10], seed=3))
-
-
 @pytest.mark.parametrize(
     "name, limit, message",
     [
