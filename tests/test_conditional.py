@@ -164,7 +164,7 @@ def test_class_that_cannot_learn_labels_is_rejected(gan_class, words):
 @pytest.mark.parametrize("name", ["leaky_mlp", "upsampling_cnn"])
 def test_recipe_that_cannot_learn_labels_is_rejected(name):
     with pytest.raises(UserError, match="--conditional"):
-        recipes.class_of(dataclasses.replace(recipes.get(name), conditional=True))
+        recipes.check_has_conditional_form(dataclasses.replace(recipes.get(name), conditional=True))
 
 
 def test_run_keeps_its_labels():
