@@ -11,10 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from support.data_sets import NUM_CLASSES
+from support.data_sets import NUM_CLASSES, NUM_PIXELS, SIDE
 from support.errors import one_line
 from support.files import atomic_write
-from support.idx import NUM_PIXELS, SIDE
 
 NETWORKS = ("discriminator", "generator")
 
