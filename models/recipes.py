@@ -65,7 +65,7 @@ class Recipe:
     d_iters: int = option(1, BATCHES, "updates of D per step", bounds=(1, 100))
     g_iters: int = option(1, BATCHES, "updates of G per step", bounds=(1, 100))
     digit: int | None = option(
-        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9)
+        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9), unset="all"
     )
     conditional: bool = option(
         False, EVERYDAY, "give both networks the label: a conditional GAN (Mirza & Osindero 2014)"
@@ -107,6 +107,7 @@ class Recipe:
         "Adam's step size of G, if it differs from D's",
         bounds=(0, 1),
         positive=True,
+        unset="that of D",
     )
     lr_decay: float = option(
         0.0, LEARNING_RATES, "divide both learning rates by 1 + lr_decay * step", bounds=(0, 1)
@@ -179,24 +180,28 @@ class Recipe:
         "how D of a conditional GAN sees the label: projection, embedding(label) . features(x) is "
         "added to its logit (Miyato & Koyama 2018); concat, the label is appended to the pixels",
         choices=("projection", "concat"),
+        unset="projection, if conditional",
     )
     d_channels: int | None = option(
         None,
         NETWORKS,
         "channels of stable_cnn's first convolution in D; 0 for none",
         bounds=(0, 256),
+        unset="none",
     )
     g_channels: int | None = option(
         None,
         NETWORKS,
         "channels before stable_cnn's last convolution in G; 0 for none",
         bounds=(0, 256),
+        unset="none",
     )
     minibatch_stddev: bool | None = option(
         None,
         NETWORKS,
         "stable_cnn's D also sees the standard deviation of its last features over the batch "
         "(Karras et al. 2018)",
+        unset="off",
     )
 
     @property
