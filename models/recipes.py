@@ -187,21 +187,21 @@ class Recipe:
         NETWORKS,
         "channels of stable_cnn's first convolution in D; 0 for none",
         bounds=(0, 256),
-        unset="none",
+        unset="24 in stable_cnn",
     )
     g_channels: int | None = option(
         None,
         NETWORKS,
         "channels before stable_cnn's last convolution in G; 0 for none",
         bounds=(0, 256),
-        unset="none",
+        unset="48 in stable_cnn",
     )
     minibatch_stddev: bool | None = option(
         None,
         NETWORKS,
         "stable_cnn's D also sees the standard deviation of its last features over the batch "
         "(Karras et al. 2018)",
-        unset="off",
+        unset="on in stable_cnn",
     )
 
     @property

@@ -50,7 +50,7 @@ def read(folder: Path, dataset: str = "mnist", source_url: str | None = None) ->
     """
     if dataset not in DATASETS:
         raise UserError(f"--dataset must be one of {', '.join(DATASETS)}, got {dataset}")
-    paths = {}
+    paths: dict[str, Path] = {}
     for name in FILES:
         for suffix in (".gz", ""):
             for spelled in (name, name.replace("-idx", ".idx")):
