@@ -89,7 +89,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     try:
         if not (folder / _SCORES).exists():  # which is written last
             log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
-            remove_stale_files(folder, deep=False)
+            remove_stale_files(folder)
             make(data, folder, CACHED_STEPS)
         standard = load(folder, data)
     except UserError as error:

@@ -62,7 +62,7 @@ class Recipe:
     d_iters: int = option(1, BATCHES, "updates of D per step", bounds=(1, 100))
     g_iters: int = option(1, BATCHES, "updates of G per step", bounds=(1, 100))
     digit: int | None = option(
-        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9)
+        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9), unset="all"
     )
     conditional: bool = option(
         False, EVERYDAY, "give both networks the label: a conditional GAN (Mirza & Osindero 2014)"
@@ -91,7 +91,11 @@ class Recipe:
         1e-3, LEARNING_RATES, "Adam's step size, of D and of G", bounds=_RATES
     )
     g_learning_rate: float | None = option(
-        None, LEARNING_RATES, "Adam's step size of G, if it differs from D's", bounds=_RATES
+        None,
+        LEARNING_RATES,
+        "Adam's step size of G, if it differs from D's",
+        bounds=_RATES,
+        unset="that of D",
     )
     lr_decay: float = option(
         0.0, LEARNING_RATES, "divide both learning rates by 1 + lr_decay * step", bounds=(0, 1)
@@ -146,15 +150,28 @@ class Recipe:
         NETWORKS,
         "how D sees the label: projection (Miyato & Koyama 2018), or concat, after the pixels",
         choices=("projection", "concat"),
+        unset="projection, if conditional",
     )
     d_channels: int | None = option(
-        None, NETWORKS, "channels of stable_cnn's first convolution in D, or 0", bounds=(0, 256)
+        None,
+        NETWORKS,
+        "channels of stable_cnn's first convolution in D; 0 for none",
+        bounds=(0, 256),
+        unset="24 in stable_cnn",
     )
     g_channels: int | None = option(
-        None, NETWORKS, "channels before stable_cnn's last convolution in G, or 0", bounds=(0, 256)
+        None,
+        NETWORKS,
+        "channels before stable_cnn's last convolution in G; 0 for none",
+        bounds=(0, 256),
+        unset="48 in stable_cnn",
     )
     minibatch_stddev: bool | None = option(
-        None, NETWORKS, "stable_cnn's D sees its features' standard deviation (Karras et al. 2018)"
+        None,
+        NETWORKS,
+        "stable_cnn's D also sees the standard deviation of its last features over the batch "
+        "(Karras et al. 2018)",
+        unset="on in stable_cnn",
     )
 
     @property
