@@ -158,7 +158,9 @@ class _Compiler:
                 if op.type == "PadV2" and self.constant(op, 2) != 0:
                     raise _unsupported(op, f"it must pad with 0, got {self.constant(op, 2)}")
                 return self.emit("Pad", x, self.constant(op, 1))
-            case "Slice" | "StridedSlice" | "Split":
+            case "Slice":
+                return self.emit("Slice", x, self.constant(op, 1), self.constant(op, 2))
+            case "StridedSlice" | "Split":
                 return self.read_slices(op)
             case "ConcatV2":
                 *parts, axis = map(self.value, op.inputs)
@@ -212,7 +214,8 @@ class _Compiler:
             if size.prod() != taken[0].size:
                 raise _unsupported(op, "its strides must be 1")
             size[size == shape] = -1
-            results.append(self.reshape(output, self.emit("Slice", self.value(x), begin, size)))
+            part = self.emit("Slice", self.value(x), begin, size)
+            results.append(part if op.type == "Split" else self.reshape(output, part))
         return results
 
     def read_sum(self, op, x):
