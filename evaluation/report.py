@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from evaluation import conditional, metrics, reference
-from generation import load
+from generation.generator import load
 from support import pictures
 from support.files import write_json
 
