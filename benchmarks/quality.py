@@ -87,13 +87,13 @@ class Run(NamedTuple):
         if not self.record.exists():
             return None
         content = json.loads(self.record.read_text(encoding="utf-8"))
-        for key, value in self._made_by().items():
-            if content[key] != value:
-                raise UserError(
-                    f"{self.folder} contains a run with other {key}: {content[key]}, now {value}; "
-                    "choose another name or --out"
-                )
-        return content["outcome"]
+        made_by = content["made_by"]
+        if made_by != self._made_by():
+            raise UserError(
+                f"{self.folder} contains a run with other flags or of another length: {made_by}, "
+                f"now {self._made_by()}; choose another name or --out"
+            )
+        return content["scores"]
 
     def measure(self, rate: float = 0.0) -> dict:
         """Trains and scores the run with main.py, unless that was done before.
@@ -121,7 +121,7 @@ class Run(NamedTuple):
         scores["steps"] = summary["steps"]
         scores["training_seconds"] = summary["seconds"] if is_unbroken else None
         scores["command_seconds"] = command_seconds
-        write_json(self.record, {**self._made_by(), "outcome": scores})
+        write_json(self.record, {"made_by": self._made_by(), "scores": scores})
         return scores
 
     def _made_by(self):
@@ -326,14 +326,22 @@ def verdict(outcomes: dict) -> str:
 def plot(path: Path, outcomes: dict[str, list]) -> None:
     """Saves a figure of the Fréchet distance of each seed, a row for each set."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
     figure = Figure(figsize=(8, 1.2 + 0.3 * len(outcomes)), dpi=100, layout="constrained")
-    axes = figure.add_subplot(xlabel="Fréchet distance, a point for each seed", xscale="log")
+    axes = figure.add_subplot(xlabel="Fréchet distance, a point for each seed")
+    distances = []
     for name, runs in outcomes.items():
-        axes.plot([scores["frechet_distance"] for scores in runs], [name] * len(runs), "o")
+        distances += [scores["frechet_distance"] for scores in runs]
+        axes.plot(distances[-len(runs) :], [name] * len(runs), "o")
+    if max(distances) > 10 * min(distances):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
+        axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter("{x:,g}")
-    axes.invert_yaxis()
-    axes.grid(alpha=0.3, which="both")
+    axes.set_ylim(len(outcomes) - 0.5, -0.5)
+    axes.grid(alpha=0.3)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
@@ -384,29 +392,22 @@ def parse(words: list[str]) -> dict:
     pinned = "runs at a time, each on a core of its own if the system allows it (default: 1)"
     add("--jobs", type=_count, default=1, help=pinned)
     add("--out", type=Path, help="folder for the results (default: quality/TABLE)")
-    options = parser.parse_args(words)
-    name = "runs" if options.runs else options.table
+    options = vars(parser.parse_args(words))
+    texts, table_name, only = (options.pop(key) for key in ("runs", "table", "only"))
+    name = "runs" if texts else table_name
     try:
-        sets = parse_runs(options.runs or [f"{k}: {v}" for k, v in TABLES[options.table].items()])
+        sets = parse_runs(texts or [f"{k}: {v}" for k, v in TABLES[table_name].items()])
     except ValueError as error:
         parser.error(str(error))
-    if options.only:
-        chosen = options.only.split(",")
-        if not set(chosen) <= sets.keys():
-            parser.error(f"--only must be some of {', '.join(sets)}, got {options.only}")
-        sets = {key: sets[key] for key in chosen}
-    if options.seconds:
-        name += f"-{options.seconds}s"
-    return {
-        "sets": sets,
-        "out": options.out or Path("quality", name),
-        "name": name,
-        "seeds": options.seeds,
-        "steps": options.steps,
-        "seconds": options.seconds,
-        "jobs": options.jobs,
-        "command": shlex.join(["python", "-m", "benchmarks.quality", *words]),
-    }
+    if only:
+        if not set(only.split(",")) <= sets.keys():
+            parser.error(f"--only must be some of {', '.join(sets)}, got {only}")
+        sets = {key: sets[key] for key in only.split(",")}
+    if options["seconds"]:
+        name += f"-{options['seconds']}s"
+    options["out"] = options["out"] or Path("quality", name)
+    command = shlex.join(["python", "-m", "benchmarks.quality", *words])
+    return {"sets": sets, "name": name, "command": command, **options}
 
 
 def main(words: list[str] | None = None) -> None:

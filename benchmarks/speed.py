@@ -113,7 +113,7 @@ class Racer:
         return self._pool.submit(_train, steps).result()
 
 
-_peers = []  # of a contestant's process: its Peer
+_peers: list = []  # of a contestant's process: its Peer
 
 
 def _build(contestant, *job):

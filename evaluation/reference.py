@@ -151,7 +151,7 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
     features = classifier(data.train.images).features
     mean, covariance = metrics.statistics(features)
     test = data.test.images
-    arrays = {
+    arrays: dict = {
         "mean": mean,
         "covariance": covariance,
         "histogram": metrics.class_histogram(data.train.labels),

@@ -200,7 +200,7 @@ def test_wrong_flags_end_in_one_line(capsys, main, words, message):
 
 def _kept(out, name):
     record = json.loads((out / "runs" / "seed-0" / f"{name}.json").read_text())
-    return record["outcome"]
+    return record["scores"]
 
 
 @pytest.mark.slow
