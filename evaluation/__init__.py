@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-import generation
 import input_data
 from support import pictures, terminal
 from support.errors import UserError
@@ -60,8 +59,9 @@ def evaluate(
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
     from evaluation import conditional, metrics, reference, report
+    from generation.generator import load
 
-    generator = generation.load(run_dir, **loading)
+    generator = load(run_dir, **loading)
     samples, _ = generator.sample(num_samples, seed)
     samples = samples.reshape(num_samples, -1)
     generator.close()
