@@ -258,7 +258,7 @@ def table(outcomes: dict) -> str:
 
 
 def _references(outcomes):
-    """Returns {name: scores} of real images and noise; those of labels are of real images."""
+    """Returns {name: scores} of real images, with those of labels, and noise."""
     runs = [scores for scores_of_seeds in outcomes.values() for scores in scores_of_seeds]
     references = {name: dict(each) for name, each in runs[0]["reference_scores"].items()}
     real = next(iter(references.values()))

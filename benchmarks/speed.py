@@ -117,7 +117,7 @@ _peers: list = []  # of a contestant's process: its Peer
 
 
 def _build(contestant, *job):
-    """Builds the Peer of this process; returns its numbers of parameters and its block."""
+    """Builds this process's Peer; returns its parameters and block."""
     silent = os.open(os.devnull, os.O_WRONLY)
     os.dup2(silent, 1)
     os.dup2(silent, 2)
@@ -127,7 +127,7 @@ def _build(contestant, *job):
 
 
 def _train(steps):
-    """Trains; returns mean losses of D and G, seconds and the most memory of this process."""
+    """Trains; returns mean losses of D and G, seconds and peak memory."""
     began = time.perf_counter()
     losses = np.reshape(list(_peers[0].train(steps)), [-1, 2]).mean(axis=0)
     seconds = time.perf_counter() - began

@@ -39,7 +39,7 @@ class Reference(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All metrics of one set of samples, most described by the functions of the same names.
+    """All metrics of samples, most described by functions of the same names.
 
     Attributes:
       mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is

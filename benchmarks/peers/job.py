@@ -76,7 +76,7 @@ class Job:
         return self.pixels[self._rng.integers(len(self.pixels), size=shape)]
 
     def latents(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns latents for the updates of D and of G, each float32 [*shape, nlatent]."""
+        """Returns latents [*shape, nlatent] for D's update, and for G's."""
         shape = (*shape, self.recipe.nlatent)
         z = self._prior.sample(self._rng, shape)
         return z, z if self.recipe.reuse_latents else self._prior.sample(self._rng, shape)
