@@ -32,7 +32,7 @@ from models import recipes
 from support import terminal
 from support.errors import UserError, reason
 from support.files import atomic_write, write_json, write_text
-from training.run import processor_cores
+from training.options import processor_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = configparser.ConfigParser(delimiters=":", interpolation=None)
