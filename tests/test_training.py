@@ -17,7 +17,6 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, frozen, main, progress
 from small_sets import write_set
-from training.schedule import learning_rates
 
 import evaluation
 import generation
@@ -27,7 +26,7 @@ from models import layers, recipes
 from models.gan import Gan
 from models.inference import Inference
 from support.errors import UserError
-from training.batches import Batches
+from training.batches import Batches, learning_rates
 from training.callbacks import Callback
 from training.loop import pretrain
 from training.run import RunFolder
