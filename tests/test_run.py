@@ -231,7 +231,7 @@ def test_one_process_at_a_time_uses_a_folder(begun):
     assert prepare(begun.path) == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_full_disk_names_the_last_checkpoint(folder, number):
     def run():
         with folder.open_for_training(configuration(), new=False, log=pytest.fail):

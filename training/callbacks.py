@@ -46,7 +46,6 @@ class Context:
     def __init__(self, recipe, options, images, batches, engine, inference, folder, start):
         self.recipe, self.options, self.images, self.batches = recipe, options, images, batches
         self.engine, self.inference, self.folder, self.start = engine, inference, folder, start
-        self.began = time.monotonic()
         self.bar = Bar(recipe.num_steps, start=start)
         self.note = ""
         self.listeners = []
@@ -295,13 +294,14 @@ class Checkpoints(Callback):
         if has_convolutions(context.engine.gan):
             default = _CHECKPOINT_EVERY_CONVOLUTIONAL
         super().__init__(context, context.options.checkpoint_every or default)
+        self._began = time.monotonic()
 
     def on_interval(self, step):
         context = self.context
         facts = {
             "steps": step,
             "steps_this_time": step - context.start,
-            "seconds": round(time.monotonic() - context.began, 3),
+            "seconds": round(time.monotonic() - self._began, 3),
             "engine": context.engine.name,
         }
         write_json(context.folder.file("summary.json"), facts)

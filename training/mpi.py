@@ -49,7 +49,16 @@ def connect(environ=os.environ):
     expected = launched_count(environ)
     if expected == 1:
         return SINGLE
-    mpi = _import_mpi()
+    try:
+        import mpi4py
+
+        mpi4py.rc.thread_level = "serialized"
+        from mpi4py import MPI as mpi
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library.
+        raise UserError(
+            "a launcher started this process as one of several, which requires mpi4py and MPI "
+            f"({errors.one_line(error)}); pip install -r requirements-mpi.txt"
+        ) from error
     comm = mpi.COMM_WORLD
     if expected not in (None, comm.size):
         library = mpi.Get_library_version().partition(",")[0]
@@ -281,20 +290,6 @@ class Mean:
         self._comm.Allreduce(x, total)
         total /= self._comm.size
         return total
-
-
-def _import_mpi():
-    try:
-        import mpi4py
-
-        mpi4py.rc.thread_level = "serialized"
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library.
-        raise UserError(
-            "a launcher started this process as one of several, which requires mpi4py and MPI "
-            f"({errors.one_line(error)}); pip install -r requirements-mpi.txt"
-        ) from error
-    return MPI
 
 
 def _share_cores(host):

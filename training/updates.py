@@ -52,7 +52,12 @@ class Updates:
         self._d_loss, self._g_loss = _losses(gan, recipe)
         if shard.count > 1:
             self._check_learns_from_shards()
-        self._one_pass = not recipe.separate_updates and not self._logits_depend_on_other_batch()
+        # D's logits of a batch depend on one that is concatenated to it if D normalises by the
+        # batch's statistics. Then real and generated images must pass separately; otherwise the
+        # one would be normalised by the other.
+        self._one_pass = not recipe.separate_updates and not self._mixes_rows(
+            gan._discriminator, gan.x_placeholder, batches=2
+        )
 
     def d_update(self, x, z, learning_rate, labels=None, z_labels=None):
         """Builds one update of the discriminator.
@@ -173,16 +178,15 @@ class Updates:
 
         return penalty
 
-    def _logits_depend_on_other_batch(self):
-        """Returns whether D's logits of a batch depend on one that is concatenated to it.
-
-        They do if D normalises by the batch's statistics. Then real and generated images must pass
-        separately; otherwise the one would be normalised by the other.
-        """
-        x = example(self.gan.x_placeholder)
-        with passes.training(tf.constant([0, 0]), batches=2):
-            logits = _call(self.gan._discriminator, x, self._example_labels())
-        return mixes_rows(self.gan.session, logits, x)
+    def _mixes_rows(self, network, placeholder, batches=1, shard=WHOLE):
+        """Returns whether a network's first batch, or first half, depends on the second."""
+        values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
+        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
+        x, half = tf.constant(values), _EXAMPLE_ROWS // 2
+        with passes.sharding(shard), passes.training(tf.constant([0, 0]), batches):
+            y = _call(network, x, labels)
+        (gradient,) = tf.gradients(y[:half], x)
+        return gradient is not None and self.gan.session.run(gradient)[half:].any()
 
     def _check_learns_from_shards(self):
         """Checks that averaging over shards gives the whole batch's loss and gradients.
@@ -207,19 +211,12 @@ class Updates:
             (gan._generator, gan.z_placeholder),
             (gan._discriminator, gan.x_placeholder),
         ]:
-            x = example(placeholder)
             # Without a gradient, `mean` shows no dependence.
-            shard = Shard(0, 2, tf.stop_gradient)
-            with passes.sharding(shard), passes.training(tf.constant([0, 0])):
-                y = _call(network, x, self._example_labels())
-            if mixes_rows(gan.session, y, x):
+            if self._mixes_rows(network, placeholder, shard=Shard(0, 2, tf.stop_gradient)):
                 raise UserError(
                     f"{name}.{network.__name__} mixes the images of a batch, of which each of "
                     "several processes has a part; use layers.batch_norm, or train with one process"
                 )
-
-    def _example_labels(self):
-        return tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
 
 
 class _Examples(NamedTuple):
@@ -320,19 +317,6 @@ class _Optimizer:
 def _call(network, inputs, labels):
     given = {} if labels is None else {"labels": labels}
     return network(inputs, reuse=True, **given)
-
-
-def example(placeholder):
-    """Returns arbitrary values for a placeholder [None, n], float32 [4, n]."""
-    values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
-    return tf.constant(values)
-
-
-def mixes_rows(session, y, x):
-    """Returns whether the first half of y's rows depends on the second half of x's."""
-    half = _EXAMPLE_ROWS // 2
-    (gradient,) = tf.gradients(y[:half], x)
-    return gradient is not None and session.run(gradient)[half:].any()
 
 
 def _is_mean(session, loss, arguments):
