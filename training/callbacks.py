@@ -41,6 +41,7 @@ class Context:
       bar: Progress bar.
       note: Text that callbacks add to the bar.
       listeners: Functions of (step, {tag: number}) that are called with scores.
+      files: Tables and the like, each flushed before a checkpoint and closed at the end.
     """
 
     def __init__(self, recipe, options, images, batches, engine, inference, folder, start):
@@ -50,17 +51,14 @@ class Context:
         self.note = ""
         self.listeners = []
         self._state = {}
-        self._files = []
-
-    def open(self, file):
-        """Keeps a file open: it is flushed before each checkpoint and closed at the end."""
-        self._files.append(file)
-        return file
+        self.files = []
 
     def table(self, name, columns, every=None):
         """Returns a `Table` in the run folder, and its rows until now."""
-        table = self.open(Table(self.folder.file(name), columns, every))
-        return table, table.open(self.start)
+        table = Table(self.folder.file(name), columns, every)
+        rows = table.open(self.start)
+        self.files.append(table)
+        return table, rows
 
     def load_weights(self, step):
         """Loads the current weights, and the average of G's if one is kept, into `inference`.
@@ -81,7 +79,7 @@ class Context:
 
         All tables are on the disk before, so that a checkpoint never has more steps than they.
         """
-        for file in self._files:
+        for file in self.files:
             file.flush()
         self.folder.save_checkpoint(step, self._state, name)
 
@@ -114,7 +112,7 @@ class Context:
     def close(self):
         """Closes the bar and all files."""
         self.bar.close()
-        for file in self._files:
+        for file in self.files:
             file.close()
 
 
@@ -235,7 +233,7 @@ class Events(Callback):
         path = self._folder / f"events.out.tfevents.{time.time():.6f}"
         with self._disk_errors():
             self._writer = tf.io.TFRecordWriter(os.fsencode(path))
-        context.open(self)
+        context.files.append(self)
         context.listeners.append(self.scalars)
         self._write(file_version="brain.Event:2")
         # TensorBoard then ignores what a killed run had written after this step.
