@@ -245,7 +245,7 @@ def test_batches_that_cannot_be_divided_are_rejected(name, values, message):
 
     recipe = dataclasses.replace(recipes.get(name), **values)
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
-        mpi.Ranks(World).check(recipe, None)
+        mpi.Ranks(World).check(recipe)
 
 
 # Shards.

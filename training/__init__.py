@@ -57,6 +57,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         options, overrides = _split(values)
         recipe = recipe_for(name, options, log, **overrides)
         check_precision(options.precision, recipe)
+        ranks.check(recipe)
         with ranks.chief_first():
             images, info = input_data.load(options.dataset, options.data_dir)
         count = images.train.num_examples
@@ -67,7 +68,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         configuration = Configuration.of(
             name, recipe, options, images.train, info.name, workers=ranks.count
         )
-        ranks.check(recipe, configuration)
+        ranks.check_same(configuration)
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))

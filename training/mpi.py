@@ -85,7 +85,10 @@ class SingleProcess:
 
         return passes.WHOLE
 
-    def check(self, recipe, configuration):
+    def check(self, recipe):
+        pass
+
+    def check_same(self, configuration):
         pass
 
     def synchronise(self, engine, step):
@@ -148,12 +151,11 @@ class Ranks:
         if self.is_chief:
             self._exchange()
 
-    def check(self, recipe, configuration):
-        """Checks that batches can be divided among the ranks, and that all train the same run.
+    def check(self, recipe):
+        """Raises UserError if a batch of the recipe cannot be divided among the ranks."""
 
-        Raises:
-            UserError: If not.
-        """
+    def check_same(self, configuration):
+        """Raises UserError if the ranks would train different runs."""
         chief, *others = self._exchange(configuration.facts())
         for rank, theirs in enumerate(others, 1):
             differing = [
