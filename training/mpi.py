@@ -153,6 +153,16 @@ class Ranks:
 
     def check(self, recipe):
         """Raises UserError if a batch of the recipe cannot be divided among the ranks."""
+        divisors = {"batch_size": self.count * (2 if recipe.half_batches else 1)}
+        if recipe.pretraining:
+            divisors["pretraining_batch"] = self.count
+        for name, divisor in divisors.items():
+            value = getattr(recipe, name)
+            if value % divisor:
+                raise UserError(
+                    f"--{name} must be a multiple of {divisor} with {self.count} processes, got "
+                    f"{value}"
+                )
 
     def check_same(self, configuration):
         """Raises UserError if the ranks would train different runs."""
