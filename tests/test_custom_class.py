@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from assembly import assembled, frozen, generate, progress, trained
 from small_sets import write_set
 
-from models import custom_class, layers, recipes
+from models import custom_class, recipes
 from support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -186,12 +186,6 @@ def test_class_imports_its_neighbours_and_not_those_of_another(tmp_path):
         )
         (folder / "helper.py").write_text(f"NAME = {name!r}\n")
         assert custom_class.load(f"{folder / 'mine.py'}:Mine").gan_class().name == name
-
-
-def test_loading_another_class_keeps_the_projects_modules(written):
-    custom_class.load(f"{ROOT / 'models' / 'gan.py'}:Gan")
-    written()
-    assert sys.modules["models.layers"] is layers
 
 
 # Classes that only their own train ops can train, or only ours.

@@ -42,84 +42,72 @@ def in_training(layer, *arguments, seed=(7, 0), **options):
         return layer(*arguments, **options)
 
 
-# NumPy twins.
-
-
-def same_padding(size, taps, strides):
-    """Returns the zeros before and after, by TensorFlow's documentation of SAME."""
-    outputs = -(-size // strides)
-    total = max((outputs - 1) * strides + taps - size, 0)
-    return total // 2, total - total // 2
-
-
-def convolved(x, kernel, strides=1):
-    """Returns conv2d by definition: each output pixel is the sum over its window."""
-    size = kernel.shape[0]
-    pads = [same_padding(n, size, strides) for n in x.shape[1:3]]
-    padded = np.pad(x.astype(np.float64), [(0, 0), *pads, (0, 0)])
-    outputs = [-(-n // strides) for n in x.shape[1:3]]
-    y = np.zeros([len(x), *outputs, kernel.shape[3]])
-    for i, j in np.ndindex(*outputs):
-        window = padded[:, i * strides :, j * strides :][:, :size, :size]
-        y[:, i, j] = np.einsum("buvn,uvnm->bm", window, kernel)
-    return y
-
-
-def doubled(x):
-    return x.repeat(2, axis=1).repeat(2, axis=2)
-
-
 def normalised(x, mean, variance, gamma, beta):
     return gamma * (x - mean) / np.sqrt(variance + 1e-3) + beta
 
 
-# Dense and convolutional layers.
+# Dense and convolutional layers against TensorFlow's own operations.
 
 
-def test_dense():
-    x, kernel, bias = normal(3, 5), normal(5, 4), normal(4)
-    y = layers.dense(tf.constant(x), 4, name="a")
-    np.testing.assert_allclose(run(y, {"kernel": kernel, "bias": bias}), x @ kernel + bias, 1e-5)
+def plain_conv2d(x, kernel, bias, strides=1):
+    return tf.nn.conv2d(x, kernel, strides, "SAME") + bias
+
+
+def plain_upsample_conv2d(x, kernel, bias):
+    return plain_conv2d(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2), kernel, bias)
+
+
+def plain_conv2d_valid(x, kernel, bias):
+    size = round((kernel.shape[0] / x.shape[-1]) ** 0.5)
+    return tf.nn.conv2d(x, tf.reshape(kernel, [size, size, x.shape[-1], -1]), 1, "VALID") + bias
+
+
+def plain_conv2d_8x8_stride_4(x, kernel, bias):
+    # A patch's rows and columns: which of the four squares, then where in it.
+    squares = tf.transpose(tf.reshape(kernel, [2, 2, 4, 4, x.shape[-1], -1]), [0, 2, 1, 3, 4, 5])
+    return plain_conv2d(x, tf.reshape(squares, [8, 8, x.shape[-1], -1]), bias, strides=4)
+
+
+def gradients(y, x, weights):
+    """Returns first-order gradients, and the kernel's second-order one, like R1."""
+    first = tf.gradients(tf.sin(y), [x, *weights])
+    return [*first, *tf.gradients(first[0] ** 2, weights[0])]
 
 
 SHAPES = [(1, 1), (2, 3), (4, 4), (5, 4), (7, 7)]
+MANY = {"channels": 128, "filters": 256}  # the kernel's gradient is then taken tap by tap
 
 
-@pytest.mark.parametrize("strides", [1, 2])
-@pytest.mark.parametrize("size", [1, 3, 5])
-def test_conv2d(size, strides):
-    kernel, bias = normal(size, size, 3, 4), normal(4)
-    x = [normal(2, *shape, 3) for shape in SHAPES]
-    y = [
-        layers.conv2d(tf.constant(each), 4, size, name=f"a{i}", strides=strides)
-        for i, each in enumerate(x)
-    ]
-    for shape, layer in zip(SHAPES, y, strict=True):
-        assert layer.shape.as_list() == [2, *(-(-n // strides) for n in shape), 4]
-    for x_, y_ in zip(x, run(y, {"kernel": kernel, "bias": bias}), strict=True):
-        np.testing.assert_allclose(y_, convolved(x_, kernel, strides) + bias, atol=1e-5)
-
-
-def test_conv2d_8x8_stride_4():
-    x, kernel, bias = normal(3, 28, 28, 2), normal(8, 8, 2, 5), normal(5)
-    y = layers.conv2d_8x8_stride_4(tf.constant(x), 5, name="a")
-    # A patch's rows and columns: which of the four squares, then where in it.
-    squares = kernel.reshape(2, 4, 2, 4, 2, 5).transpose(0, 2, 1, 3, 4, 5)
-    found = run(y, {"kernel": squares.reshape(128, 5), "bias": bias})
-    assert found.shape == (3, 7, 7, 5)
-    np.testing.assert_allclose(found, convolved(x, kernel, strides=4) + bias, atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_conv2d_valid(size):
-    x, kernel, bias = normal(3, 5, 4, 2), normal(size, size, 2, 6), normal(6)
-    y = layers.conv2d_valid(tf.constant(x), 6, size, name="a")
-    found = run(y, {"kernel": kernel.reshape(-1, 6), "bias": bias})
-    height, width = 6 - size, 5 - size
-    before = (size - 1) // 2
-    inside = convolved(x, kernel)[:, before : before + height, before : before + width]
-    assert found.shape == (3, height, width, 6)
-    np.testing.assert_allclose(found, inside + bias, atol=1e-5)
+@pytest.mark.parametrize(
+    ("layer", "plain", "shapes", "size", "options"),
+    [
+        (layers.dense, tf.nn.xw_plus_b, [()], [], {}),
+        *((layers.conv2d, plain_conv2d, SHAPES, [size], {}) for size in (1, 3, 5)),
+        *((layers.conv2d, plain_conv2d, SHAPES, [size], {"strides": 2}) for size in (3, 5)),
+        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], [2], MANY),
+        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], [3], {"strides": 3, **MANY}),
+        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], [5], {"strides": 2, **MANY}),
+        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], [1], {"strides": 2, **MANY}),
+        *((layers.conv2d_valid, plain_conv2d_valid, [(5, 4)], [size], {}) for size in (1, 2, 3)),
+        (layers.conv2d_8x8_stride_4, plain_conv2d_8x8_stride_4, [(28, 28)], [], {}),
+        *((layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, [n], {}) for n in (1, 3, 5, 7)),
+    ],
+)
+def test_layer_has_the_plain_forms_values_and_gradients(layer, plain, shapes, size, options):
+    options = {"channels": 3, "filters": 4, **options}
+    channels, filters = options.pop("channels"), options.pop("filters")
+    ours, expected = [], []
+    for number, shape in enumerate(shapes):
+        x = normal(2, *shape, channels) / channels**0.5
+        x = tf.placeholder_with_default(x, [None, *shape, channels])
+        y = layer(x, filters, *size, name=f"a{number}", **options)
+        weights = tf.trainable_variables(f"a{number}/")
+        same = plain(x, *weights, **options)
+        ours.append([y, *gradients(y, x, weights)])
+        expected.append([same, *gradients(same, x, weights)])
+    found = run([ours, expected], {"bias": normal(filters)})
+    for one, other in zip(*map(tf.nest.flatten, found), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 def test_conv2d_transpose_8x8_stride_4():
@@ -132,63 +120,6 @@ def test_conv2d_transpose_8x8_stride_4():
         window = np.einsum("bn,nuv->buv", x[:, i, j], kernel) + bias
         expected[:, 4 * i : 4 * i + 8, 4 * j : 4 * j + 8] += window
     np.testing.assert_allclose(found, expected[:, 2:30, 2:30], atol=1e-4)
-
-
-@pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_upsample_conv2d(size):
-    kernel, bias = normal(size, size, 3, 4), normal(4)
-    x = [normal(2, *shape, 3) for shape in SHAPES]
-    y = [
-        layers.upsample_conv2d(tf.constant(each), 4, size, name=f"a{i}") for i, each in enumerate(x)
-    ]
-    for shape, layer in zip(SHAPES, y, strict=True):
-        assert layer.shape.as_list() == [2, *(2 * n for n in shape), 4]
-    for x_, y_ in zip(x, run(y, {"kernel": kernel, "bias": bias}), strict=True):
-        np.testing.assert_allclose(y_, convolved(doubled(x_), kernel) + bias, atol=1e-5)
-
-
-def plain_conv2d(x, kernel, bias, strides=1):
-    return tf.nn.conv2d(x, kernel, strides, "SAME") + bias
-
-
-def plain_upsample_conv2d(x, kernel, bias):
-    return plain_conv2d(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2), kernel, bias)
-
-
-def gradients(y, x, weights):
-    """Returns first-order gradients, and the kernel's second-order one, like R1."""
-    first = tf.gradients(tf.sin(y), [x, *weights])
-    return [*first, *tf.gradients(first[0] ** 2, weights[0])]
-
-
-MANY = {"channels": 128, "filters": 256}  # the kernel's gradient is then taken tap by tap
-
-
-@pytest.mark.parametrize(
-    ("layer", "plain", "shapes", "size", "options"),
-    [
-        (layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, 3, {}),
-        (layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, 5, {}),
-        (layers.conv2d, plain_conv2d, [(3, 4)], 5, {}),  # on images smaller than the kernel
-        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], 2, MANY),
-        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], 3, {"strides": 3, **MANY}),
-        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], 5, {"strides": 2, **MANY}),
-        (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], 1, {"strides": 2, **MANY}),
-    ],
-)
-def test_fast_forms_have_the_plain_forms_gradients(layer, plain, shapes, size, options):
-    options = {"channels": 3, "filters": 4, **options}
-    channels, filters = options.pop("channels"), options.pop("filters")
-    ours, expected = [], []
-    for number, shape in enumerate(shapes):
-        x = normal(2, *shape, channels) / channels**0.5
-        x = tf.placeholder_with_default(x, [None, *shape, channels])
-        y = layer(x, filters, size, name=f"a{number}", **options)
-        weights = tf.trainable_variables(f"a{number}/")
-        ours.append(gradients(y, x, weights))
-        expected.append(gradients(plain(x, *weights, **options), x, weights))
-    for one, other in zip(*map(tf.nest.flatten, run([ours, expected])), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
 # Batch normalisation.
@@ -300,14 +231,10 @@ def test_inference_drops_nothing():
 # Small ones.
 
 
-def test_leaky_relu():
+def test_functions_of_single_pixels():
     x = np.float32([-2, -0.5, 0, 3])
     np.testing.assert_allclose(run(layers.leaky_relu(x, 0.01)), [-0.02, -0.005, 0, 3])
-
-
-def test_ranges():
-    ends = tf.constant([0.0, 0.5, 1.0])
-    signed = layers.signed(ends)
+    signed = layers.signed(tf.constant([0.0, 0.5, 1.0]))
     assert run(signed).tolist() == [-1, 0, 1]
     assert run(layers.unsigned(signed)).tolist() == [0, 0.5, 1]
 

@@ -10,10 +10,9 @@ import twin
 from assembly import PIXELS, assembled, feed, frozen, generate, progress
 
 from models import recipes, summary
-from models.inference import Inference
 from support.errors import UserError
 from support.options import value_type
-from training.batches import Batches, learning_rates
+from training.batches import learning_rates
 
 BATCH = 4
 NETWORKS = ("generator", "discriminator")
@@ -104,21 +103,6 @@ def test_leaky_mlp_by_hand(engine, name):
     assert engine.session.run(engine.gan.d_loss, values) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_two_way_softmax_is_the_sigmoid_of_the_difference(engine, name):
-    """Article 000's categorical cross-entropy of D's two logits is the loss that G has here."""
-    # The first is of generated images, the second of real ones.
-    _, split, *_ = (op for op in engine.session.graph.get_operations() if op.type == "Split")
-    x, z = PIXELS[:BATCH] / 255, RNG.random([BATCH, 100])
-    logits = engine.session.run(split.inputs[1], {engine.gan.x_placeholder: x})
-    assert logits.shape == (BATCH, 2)
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    inference = Inference(engine.gan)
-    inference.load(engine.state())
-    y, _ = inference.logits(x, z)
-    np.testing.assert_allclose(-np.log(softmax[:, 1:]), twin.softplus(-y), rtol=1e-4)
-
-
 # Training.
 
 
@@ -199,18 +183,6 @@ def test_learning_rates_of_the_articles():
     }
     for (name, step), rates in expected.items():
         assert learning_rates(recipes.get(name), step) == pytest.approx(rates), (name, step)
-
-
-def test_epochs_and_batches_of_the_articles():
-    images = np.zeros([60_000, 784], np.uint8)
-    leaky = Batches(recipes.get("leaky_mlp"), images, 3)
-    assert leaky.recipe.num_steps == 100 * leaky.steps_per_epoch == 100 * 937
-    block = leaky.block(0, 1)
-    assert np.array_equal(block.d_latents, block.g_latents)
-    block = Batches(recipes.get("upsampling_cnn"), images, 3).block(0, 1)
-    assert block.images.shape == (1, 1, 32, 784) and block.g_latents.shape == (1, 1, 64, 64)
-    assert np.abs(block.g_latents).max() <= 1
-    assert recipes.get("pretrained_cnn").pretraining == 10_000
 
 
 # Hyperparameters.

@@ -10,9 +10,7 @@ import os
 import random
 import re
 import runpy
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -250,28 +248,6 @@ def test_finished_run_is_unchanged_until_it_is_extended(run, unbroken, tmp_path)
     assert_same_results(tmp_path / "run", unbroken)
 
 
-def test_damage_costs_only_the_steps_since_the_checkpoint_before(run, unbroken, tmp_path):
-    folder = shutil.copytree(unbroken, tmp_path / "run")
-    flags = [*QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
-    newest = max(folder.glob("checkpoints/*"))
-    content = bytearray(newest.read_bytes())
-    content[len(content) // 2] ^= 4
-    newest.write_bytes(content)
-    table = (folder / "losses.csv").read_text()
-    (folder / "losses.csv").write_text(table.replace("\n7,", "\n7,nan"))
-    assert "losses.csv is damaged in line 8" in error_of(run(*flags))
-    (folder / "losses.csv").write_text(table)
-    ended = run(*flags)
-    assert ended.code == 0
-    first, second, _ = ended.stdout.splitlines()
-    assert re.fullmatch(
-        r"Warning: run/checkpoints/step-000000200\.npz is damaged .*; trying the .* before it\.",
-        first,
-    )
-    assert second == "Continuing run after step 160."
-    assert_same_results(folder, unbroken)
-
-
 EXPLOSIVE = ("--r1_gamma=1e6", "--learning_rate=1", "--beta1=0", "--beta2=0")
 
 
@@ -298,37 +274,6 @@ def test_weights_that_are_not_finite_are_neither_drawn_nor_saved(run, tmp_path):
     assert steps_of_checkpoints(tmp_path / "run") == [3]
     assert not (tmp_path / "run" / "samples.png").exists()
     assert rows_in(tmp_path / "run") == 4
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk with space for two checkpoints, but not for three."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=14m", "tmpfs", str(disk)]
-    mounted = subprocess.run(words, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
-
-
-def test_full_disk_stops_a_run_that_resumes_when_there_is_space(run, unbroken, small_disk):
-    flags = [*QUICK, f"--num_steps={STEPS}", f"--run_dir={small_disk / 'run'}"]
-    ended = run(*flags)
-    assert re.fullmatch(
-        rf"main\.py: disk full: cannot write {small_disk}/run/\S+ \(No space left on device\); the "
-        "last checkpoint is at step 80; free some space and rerun the command",
-        error_of(ended),
-    )
-    assert re.fullmatch(SUMMARY, ended.stdout)
-    assert steps_of_checkpoints(small_disk / "run") == [40, 80]
-    assert not list(small_disk.rglob("*unfinished*"))
-    subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    ended = run(*flags)
-    assert ended.code == 0
-    assert "after step 80." in ended.stdout
-    assert_same_results(small_disk / "run", unbroken)
 
 
 @pytest.mark.slow
