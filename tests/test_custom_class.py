@@ -45,7 +45,6 @@ def written(tmp_path):
 
 
 ADAM = "tf1.train.AdamOptimizer(self.learning_rate_placeholder)"
-LATENTS = "tf1.placeholder(tf.float32, [None, nlatent])"
 WAYS = {
     "as the article": {},
     "raw variables": {
@@ -64,24 +63,7 @@ WAYS = {
             return tf.matmul(x, self.d)
         """
     },
-    "scope objects": {
-        "body": """
-        def _generator(self, z, reuse=False):
-            if not reuse:
-                with tf1.variable_scope("generator") as self.scope:
-                    pass
-            with tf1.variable_scope(self.scope, reuse=reuse):
-                return tf.sigmoid(dense(z, self._ndims, "pixels"))
-        """
-    },
     "tf.AUTO_REUSE": {"changed": ("reuse=reuse", "reuse=tf1.AUTO_REUSE")},
-    "latents in double precision": {
-        "changed": (LATENTS, LATENTS.replace("32", "64")),
-        "body": """
-        def _generator(self, z, reuse=False):
-            return super()._generator(tf.cast(z, tf.float32), reuse)
-        """,
-    },
 }
 
 
@@ -106,22 +88,14 @@ def test_class_with_the_articles_interface_trains_with_both_engines(written, way
 
 
 def test_step_engine_runs_the_classs_own_train_ops(written):
-    """The class descends gradients at a known rate, which Adam never equals."""
-    custom = written(changed=("AdamOptimizer", "GradientDescentOptimizer"))
-    with assembled(small(learning_rate=0.5), gan_class=custom.gan_class) as engine:
-        before, block = engine.state(), engine._batches.block(0, 1)
-        gan = engine.gan
-        variables = tf.trainable_variables("discriminator/")
-        feed = {
-            gan.x_placeholder: block.images[0, 0] / 255,
-            gan.z_placeholder: block.d_latents[0, 0],
-        }
-        gradients = engine.session.run(tf.gradients(gan.d_loss, variables), feed)
-        progress(engine, (0, 1))
+    custom = written(INIT + "    self.d_optimizer = tf.group(self.d_loss)")
+    with assembled(small(), gan_class=custom.gan_class) as engine:
+        before = engine.state()
+        progress(engine, (0, 2))
         after = engine.state()
-    for variable, gradient in zip(variables, gradients, strict=True):
-        name = variable.op.name
-        np.testing.assert_allclose(after[name], before[name] - 0.5 * gradient, atol=1e-6)
+    moved = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert "generator/pixels/weights" in moved
+    assert not [name for name in moved if name.startswith("discriminator")]
 
 
 DRAWS = {
@@ -240,12 +214,6 @@ def _discriminator(self, x, reuse=False):
     keep = tf1.placeholder(tf.float32, [], name='keep_prob')
     return super()._discriminator(x * keep, reuse)
 """
-STEP_VARIABLE = """
-def _generator(self, z, reuse=False):
-    with tf1.variable_scope('', reuse=tf1.AUTO_REUSE):
-        step = tf1.get_variable('step', [], trainable=False)
-    return super()._generator(z, reuse) + 0 * step
-"""
 TUPLE = """
     D = self._discriminator
     self._discriminator = lambda x, reuse=False: (D(x, True),)
@@ -255,7 +223,6 @@ INCOMPATIBLE = [
     (INIT + "    del self.g_loss", r"Mine\.g_loss is missing: set self.g_loss in __init__"),
     (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got str"),
     (INIT + "    self.session.close()", "Mine.session must be open and its variables initialised"),
-    (INIT + "    self.session.close()\n    del self.session", "Mine.session is missing: set"),
     (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got tuple"),
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),
     (INIT.replace("nlatent)\n", "7)\n"), r"z_placeholder must have shape \(None, 3\), got .*7"),
@@ -263,8 +230,6 @@ INCOMPATIBLE = [
     ("def __init__(self):\n    super().__init__()", "class Mine: .*'ndims' .write it as `def __in"),
     (GENERATOR + "with tf1.variable_scope('gen', reuse=reuse):\n"
      "        return tf.sigmoid(dense(z, 784, 'pixels'))", "the variables of D and G must be in"),
-    (GENERATOR + "return tf.sigmoid(z @ tf.ones([3, 784]) * tf.Variable(1.0))",
-     "the variables of D and G must be in their scopes"),
     (GENERATOR + "return super()._generator(z, reuse) * tf1.sigmoid(tf.Variable(1.0))",
      r"the trainable variable Variable outside the scopes 'generator' and 'discriminator'"),
     (GENERATOR + "raise KeyError('my own\\nmistake')", r"mine.py, line \d+, in _generator: KeyErr"),
@@ -276,7 +241,6 @@ INCOMPATIBLE = [
     ("def _discriminator_loss(self, y, y_hat):\n    return y + y_hat",
      r"Mine.d_loss must have shape .., got .None, 1.: .* a mean over the batch"),
     (UNFED, "Mine needs a value for the placeholder keep_prob.*, which no step feeds"),
-    (STEP_VARIABLE, "a variable must not be called step"),
 ]  # fmt: skip
 
 
@@ -323,7 +287,7 @@ def test_wrong_name_is_rejected(written, tmp_path, monkeypatch, spec, words):
 
 
 @pytest.mark.slow
-def test_file_of_2018_in_all_modes(tmp_path):
+def test_file_of_2018_trains_and_samples(tmp_path):
     """Real processes; the file turns version 2's behaviour off."""
     path = tmp_path / "mine.py"
     path.write_text(ARTICLE.replace("disable_eager_execution", "disable_v2_behavior"))
@@ -341,12 +305,8 @@ def test_file_of_2018_in_all_modes(tmp_path):
     config = json.loads((tmp_path / "step" / "config.json").read_text())
     assert config["gan"] == "mine.py:Gan" and len(config["gan_sha256"]) == 64
     own = ["--run_dir=fused", "--gan=mine.py:Gan"]
-    for mode, out in [("sample", "x.npz"), ("export", "out"), ("explore", "x.html")]:
-        run(f"--mode={mode}", f"--out={out}", *own)
+    run("--mode=sample", "--out=x.npz", *own)
     add = "add --gan=mine.py:Gan (no code is loaded from a run folder)"
     run("--mode=sample", "--run_dir=fused", error=add)
     path.write_text(path.read_text() + "\n\nclass Mine(Gan):\n    pass\n")
     run("--mode=sample", *own, error="SHA-256 differs")
-    run("--mode=sample", "--run_dir=fused", "--gan=mine.py:Mine", error="Mine")
-    flags = ["--gan=mine.py:Gan", "--r1_gamma=1", "--run_dir=x", data]
-    run(*flags, error="--r1_gamma has no effect")

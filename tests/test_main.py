@@ -129,7 +129,6 @@ def refused(monkeypatch, tmp_path):
         (["--prior="], "--prior= is empty: give it a value, or omit it"),
         (["--recipe=upsampling_cnn", "--conditional"], "--conditional requires networks that"),
         (["--dataset=kmnist", f"--data_dir={ROOT}/MNIST_data"], "MNIST"),
-        (["--batch_size=55001"], "--batch_size must be at most 55000"),
         (["--labels=3"], "--labels is only valid with --mode=sample"),
         (["--out=a"], "only valid with --mode=sample, export, explore or compare$"),
         (["--mode=sample"], "--mode=sample requires --run_dir; no runs in runs/"),
@@ -141,17 +140,6 @@ def refused(monkeypatch, tmp_path):
 )
 def test_wrong_flags_are_refused_by_name(refused, words, message):
     assert re.search(message, refused(*words))
-
-
-def test_damaged_data_and_folders_without_a_run_are_refused(refused, data_dir, tmp_path):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.txt").write_text("mine")
-    small = (f"--data_dir={data_dir}", "--validation_size=0", "--run_dir=thesis", "--new")
-    assert "--run_dir=thesis is not a run folder" in refused(*small)
-    folder = shutil.copytree(data_dir, tmp_path / "data")
-    labels = folder / "train-labels-idx1-ubyte"
-    labels.write_bytes(labels.read_bytes()[:-1])
-    assert str(labels) in refused(f"--data_dir={folder}")
 
 
 def test_tilde_in_a_path_is_the_home_folder(data_dir, tmp_path, monkeypatch):
@@ -192,15 +180,14 @@ def test_only_our_lines_are_printed(tmp_path):
         assert len(np.unique(tiles.reshape(400, 784), axis=0)) > 300
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_during_the_import_of_tensorflow_ends_cleanly(tmp_path, data_dir, number):
+def test_signal_during_the_import_of_tensorflow_ends_cleanly(tmp_path, data_dir):
     process = start(tmp_path, f"--data_dir={data_dir}", "--num_steps=10", "--run_dir=run")
     folder = tmp_path / "run"
     while process.poll() is None and not (folder / "config.json").exists():
         time.sleep(0.005)
     time.sleep(0.2)  # the import comes next, and takes seconds
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     code, stdout, stderr = end(process)
-    assert (code, stderr) == (128 + number, "")
-    assert stdout.splitlines()[-1] == f"Stopped by {number.name}."
+    assert (code, stderr) == (128 + signal.SIGINT, "")
+    assert stdout.splitlines()[-1] == "Stopped by SIGINT."
     assert [path.name for path in folder.rglob("*.npz")] == []

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from test_resume import Ended, last_checkpoint, results
+from test_resume import Ended, last_checkpoint, results, wait_until
 
 from models import layers, passes, recipes
 from models.gan import Gan
@@ -71,13 +71,6 @@ class Job:
     def running(self):
         return self._process.poll() is None
 
-    def wait_until(self, happened, seconds=200):
-        deadline = time.monotonic() + seconds
-        while not happened():
-            assert self.running, self.end()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
     def send(self, number, rank):
         """Sends a signal to the process of a rank."""
         os.kill(self._rank_pids()[rank], number)
@@ -91,23 +84,18 @@ class Job:
         return Ended(code, *(path.read_text(errors="replace") for path in self._paths))
 
     def kill(self):
-        ranks = self._rank_pids().values() if self.running else []
+        ranks = self._rank_pids() if self.running else []
         for pid in [*ranks, self._process.pid]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def _rank_pids(self):
+        """Returns the ranks' process ids in order, in which mpirun starts them."""
         listed = subprocess.run(
             ["pgrep", "-P", str(self._process.pid)], capture_output=True, text=True
         )
-        found = {}
-        for pid in map(int, listed.stdout.split()):
-            with contextlib.suppress(OSError):
-                variables = Path(f"/proc/{pid}/environ").read_text().split("\0")
-                variables = dict(each.partition("=")[::2] for each in variables if each)
-                found[int(variables.get("OMPI_COMM_WORLD_RANK", -1))] = pid
-        return found
+        return sorted(map(int, listed.stdout.split()))
 
 
 @pytest.fixture
@@ -130,23 +118,6 @@ def start(tmp_path):
     for job in jobs:
         if job.running:
             job.kill()
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
-    """A function of a number of ranks that returns the folder of an undisturbed run."""
-    made = {}
-
-    def unbroken(ranks):
-        if ranks not in made:
-            place = tmp_path_factory.mktemp(f"unbroken{ranks}")
-            words = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", ranks, sys.executable]
-            ended = Job(place, *words, ROOT / "main.py", *QUICK, "--run_dir=run").end()
-            assert ended.code == 0, ended
-            made[ranks] = place / "run"
-        return made[ranks]
-
-    return unbroken
 
 
 def losses(folder):
@@ -174,17 +145,18 @@ def test_a_launcher_is_recognised_by_its_variables(environment, expected):
         assert mpi.connect(environment) is mpi.SINGLE
 
 
-def test_an_mpi_that_does_not_connect_the_processes_is_rejected(start):
-    ended = start(1, OMPI_COMM_WORLD_SIZE="2").end()
-    assert ended.code == 1
-    assert ended.stderr.startswith("main.py: the launcher started 2 processes, but MPI connects 1")
-
-
-def test_missing_mpi4py_is_rejected(start, tmp_path):
+@pytest.mark.parametrize(
+    ("launcher", "message"),
+    [
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "the launcher started 2 processes, but MPI connects 1"),
+        ({"PMI_SIZE": "2", "PYTHONPATH": "."}, ".* requires mpi4py .*requirements-mpi.txt"),
+    ],
+)
+def test_an_mpi_that_does_not_connect_the_processes_is_rejected(start, tmp_path, launcher, message):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('not installed')\n")
-    ended = start(1, PMI_SIZE="2", PYTHONPATH=str(tmp_path)).end()
+    ended = start(1, **launcher).end()
     assert ended.code == 1
-    assert re.fullmatch("main.py: .* requires mpi4py .*requirements-mpi.txt\n", ended.stderr)
+    assert re.match(f"main.py: {message}", ended.stderr)
 
 
 @pytest.mark.parametrize(
@@ -353,37 +325,34 @@ def test_several_processes_learn_what_one_learns(start, tmp_path, recipe, ranks,
 
 @SLOW
 @pytest.mark.parametrize("ranks", [2, 3])
-def test_killed_at_a_random_moment_a_run_ends_in_the_same_bytes(start, tmp_path, unbroken, ranks):
+def test_killed_and_stopped_a_run_ends_in_the_same_bytes(start, tmp_path, ranks):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
+    assert start(ranks, *QUICK, "--run_dir=unbroken").end().code == 0
     folder, flags = tmp_path / "run", [*QUICK, "--run_dir=run"]
-    for _ in range(2):
+    for number, rank in [
+        (signal.SIGKILL, rng.randrange(ranks)),
+        (signal.SIGTERM, 0),
+        (signal.SIGTERM, ranks - 1),
+    ]:
         before, job = last_checkpoint(folder), start(ranks, *flags)
-        job.wait_until(lambda: last_checkpoint(folder) > before)  # noqa: B023
-        time.sleep(rng.uniform(0, 0.5))
-        job.send(signal.SIGKILL, rng.randrange(ranks))
-        assert job.end(60).code != 0
+        wait_until(job, lambda: last_checkpoint(folder) > before)  # noqa: B023
+        if number == signal.SIGKILL:
+            time.sleep(rng.uniform(0, 0.3))
+        job.send(number, rank)
+        ended = job.end(60)
+        if number == signal.SIGKILL:
+            assert ended.code != 0
+        else:
+            assert ended.code == 128 + signal.SIGTERM, ended
+            stopped = last_checkpoint(folder)
+            assert f"Stopped by SIGTERM after step {stopped:,}; " in ended.stdout
+            assert len(losses(folder)) == stopped < 2400
     ended = start(ranks, *flags).end()
     assert ended.code == 0, ended
-    assert "Continuing run after step" in ended.stdout
-    assert results(folder) == results(unbroken(ranks))
-
-
-@SLOW
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_signal_to_one_rank_stops_all_at_the_same_step(start, tmp_path, unbroken, rank):
-    folder, flags = tmp_path / "run", [*QUICK, "--run_dir=run"]
-    job = start(2, *flags)
-    job.wait_until(lambda: last_checkpoint(folder))
-    job.send(signal.SIGTERM, rank)
-    ended = job.end(60)
-    assert ended.code == 128 + signal.SIGTERM, ended
-    stopped = last_checkpoint(folder)
-    assert f"Stopped by SIGTERM after step {stopped:,}; " in ended.stdout
-    assert len(losses(folder)) == stopped < 2400
-    assert start(2, *flags).end().code == 0
-    assert results(folder) == results(unbroken(2))
+    assert f"Continuing run after step {stopped:,}" in ended.stdout
+    assert results(folder) == results(tmp_path / "unbroken")
 
 
 FAILING = """

@@ -77,11 +77,6 @@ def test_walks_start_and_end_at_the_draws(name, nlatent):
     assert prior.interpolate(a, b, 0.5).dtype == np.float32
 
 
-def test_bounded_walk_is_the_straight_line():
-    walk = priors.get("uniform").interpolate([-1.0, 0.5], [1.0, 0.5], [0, 0.25, 1])
-    np.testing.assert_allclose(walk, [[-1, 0.5], [-0.5, 0.5], [1, 0.5]])
-
-
 def test_normal_walk_keeps_norms_and_turns_evenly():
     a, b = draws("normal", [2, 100]).astype(np.float64)
     b *= np.linalg.norm(a) / np.linalg.norm(b)
@@ -91,7 +86,9 @@ def test_normal_walk_keeps_norms_and_turns_evenly():
     np.testing.assert_allclose(chords, chords[0], rtol=1e-4)
 
 
-def test_normal_walk_in_a_right_angle():
+def test_bounded_walk_is_the_straight_line_and_a_normal_one_an_arc():
+    walk = priors.get("uniform").interpolate([-1.0, 0.5], [1.0, 0.5], 0.25)
+    np.testing.assert_allclose(walk, [-0.5, 0.5])
     walk = priors.get("normal").interpolate([2.0, 0.0], [0.0, 4.0], [1 / 3, 1 / 2])
     expected = [[8 / 3 * sqrt(3) / 2, 8 / 3 / 2], [3 * sqrt(1 / 2), 3 * sqrt(1 / 2)]]
     np.testing.assert_allclose(walk, expected, rtol=1e-6)

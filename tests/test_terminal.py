@@ -115,17 +115,14 @@ def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, fat
     assert process.returncode == 128 + number
 
 
-WAITS_FOR_A_LINE = """
-    with terminal.stoppable():
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print("done")
-"""
-
-
 def test_a_closed_terminal_stops_nothing_under_nohup():
-    shell = 'trap "" HUP; exec "$@"'
-    process = start(WAITS_FOR_A_LINE, shell=shell, stdin=subprocess.PIPE)
+    program = """
+        with terminal.stoppable():
+            print("ready", flush=True)
+            sys.stdin.readline()
+            print("done")
+    """
+    process = start(program, shell='trap "" HUP; exec "$@"', stdin=subprocess.PIPE)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
     assert process.communicate("\n", timeout=60) == ("done\n", "")
@@ -183,16 +180,6 @@ def test_plain_lines_show_the_rate_since_the_first_advance(capsys, monkeypatch):
     rate = float(match[1].replace(",", ""))
     assert 500 < rate <= 5000
     assert int(match[2]) == int(4500 / rate)
-
-
-def test_plain_lines_of_slow_work_show_seconds(capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
-    bar = terminal.Bar(9, unit="run")
-    bar.advance(1)
-    time.sleep(2.1)
-    bar.advance(1, "dcgan")
-    bar.close()
-    assert capsys.readouterr().err == "run 2 of 9, 2.1 s/run, 00:14 to go, dcgan\n"
 
 
 def test_a_terminal_of_unknown_size_shows_a_bar():

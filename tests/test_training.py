@@ -1,9 +1,7 @@
 """Training: both engines, `training.train` from Python, custom classes and changed code."""
 
-import csv
 import dataclasses
 import functools
-import itertools
 import re
 import signal
 import sys
@@ -29,7 +27,7 @@ from support.errors import UserError
 from training.batches import Batches, learning_rates
 from training.callbacks import Callback
 from training.loop import pretrain
-from training.run import RunFolder
+from training.run import LOSSES, RunFolder, Table
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
@@ -80,14 +78,6 @@ def test_rates_and_half_batches_reach_both_engines():
 
 
 @pytest.mark.slow
-def test_conditional_training_is_equal_and_labels_matter():
-    recipe = small("stable_cnn", conditional=True)
-    check_agreement(recipe, "fused without XLA")
-    plain, _ = trained(dataclasses.replace(recipe, conditional=False), "step", 8)
-    assert plain != trained(recipe, "step", 8)[0]
-
-
-@pytest.mark.slow
 def test_engines_train_convolutions_equally():
     """Separate updates, batch normalisation in both networks and dropout in one loop."""
     recipe = small("upsampling_cnn", batch_size=4)
@@ -95,33 +85,6 @@ def test_engines_train_convolutions_equally():
     np.testing.assert_allclose(done, step_done, rtol=1e-3)
     for name in [name for name in end if "moving" in name or name.endswith("gamma")]:
         np.testing.assert_allclose(end[name], step_end[name], rtol=1e-3, atol=1e-3, err_msg=name)
-
-
-@pytest.mark.slow
-def test_xla_compiles_large_batches():
-    """From 13,755 on, TensorFlow's memory optimizer put what XLA rejects into the loop."""
-    done, _ = assembly.trained(small(batch_size=14_000), 1, "fused")
-    assert np.isfinite(done).all()
-
-
-def test_losses_are_those_before_the_updates_at_each_networks_rate():
-    recipe = small(learning_rate=1e-2, g_learning_rate=1e-3, lr_milestones=(1,))
-    with assembled(recipe) as engine:
-        states, done = [engine.state()], []
-        for block in engine.train(0, 2):
-            states.append(engine.state())
-            done += block
-        block = engine._batches.block(1, 2)
-    for name, rate in [("discriminator/hidden/kernel", 1e-2), ("generator/hidden/kernel", 1e-3)]:
-        first, second = (np.abs(b[name] - a[name]).max() for a, b in itertools.pairwise(states))
-        assert first == pytest.approx(rate, rel=0.01)
-        assert 0.05 * rate < second < 0.2 * rate
-    _, before, after = map(twin.doubles, states)
-    expected = twin.d_loss(before, recipe, block.images[0, 0] / 255, block.d_latents[0, 0])
-    assert done[1].d_loss == pytest.approx(expected, rel=1e-5)
-    between = {n: (after if n.startswith("discriminator") else before)[n] for n in before}
-    expected = twin.g_loss(between, block.g_latents[0, 0])
-    assert (done[1].step, done[1].g_loss) == (2, pytest.approx(expected, rel=1e-5))
 
 
 def test_run_cut_between_any_steps_ends_in_the_same_bytes():
@@ -255,14 +218,9 @@ def test_interrupted_training_resumes_also_in_a_thread(train):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": "minimax"}, "--recipe must be one of minimal, "),
         ({"steps": 3}, "steps is not an option of training; did you mean num_steps"),
         ({"num_steps": "3"}, "--num_steps must be an integer from 1 to 1000000000, got 3"),
-        ({"engine": "fast"}, "--engine must be one of auto, fused, step, got fast"),
         ({"precision": "bfloat16"}, "--precision=bfloat16 is only valid with dcgan, upsampling"),
-        ({"seed": 0.5}, "--seed must be an integer from 0 to 2147483647, got 0.5"),
-        ({"batch_size": 65}, "--batch_size must be at most 64, the number of training images"),
-        ({"gan": "nowhere.py:Gan"}, "--gan=nowhere.py:Gan: cannot read nowhere.py"),
         ({"gan": "gan.py:Gan", "r1_gamma": 1.0}, "--r1_gamma has no effect on the train ops of"),
     ],
     ids=str,
@@ -276,38 +234,31 @@ def test_what_cannot_be_trained_is_refused_and_creates_nothing(options, message,
 
 # Losses on held-out images, and pre-training.
 
-HELD_OUT = {"nlatent": 100, "checkpoint_every": 8}
-
-
-def held_out(path):
-    with open(path / "held_out.csv") as file:
-        _, *rows = csv.reader(file)
-    return [[float(cell) for cell in row] for row in rows]
+HELD_OUT = {"nlatent": 100, "checkpoint_every": 8, "num_steps": 24}
 
 
 @pytest.mark.slow
-def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, tmp_path, capfd):
+def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, capfd):
     """64 images in batches of 4 are epochs of 16 steps."""
-    run = train("leaky_mlp", num_steps=24, **HELD_OUT)
+    run = train("leaky_mlp", **HELD_OUT)
     recipe = RunFolder(run).configuration().full_recipe()
     _, w = RunFolder(run).load_named_checkpoint("step-000000016")
     images = input_data.load(None, data_dir)[0]
     x, z = Batches(recipe, images.train.pixels, 0).held_out(images.test.pixels, 16, 1)
     y, y_hat = twin.leaky_logits(w, x / 255), twin.leaky_logits(w, twin.leaky_generate(w, z))
     d_loss = (twin.softplus(-y) + twin.softplus(y_hat)).mean()
-    assert held_out(run) == [pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)]
-    _, d_loss, g_loss = held_out(run)[0]
+    (row,) = Table(run / "held_out.csv", LOSSES).read()
+    assert row == pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)
+    _, d_loss, g_loss = row
     line = f"Epoch:   1/1 Discriminator Loss: {d_loss:.4f} Generator Loss: {g_loss:.4f}"
     assert line in capfd.readouterr().err.splitlines()
     # As if killed after step 24 with step 8 as the last checkpoint: a row to cut and rewrite.
+    expected = (run / "held_out.csv").read_bytes(), (run / "held_out.png").read_bytes()
     for step in (16, 24):
         (run / "checkpoints" / f"step-{step:09d}.npz").unlink()
-    train("leaky_mlp", num_steps=40, **HELD_OUT)
+    train("leaky_mlp", **HELD_OUT)
     assert f"Continuing {run} after step 8." in train.lines
-    unbroken = train("leaky_mlp", num_steps=40, run_dir=tmp_path / "unbroken", **HELD_OUT)
-    assert [row[0] for row in held_out(run)] == [16, 32]
-    for name in ("held_out.csv", "losses.csv", "held_out.png", "samples.png"):
-        assert (run / name).read_bytes() == (unbroken / name).read_bytes()
+    assert ((run / "held_out.csv").read_bytes(), (run / "held_out.png").read_bytes()) == expected
 
 
 class Wasserstein(Gan):
@@ -359,12 +310,6 @@ def test_pretraining_trains_only_the_discriminator(name, engine):
 # Custom classes under --engine=fused.
 
 
-class Descent(Gan):
-    def _minimize(self, loss, scope, name):
-        descent = tf.train.GradientDescentOptimizer(self.learning_rate_placeholder)
-        return descent.minimize(loss, var_list=tf.trainable_variables(f"{scope.name}/"))
-
-
 class Clipped(Gan):
     def __init__(self, ndims=784, nlatent=2):
         super().__init__(ndims, nlatent)
@@ -381,7 +326,7 @@ class Noisy(Gan):
         return super()._discriminator(x + tf.random.normal(tf.shape(x)), reuse)
 
 
-@pytest.mark.parametrize("gan_class", [Plain, Noisy, Descent, Clipped])
+@pytest.mark.parametrize("gan_class", [Plain, Noisy, Clipped])
 def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
     lines = []
     with assembled(small(), "fused", gan_class=gan_class, log=lines.append):
@@ -397,22 +342,17 @@ def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
 # Networks whose code has changed.
 
 MINE = """
-import tensorflow.compat.v1 as tf
 from helper_of_mine import of_d, of_g
-from models import layers
 from models.gan import Gan
 
 class Mine(Gan):
     def _generator(self, z, reuse=False):
-        with tf.variable_scope(self._generator_scope, reuse=reuse):
-            hidden = of_g(layers.dense(z, 8, name="hidden"))
-            return tf.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
+        return super()._generator(of_g(z), reuse)
 
     def _discriminator(self, x, reuse=False):
-        with tf.variable_scope(self._discriminator_scope, reuse=reuse):
-            return layers.dense(of_d(layers.dense(x, 8, name="hidden")), 1, name="logit")
+        return super()._discriminator(of_d(x), reuse)
 """
-HELPER = "import tensorflow.compat.v1 as tf\nof_g, of_d = tf.nn.relu, tf.nn.relu\n"
+HELPER = "import tensorflow.compat.v1 as tf\nof_g, of_d = tf.tanh, tf.tanh\n"
 
 
 def write_helper(gan, text=HELPER):
@@ -430,26 +370,17 @@ def custom(tmp_path, monkeypatch):
     return f"{tmp_path / 'mine.py'}:Mine"
 
 
-def use_main(*flags):
-    """Runs main.py; raises a refusal."""
-    code, _, err = main(*flags)
-    if code:
-        raise UserError(err)
-
-
 def test_changed_code_of_a_custom_class_is_refused_by_name(train, custom, data_dir):
     run = train(gan=custom)
-    flags = (f"--run_dir={run}", f"--gan={custom}")
     ways = [
         lambda: train(gan=custom, num_steps=6),
         lambda: generation.load(run, gan=custom).close(),
         lambda: evaluation.evaluate(run, gan=custom, data_dir=data_dir, num_samples=128),
-        *(lambda mode=m: use_main(f"--mode={mode}", *flags) for m in ("sample", "export")),
     ]
     before = sorted(run.rglob("*"))
     for changed, old, new in [
-        ("generator", "tf.nn.relu, ", "tf.nn.tanh, "),
-        ("discriminator", ", tf.nn.relu", ", tf.nn.tanh"),
+        ("generator", "tf.tanh, ", "tf.sin, "),
+        ("discriminator", ", tf.tanh", ", tf.sin"),
     ]:
         write_helper(custom, HELPER.replace(old, new))
         for use in ways if changed == "discriminator" else ways[:1]:
@@ -467,36 +398,3 @@ def test_class_that_draws_random_numbers_is_not_refused(train, custom):
     assert train(gan=custom, num_steps=6) == run
     assert train.lines[-1].startswith("Done: 6 steps")
     generation.load(run, gan=custom).close()
-
-
-# Longer.
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "batch", "num_steps", "fraction"),
-    [
-        ("leaky_mlp", 64, 4000, 0.6),
-        ("dcgan", 16, 80, 0.6),
-        ("upsampling_cnn", 32, 200, 0.7),
-        ("pretrained_cnn", 8, 60, 0.9),
-    ],
-)
-def test_samples_approach_images_that_are_easily_learned(name, batch, num_steps, fraction):
-    """Images of one bright square at one of a few places."""
-    pixels = np.zeros([512, 28, 28], np.uint8)
-    for image, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
-        image[place : place + 10, 8:20] = 255
-    pixels = pixels.reshape(-1, 784)
-    recipe = small(name, batch_size=batch, pretraining=0)
-    with assembled(recipe, pixels=pixels) as engine:
-        z, distances = engine._batches.block(0, 1).g_latents[0, 0][:64], []
-        for span in [(0, 0), (0, num_steps)]:
-            done = np.array(progress(engine, span))
-            difference = assembly.generate(engine, z).mean(axis=0) - pixels.mean(axis=0) / 255
-            distances.append(np.sqrt(np.mean(difference**2)))
-    assert np.isfinite(done).all()
-    # Not stuck: both losses still change, however little D errs.
-    assert done[-20:, 1].mean() < done[0, 1]
-    assert done[-20:, 1].std() > 0 and done[-20:, 2].std() > 1e-4
-    assert distances[1] < fraction * distances[0]
