@@ -185,7 +185,6 @@ def test_new_renames_the_run_to_the_first_free_name(begun, readable):
 
 
 UNUSABLE = {
-    "empty": lambda good: "",
     "deep": lambda good: "[" * 100_000,
     "of another program": lambda good: '{"name": "web", "version": 2}',
     "of an older format": lambda good: good.replace('"format": 2', '"versions": {}'),
