@@ -16,6 +16,7 @@ import numpy as np
 
 from input_data import NUM_PIXELS
 from models import custom_class, priors
+from models.losses import LOSSES
 from support.errors import UserError
 from support.options import check_value, option
 
@@ -139,10 +140,16 @@ class Recipe:
         bounds=(0, 0.999999),
     )
 
+    loss: str = option(
+        "cross_entropy",
+        UPDATES,
+        f"loss of both networks: {'; '.join(f'{k}, {v.source}' for k, v in LOSSES.items())}",
+        choices=LOSSES,
+    )
     separate_updates: bool = option(
         False,
         UPDATES,
-        "update D twice, on mean ce(1, D(x)) and then on mean ce(0, D(G(z))), not once on the sum",
+        "update D twice, first on its loss at real images, then on that at generated ones",
     )
     label_smoothing: float = option(
         0.0,
@@ -157,11 +164,31 @@ class Recipe:
         "et al. 2018)",
         bounds=(0, 1e6),
     )
+    r2_gamma: float = option(
+        0.0,
+        UPDATES,
+        "R2 penalty: like R1, but on generated images",
+        bounds=(0, 1e6),
+    )
+    gradient_penalty: float = option(
+        0.0,
+        UPDATES,
+        "add this times mean (||grad D(x)|| - 1)^2 to D's loss, at random points x between real "
+        "and generated images; usually 10 (Gulrajani et al. 2017)",
+        bounds=(0, 1e6),
+    )
+    weight_clip: float = option(
+        0.0,
+        UPDATES,
+        "clip D's weights to [-weight_clip, weight_clip] after each of its updates; usually 0.01 "
+        "(Arjovsky et al. 2017)",
+        bounds=(0, 1e6),
+    )
     penalty_every: int = option(
         1,
         UPDATES,
-        "apply R1 only at every N-th update of D, with N times the weight: lazy regularisation "
-        "(Karras et al. 2020)",
+        "apply penalties only at every N-th update of D, with N times the weight: lazy "
+        "regularisation (Karras et al. 2020)",
         bounds=(1, 1000),
     )
     ema_decay: float = option(
@@ -334,6 +361,8 @@ def override(recipe: Recipe, **values) -> Recipe:
             values[name] = value.item()
     for name, value in values.items():
         check_value(fields[name], value)
+    if "loss" in values and not LOSSES[values["loss"]].has_targets:
+        values.setdefault("label_smoothing", 0.0)
     recipe = dataclasses.replace(recipe, **values)
     _check_together(recipe)
     return recipe
@@ -351,6 +380,22 @@ def without_update_fields(recipe: Recipe) -> tuple[Recipe, list[str]]:
 
 
 def _check_together(recipe):
+    loss = LOSSES[recipe.loss]
+    if recipe.label_smoothing and not loss.has_targets:
+        raise UserError(
+            f"--label_smoothing is not valid with --loss={recipe.loss}, which has no targets; "
+            "omit it"
+        )
+    if loss.compares_pairs:
+        for name in ("half_batches", "separate_updates"):
+            if getattr(recipe, name):
+                raise UserError(
+                    f"--loss={recipe.loss} is not valid with --{name}: it compares each real image "
+                    f"with a generated one; add --no{name}"
+                )
+    for name in ("weight_clip", "separate_updates"):
+        if recipe.gradient_penalty and getattr(recipe, name):
+            raise UserError(f"--gradient_penalty is not valid with --{name}; omit one of the two")
     if recipe.half_batches and recipe.reuse_latents:
         raise UserError(
             "--half_batches is not valid with --reuse_latents: G needs more latents than D has"

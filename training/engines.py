@@ -168,7 +168,9 @@ class FusedEngine(_Engine):
                 done = [update]
         for z, z_labels in step.g_updates():
             with tf.control_dependencies(done):
-                g_loss, update = self._updates.g_update(z, g_rate, _one_hot_tensor(z_labels))
+                g_loss, update = self._updates.g_update(
+                    z, g_rate, _one_hot_tensor(z_labels), x, _one_hot_tensor(labels)
+                )
                 done = [update]
         with tf.control_dependencies(done):
             return tf.identity(d_loss), tf.identity(g_loss)
