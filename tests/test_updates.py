@@ -91,9 +91,9 @@ def test_gradient_penalty_is_taken_at_random_points_between_real_and_generated_i
         updates = Updates(gan, recipe, seed=0)
         x, z = gan.x_placeholder, gan.z_placeholder
         between = updates.points_between(x, None, gan.x_hat, z).images
-        with gan.session as session:
-            session.run(tf.global_variables_initializer())
-            points, x_hat = session.run([between, gan.x_hat], {x: X, z: Z})
+        gan.session.run(tf.global_variables_initializer())
+        points, x_hat = gan.session.run([between, gan.x_hat], {x: X, z: Z})
+        gan.session.close()
     position = (points - x_hat) / (X - x_hat)
     middle = np.median(position, axis=1)
     np.testing.assert_allclose(points, middle[:, None] * (X - x_hat) + x_hat, atol=1e-5)

@@ -110,7 +110,23 @@ def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
       UserError: For an override that the recipe does not allow, or that a custom class's own train
         ops would ignore.
     """
-    recipe = recipes.override(recipes.get(name), **overrides)
+    standard = recipes.get(name)
+    recipe = recipes.override(standard, **overrides)
+    if gan and recipe.loss != standard.loss:
+        raise UserError(
+            f"--loss={recipe.loss} would replace the losses of the custom class; omit it"
+        )
+    if (
+        standard.label_smoothing
+        and not recipe.label_smoothing
+        and "label_smoothing" not in overrides
+    ):
+        log(f"Note: --loss={recipe.loss} has no targets; {name}'s label smoothing is not used.")
+    if recipe.loss == "wasserstein" and not (recipe.weight_clip or recipe.gradient_penalty):
+        log(
+            "Warning: --loss=wasserstein needs a D with bounded slope to learn; add "
+            "--gradient_penalty=10 or --weight_clip=0.01."
+        )
     if not gan:
         recipes.check_has_conditional_form(recipe)
     if not gan or engine == "fused":
