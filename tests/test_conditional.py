@@ -1,6 +1,7 @@
 """Conditional GANs: logits by hand, R1 at fixed labels, and rejected classes."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -14,8 +15,7 @@ from models.conditional import Conditional, ConditionalGan, ConditionalStableCnn
 from models.gan import Gan
 from models.inference import one_hot
 from support.errors import UserError
-from training.options import RunOptions
-from training.run import Configuration
+from training.options import Configuration, RunOptions
 
 RECIPE = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
 LABELS = np.array([3, 0, 7])
@@ -40,22 +40,17 @@ def weights(gan, name):
     return [gan.session.run(variables[f"{name}/{part}"]) for part in ("kernel", "bias")]
 
 
-def test_projection_by_hand():
-    gan = ConditionalGan(nlatent=4)
-    kernel, bias = weights(gan, "hidden")
-    features = np.maximum(X @ kernel + bias, 0)
-    (embedding, shift), (logit, offset) = weights(gan, "embedding"), weights(gan, "logit")
-    product = (features * (embedding[LABELS] + shift)).sum(axis=1)
-    expected = features @ logit[:, 0] + offset + product
+@pytest.mark.parametrize("conditioning", ["projection", "concat"])
+def test_logits_by_hand(conditioning):
+    gan = ConditionalGan(nlatent=4, conditioning=conditioning)
+    (kernel, bias), (logit, offset) = weights(gan, "hidden"), weights(gan, "logit")
+    x = np.hstack([X, one_hot(LABELS)]) if conditioning == "concat" else X
+    features = np.maximum(x @ kernel + bias, 0)
+    expected = features @ logit[:, 0] + offset
+    if conditioning == "projection":
+        embedding, shift = weights(gan, "embedding")
+        expected += (features * (embedding[LABELS] + shift)).sum(axis=1)
     np.testing.assert_allclose(logits(gan), expected, atol=1e-4)
-
-
-def test_concatenation_by_hand():
-    gan = ConditionalGan(nlatent=4, conditioning="concat")
-    kernel, bias = weights(gan, "hidden")
-    features = np.maximum(np.hstack([X, one_hot(LABELS)]) @ kernel + bias, 0)
-    logit, offset = weights(gan, "logit")
-    np.testing.assert_allclose(logits(gan), features @ logit[:, 0] + offset, atol=1e-4)
 
 
 def test_convolutions_have_an_image_for_each_label():
@@ -164,7 +159,7 @@ def test_class_that_cannot_learn_labels_is_rejected(gan_class, words):
 @pytest.mark.parametrize("name", ["leaky_mlp", "upsampling_cnn"])
 def test_recipe_that_cannot_learn_labels_is_rejected(name):
     with pytest.raises(UserError, match="--conditional"):
-        recipes.class_of(dataclasses.replace(recipes.get(name), conditional=True))
+        recipes.check_has_conditional_form(dataclasses.replace(recipes.get(name), conditional=True))
 
 
 def test_run_keeps_its_labels():
@@ -173,11 +168,11 @@ def test_run_keeps_its_labels():
         return Configuration.of("minimal", RECIPE, RunOptions(), data, None)
 
     labels = np.arange(40) % 10
-    made = Configuration.from_json(configuration(labels).to_json())
+    made = Configuration.from_json(json.dumps(dataclasses.asdict(configuration(labels))))
     other = configuration((labels + 1) % 9)
     assert (made.classes, other.classes) == (tuple(range(10)), tuple(range(9)))
     with pytest.raises(UserError, match="images"):
-        made.check_is_continued_by(other, "run", print)
+        made.resumed_by(other, 1, "run", print)
 
 
 def test_deviation_within_labels_by_hand():

@@ -7,7 +7,6 @@ A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_genera
 variables under the scopes `generator` and `discriminator`.
 """
 
-import contextlib
 import dataclasses
 import functools
 from typing import NamedTuple
@@ -39,7 +38,7 @@ class Updates:
           shard: The part of each batch that the tensors are, if several processes train.
 
         Raises:
-          UserError: If the class would learn something else from shards than from whole batches.
+          UserError: If the class's losses cannot be trained as the recipe or the shards require.
         """
         self.gan = gan
         self._recipe = recipe
@@ -60,7 +59,12 @@ class Updates:
             )
         if shard.count > 1:
             self._check_learns_from_shards()
-        self._one_pass = not recipe.separate_updates and not self._logits_depend_on_other_batch()
+        # D's logits of a batch depend on one that is concatenated to it if D normalises by the
+        # batch's statistics. Then real and generated images must pass separately; otherwise the
+        # one would be normalised by the other.
+        self._one_pass = not recipe.separate_updates and not self._mixes_rows(
+            gan._discriminator, gan.x_placeholder, batches=2
+        )
 
     def d_update(self, x, z, learning_rate, labels=None, z_labels=None):
         """Builds one update of the discriminator.
@@ -78,35 +82,37 @@ class Updates:
         self._shard.begin_update()
         if self._loss.compares_pairs:
             z_labels = labels  # so that both images of a pair have one label
-        real = _Examples(x, labels)
-        # Like the articles, D learns from images that G generates in inference.
-        generated = _Examples(self._call(self.gan._generator, z, z_labels), z_labels)
-        if self._recipe.separate_updates:
-            return self._separate_updates(real, generated, learning_rate)
-        y, y_hat, moving = self._logits_of_both(real, generated)
-        loss = self._loss.discriminator(y, y_hat)
-        penalty = self._penalty(real, generated, z)
-        return self._d.minimize(loss, learning_rate, moving, penalty)
+        with passes.sharding(self._shard):
+            real = _Examples(x, labels)
+            # Like the articles, D learns from images that G generates in inference.
+            generated = _Examples(_call(self.gan._generator, z, z_labels), z_labels)
+            if self._recipe.separate_updates:
+                return self._separate_updates(real, generated, learning_rate)
+            y, y_hat, moving = self._logits_of_both(real, generated)
+            loss = self._loss.discriminator(y, y_hat)
+            penalty = self._penalty(real, generated, z)
+            return self._d.minimize(loss, learning_rate, moving, penalty)
 
     def g_update(self, z, learning_rate, z_labels=None, x=None, labels=None):
         """Builds one update of the generator, and of the average of its weights.
 
-        Args and returns: as for `d_update`. Only a loss of pairs reads the real images: those of
-        D's last update.
+        Args and returns: as for `d_update`. Only a loss of pairs reads the real images, which are
+        those of D's last update.
         """
         self._shard.begin_update()
         if self._loss.compares_pairs:
             z_labels = labels
-        with self._g.training_pass() as through_g:
-            x_hat = self._call(self.gan._generator, z, z_labels)
-        with self._g.training_pass(stream=1):
-            y_hat = self._discriminate(_Examples(x_hat, z_labels))
-        y = None
-        if self._loss.compares_pairs:
-            with self._g.training_pass(stream=2):
-                y = self._discriminate(_Examples(x, labels))
-        loss = self._loss.generator(y, y_hat)
-        loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
+        with passes.sharding(self._shard):
+            with self._g.training_pass() as through_g:
+                x_hat = _call(self.gan._generator, z, z_labels)
+            with self._g.training_pass(stream=1):
+                y_hat = self._discriminate(_Examples(x_hat, z_labels))
+            y = None
+            if self._loss.compares_pairs:
+                with self._g.training_pass(stream=2):
+                    y = self._discriminate(_Examples(x, labels))
+            loss = self._loss.generator(y, y_hat)
+            loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
         if self._ema is None:
             return loss, update
         with tf.control_dependencies([update]):
@@ -165,12 +171,7 @@ class Updates:
     def _discriminate(self, examples):
         # The reshape sets the images' width if a class leaves it open.
         images = tf.reshape(examples.images, [-1, self.gan.x_placeholder.shape[1]])
-        return self._call(self.gan._discriminator, images, examples.labels)
-
-    def _call(self, network, inputs, labels):
-        """Returns a network's result on the existing variables, for this process's shard."""
-        with passes.sharding(self._shard):
-            return _call(network, inputs, labels)
+        return _call(self.gan._discriminator, images, examples.labels)
 
     def _penalty(self, real, generated, z=None):
         """Returns a function of the scalar that penalties add to D's loss, or None without any.
@@ -212,7 +213,7 @@ class Updates:
           z: Latents [batch, nlatent].
         """
         if labels is not None:
-            x_hat = self._call(self.gan._generator, z, labels)
+            x_hat = _call(self.gan._generator, z, labels)
         count = tf.shape(x)[0]
         with self._d.training_pass(stream=4) as running:
             seed = running.next_seed()
@@ -220,16 +221,15 @@ class Updates:
         position = tf.cast(bits, tf.float32)[:, None] / 2**16
         return _Examples(position * x + (1 - position) * x_hat, labels)
 
-    def _logits_depend_on_other_batch(self):
-        """Returns whether D's logits of a batch depend on one that is concatenated to it.
-
-        They do if D normalises by the batch's statistics. Then real and generated images must pass
-        separately; otherwise the one would be normalised by the other.
-        """
-        x = example(self.gan.x_placeholder)
-        with passes.training(tf.constant([0, 0]), batches=2):
-            logits = self._call_with_any_labels(self.gan._discriminator, x)
-        return mixes_rows(self.gan.session, logits, x)
+    def _mixes_rows(self, network, placeholder, batches=1, shard=WHOLE):
+        """Returns whether a network's first batch, or first half, depends on the second."""
+        values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
+        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
+        x, half = tf.constant(values), _EXAMPLE_ROWS // 2
+        with passes.sharding(shard), passes.training(tf.constant([0, 0]), batches):
+            y = _call(network, x, labels)
+        (gradient,) = tf.gradients(y[:half], x)
+        return gradient is not None and self.gan.session.run(gradient)[half:].any()
 
     def _check_learns_from_shards(self):
         """Checks that averaging over shards gives the whole batch's loss and gradients.
@@ -254,20 +254,12 @@ class Updates:
             (gan._generator, gan.z_placeholder),
             (gan._discriminator, gan.x_placeholder),
         ]:
-            x = example(placeholder)
             # Without a gradient, `mean` shows no dependence.
-            shard = Shard(0, 2, tf.stop_gradient)
-            with passes.sharding(shard), passes.training(tf.constant([0, 0])):
-                y = self._call_with_any_labels(network, x)
-            if mixes_rows(gan.session, y, x):
+            if self._mixes_rows(network, placeholder, shard=Shard(0, 2, tf.stop_gradient)):
                 raise UserError(
                     f"{name}.{network.__name__} mixes the images of a batch, of which each of "
                     "several processes has a part; use layers.batch_norm, or train with one process"
                 )
-
-    def _call_with_any_labels(self, network, inputs):
-        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
-        return _call(network, inputs, labels)
 
 
 class _Examples(NamedTuple):
@@ -291,7 +283,7 @@ class _Optimizer:
                     "create it with use_resource=True, or train with --engine=step"
                 )
         self._recipe = recipe
-        self._is_clipped = network == "discriminator" and recipe.weight_clip > 0
+        self._weight_clip = recipe.weight_clip if network == "discriminator" else 0.0
         self._seed = seed
         self._shard = shard
         with tf.variable_scope(None, default_name=f"{network[0]}_adam") as own_scope:
@@ -309,9 +301,8 @@ class _Optimizer:
             use_resource=True,
         )
 
-    @contextlib.contextmanager
     def training_pass(self, stream=0, batches=1):
-        """Context manager for a training pass.
+        """Returns the context manager of a training pass.
 
         Its dropout follows from the seed and the updates so far.
 
@@ -320,8 +311,7 @@ class _Optimizer:
           batches: Number of batches that are concatenated.
         """
         seed = self._seed ^ (stream * _STREAM_STRIDE)
-        with passes.training(tf.stack([seed, self.count.read_value()]), batches) as running:
-            yield running
+        return passes.training(tf.stack([seed, self.count.read_value()]), batches)
 
     def minimize(self, loss, learning_rate, moving, penalty=None):
         """Builds one step of Adam.
@@ -335,59 +325,49 @@ class _Optimizer:
         Returns:
           The loss of the whole batch before the step, and the operation.
         """
-        self._learning_rate = learning_rate
-        total, *gradients = self._total_and_gradients(loss, penalty)
-        # The total first: a penalty may read variables without a gradient in it, such as biases.
-        with tf.name_scope(f"{self._name}/"), tf.control_dependencies([total]):
-            loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
-            done = self._adam.apply_gradients(zip(gradients, self.variables, strict=True))
-            clip = [self._clip] if self._is_clipped else []
-            for create in [*clip, *moving, lambda: self.count.assign_add(1).op]:
-                with tf.control_dependencies([done]):
-                    done = create()
-            return loss, done
 
-    def _total_and_gradients(self, loss, penalty):
-        def of(total):
+        def with_gradients(total):
             gradients = tf.gradients(
                 total, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
             return [total, *gradients]
 
-        if penalty is None:
-            return of(loss)
+        self._learning_rate = learning_rate
         every = self._recipe.penalty_every
-        if every == 1:
-            return of(loss + penalty())
-        # Of two updates per step, each has a penalty on its own images.
-        step = self.count // 2 if self._recipe.separate_updates else self.count
-        # All gradients within each branch: a value that leaves a branch is copied.
-        due = tf.equal(step % every, 0)
-        return tf.cond(due, lambda: of(loss + penalty()), lambda: of(loss))
+        if penalty is None:
+            total, *gradients = with_gradients(loss)
+        elif every == 1:
+            total, *gradients = with_gradients(loss + penalty())
+        else:
+            # Both of two updates in a step have a penalty, each on its own images.
+            step = self.count // 2 if self._recipe.separate_updates else self.count
+            # All gradients within each branch: a value that leaves a branch is copied.
+            total, *gradients = tf.cond(
+                tf.equal(step % every, 0),
+                lambda: with_gradients(loss + penalty()),
+                lambda: with_gradients(loss),
+            )
+        # The total first: a penalty may read variables without a gradient in it, such as biases.
+        with tf.name_scope(f"{self._name}/"), tf.control_dependencies([total]):
+            if self._shard.count > 1:
+                loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
+            done = self._adam.apply_gradients(zip(gradients, self.variables, strict=True))
+            clip = [self._clip] if self._weight_clip else []
+            for create in [*clip, *moving, lambda: self.count.assign_add(1).op]:
+                with tf.control_dependencies([done]):
+                    done = create()
+            return loss, done
 
     def _clip(self):
         """Clips all weights to [-weight_clip, weight_clip] (Arjovsky et al. 2017)."""
-        limit = self._recipe.weight_clip
-        clipped = [tf.clip_by_value(v.read_value(), -limit, limit) for v in self.variables]
-        return tf.group(*[v.assign(c) for v, c in zip(self.variables, clipped, strict=True)])
+        limit = self._weight_clip
+        values = [tf.clip_by_value(v.read_value(), -limit, limit) for v in self.variables]
+        return tf.group(*[v.assign(x) for v, x in zip(self.variables, values, strict=True)])
 
 
 def _call(network, inputs, labels):
     given = {} if labels is None else {"labels": labels}
     return network(inputs, reuse=True, **given)
-
-
-def example(placeholder):
-    """Returns arbitrary values for a placeholder [None, n], float32 [4, n]."""
-    values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
-    return tf.constant(values)
-
-
-def mixes_rows(session, y, x):
-    """Returns whether the first half of y's rows depends on the second half of x's."""
-    half = _EXAMPLE_ROWS // 2
-    (gradient,) = tf.gradients(y[:half], x)
-    return gradient is not None and session.run(gradient)[half:].any()
 
 
 def _is_mean(session, loss):
@@ -413,8 +393,6 @@ def _example_logits(count=2):
 
 def _of_whole_batch(tensors, shard):
     """Averages tensors over the shards of a batch, in one sum."""
-    if shard.count == 1:
-        return tensors
     rows = [tf.reshape(tensor, [-1]) for tensor in tensors]
     parts = tf.split(shard.mean(tf.concat(rows, axis=0)), [row.shape[0] for row in rows])
     return [tf.reshape(part, t.shape) for part, t in zip(parts, tensors, strict=True)]

@@ -7,7 +7,7 @@ import numpy as np
 
 import input_data
 from models import priors, recipes
-from training.schedule import learning_rates
+from training.batches import block_steps, learning_rates
 
 # Recipe -> widths of the layers of G and of D, slope of the leaky ReLU between them (0: a ReLU).
 DENSE = {
@@ -28,8 +28,6 @@ def first_steps(recipe: recipes.Recipe) -> int:
 
     It is also the number of steps in a block of those that train in blocks.
     """
-    from training.batches import block_steps
-
     return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
 
 
@@ -75,6 +73,8 @@ class Job:
         """Returns random training images, uint8 [*shape, 784]."""
         return self.pixels[self._rng.integers(len(self.pixels), size=shape)]
 
-    def latents(self, *shape: int) -> np.ndarray:
-        """Returns latents of the recipe's prior, float32 [*shape, nlatent]."""
-        return self._prior.sample(self._rng, [*shape, self.recipe.nlatent])
+    def latents(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns latents [*shape, nlatent] for D's update, and for G's."""
+        shape = (*shape, self.recipe.nlatent)
+        z = self._prior.sample(self._rng, shape)
+        return z, z if self.recipe.reuse_latents else self._prior.sample(self._rng, shape)
