@@ -86,8 +86,9 @@ def d_total(w, recipe, x, z):
 
 
 def g_loss(w, recipe, x, z):
-    """Returns the reported g_loss, which G's update descends."""
-    return G_LOSSES[recipe.loss](logits(w, x), logits(w, generate(w, z)))
+    """Returns the reported g_loss, which G's update descends; x may be None unless it is read."""
+    y = None if x is None else logits(w, x)
+    return G_LOSSES[recipe.loss](y, logits(w, generate(w, z)))
 
 
 def directional(function, w, name, direction):
