@@ -75,7 +75,7 @@ def find_line(
     for file, number, function in lines:
         path = Path(file).resolve()
         is_library = {"site-packages", "dist-packages"} & set(path.parts)
-        if is_library or path.is_relative_to(_STANDARD_LIBRARY):
+        if is_library or file.startswith("<") or path.is_relative_to(_STANDARD_LIBRARY):
             continue
         if excluded & {path, path.parent}:
             continue
