@@ -177,7 +177,8 @@ class Finder:
             return importlib.util.spec_from_loader(name, self)
         if name == "tf_slim":
             _repair_tf_slim()
-        elif name in INSTEAD:  # not a ModuleNotFoundError, which `from X import Y` would hide
+        elif any(f"{name}.".startswith(f"{each}.") for each in INSTEAD):
+            # Not a ModuleNotFoundError, which `from X import Y` would hide.
             raise ImportError(_absence(name), name=name)
         return None
 
@@ -456,28 +457,27 @@ def _own_files(script):
     return files
 
 
-def _translate_python_2(files):
-    """Makes imports translate these files if one of them is not Python 3.
+def _is_python_3(data, path):
+    with contextlib.suppress(SyntaxError):
+        return bool(ast.parse(data, str(path)))
+    return False
 
-    Raises:
-      SyntaxError: If one is not, and fissix is not installed.
-    """
-    try:
-        for path in files:
-            ast.parse(path.read_bytes(), str(path))
+
+def _translate_python_2(script):
+    """Makes imports translate the program's files if one of them is not Python 3."""
+    if not importlib.util.find_spec("fissix"):
         return
-    except SyntaxError:
-        if not importlib.util.find_spec("fissix"):
-            raise
     from fissix import refactor
 
     tool = refactor.RefactoringTool(refactor.get_fixers_from_package("fissix.fixes"))
     to_code = SourceFileLoader.source_to_code
+    is_python_2 = not all(_is_python_3(path.read_bytes(), path) for path in _own_files(script))
 
     def source_to_code(self, data, path, **options):
-        if Path(path) in files:
+        is_own = script.parent in Path(path).parents and "site-packages" not in path
+        if is_own and (is_python_2 or not _is_python_3(data, path)):
             text = importlib.util.decode_source(data).expandtabs(8)
-            data = ast.parse(str(tool.refactor_string(f"{text}\n", str(path))), path)
+            data = ast.parse(str(tool.refactor_string(f"{text}\n", path)), path)
             if not re.search(r"^from __future__ import.*\bdivision", text, re.MULTILINE):
                 data = ast.fix_missing_locations(_Division().visit(data))
         return to_code(self, data, path, **options)
@@ -506,7 +506,7 @@ def _divide(left, right):
 
 def run(script: Path, args: list[str]):
     """Runs a program as `__main__`; its folder replaces this one on `sys.path`."""
-    _translate_python_2(_own_files(script))
+    _translate_python_2(script)
     install()
     for name, module in list(sys.modules.items()):  # a program may have modules of these names
         if _ROOT in Path(getattr(module, "__file__", None) or "/").parents:
