@@ -8,7 +8,6 @@ does not import TensorFlow.
 import dataclasses
 import difflib
 import itertools
-import os
 import re
 import sys
 import textwrap
@@ -59,7 +58,6 @@ _HEADINGS = {
 }
 # Flags that are easily taken for another one.
 _CONFUSED = {"digit": "it selects the training images; --labels selects what is drawn"}
-_PATHS = ("run_dir", "data_dir", "out")
 _WIDTH, _INDENT = 100, 26
 
 
@@ -136,11 +134,10 @@ class ModeOptions:
     )
 
 
-def _fields():
-    """Returns {name: field} of all flags, in the order of --help within each group."""
-    mode, recipe, *others = dataclasses.fields(ModeOptions)
-    of_training = [*recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
-    return {field.name: field for field in [mode, recipe, *of_training, *others]}
+_MODE, _RECIPE, *_OTHERS = dataclasses.fields(ModeOptions)
+_OF_TRAINING = [*recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
+# {name: field} of all flags, in the order of --help within each group.
+FIELDS = {field.name: field for field in [_MODE, _RECIPE, *_OF_TRAINING, *_OTHERS]}
 
 
 def define_flags():
@@ -152,7 +149,7 @@ def define_flags():
         str: flags.DEFINE_string,
     }
     hyperparameters = {field.name for field in recipes.hyperparameters()}
-    for name, field in _fields().items():
+    for name, field in FIELDS.items():
         kind, is_tuple = value_type(field)
         # Unset hyperparameters have the recipe's value.
         default = None if name in hyperparameters else field.default
@@ -172,17 +169,15 @@ def parse(argv):
     try:
         rest = FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        close = difflib.get_close_matches(error.flagname, _fields(), n=1)
+        close = difflib.get_close_matches(error.flagname, FIELDS, n=1)
         hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
         illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
-        if illegal is None or illegal[1] not in _fields():
+        if illegal is None or illegal[1] not in FIELDS:
             fail(f"{error}; see python main.py --help")
-        if not illegal[2]:
-            fail(f"--{illegal[1]}= is empty: give it a value, or omit it")
-        field = _fields()[illegal[1]]
-        fail(f"--{field.name} must be {describe_values(field)}, got {illegal[2]}")
+        found = illegal[2] or "nothing"
+        fail(f"--{illegal[1]} must be {describe_values(FIELDS[illegal[1]])}, got {found}")
     try:
         if FLAGS.help:
             print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
@@ -190,7 +185,7 @@ def parse(argv):
         if len(rest) > 1:
             is_mode = rest[1] in MODES
             mode = f"use --mode={rest[1]}" if is_mode else "see python main.py --help"
-            raise UserError(f"unexpected argument {rest[1]!r}: options start with --; {mode}")
+            raise UserError(f"unexpected argument {rest[1]}: options start with --; {mode}")
         _check_flags(FLAGS.mode)
     except UserError as error:
         fail(error)
@@ -206,9 +201,6 @@ def fail(message):
 def given(dataclass_fields):
     """Returns {name: value} of the flags of some fields that are not None."""
     values = {field.name: FLAGS[field.name].value for field in dataclass_fields}
-    for name in _PATHS:
-        if values.get(name):
-            values[name] = os.path.expanduser(values[name])
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -218,18 +210,18 @@ def _check_flags(mode):
     Raises:
       UserError: If one is.
     """
-    fields = _fields()
-    check_value(fields["mode"], mode)
-    for name, field in sorted(fields.items()):
+    check_value(FIELDS["mode"], mode)
+    for name, field in sorted(FIELDS.items()):
         flag = FLAGS[name]
         if not flag.present:
             continue
         if flag.value in ("", [], [""]):
             raise UserError(f"--{name}= is empty: give it a value, or omit it")
-        modes = field.metadata["modes"]
-        if mode not in modes:
+        *modes, last_mode = field.metadata["modes"]
+        if mode not in (*modes, last_mode):
+            valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
             hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
-            raise UserError(f"--{name} is only valid with --mode={' or '.join(modes)}{hint}")
+            raise UserError(f"--{name} is only valid with --mode={valid}{hint}")
         if name != "gan":  # of which --mode=compare takes several
             check_value(field, flag.value)
 
@@ -241,13 +233,13 @@ def help_text(mode=None, recipe="minimal"):
         modes = "\n".join(["Modes", *(f"  {name:<10}{text}" for name, text in MODES.items())])
         parts = [_INTRODUCTION, modes]
     else:
-        check_value(_fields()["mode"], mode)
+        check_value(FIELDS["mode"], mode)
         command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
         parts = [f"--mode={mode}: {MODES[mode]}.\n\n  {command}"]
     for group, heading in _HEADINGS.items():
         entries = [
             _help_entry(field, defaults.get(name, field.default), mode)
-            for name, field in _fields().items()
+            for name, field in FIELDS.items()
             if field.metadata["group"] == group
             and (mode is None or (mode in field.metadata["modes"] and name != "mode"))
         ]
@@ -266,7 +258,15 @@ def _help_entry(field, default, mode):
     metadata = field.metadata
     value = metadata["value"] or {int: "N", float: "X", str: "NAME", bool: None}[kind]
     typed = f"--[no]{field.name}" if kind is bool else f"--{field.name}={value}"
-    note = f"default {metadata['unset'] or _typed(default)}"
+    if default is None:
+        typed_default = metadata["unset"]
+    elif kind is bool:
+        typed_default = "on" if default else "off"
+    elif isinstance(default, tuple):
+        typed_default = ", ".join(map(str, default)) or "none"
+    else:
+        typed_default = f"{default:.12g}" if kind is float else default
+    note = f"default {typed_default}"
     if bounds := bounds_text(field):
         note = f"{bounds}, {note}"
     text = f"{metadata['help']} [{note}]"
@@ -279,12 +279,3 @@ def _help_entry(field, default, mode):
     return "\n".join(
         f"{start:<{_INDENT}}{line}".rstrip() for start, line in zip(starts, lines, strict=False)
     )
-
-
-def _typed(value):
-    """Returns a default as it is typed on the command line."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    return "unset" if value is None else f"{value:.12g}" if isinstance(value, float) else value

@@ -137,7 +137,7 @@ def _one_gan():
 
 def _label(text):
     if text not in list("0123456789"):
-        raise UserError(f"--labels must be labels from 0 to 9, such as 3,7, got {text!r}")
+        raise UserError(f"--labels must be labels from 0 to 9, such as 3,7, got {text}")
     return int(text)
 
 

@@ -1,9 +1,10 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
-import contextlib
 import json
 import shlex
 import textwrap
+
+import numpy as np
 
 import generation
 from evaluation import metrics
@@ -33,27 +34,29 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     """
     rows, columns, notes = [], [], []
     for folder in map(RunFolder, run_dirs):
-        configuration = folder.configuration()
+        configuration, name = folder.configuration(), one_line(folder)
         generator = generation.load(folder.path, gan=_find_class(configuration, gans))
         samples, _ = generator.sample(_SAMPLES, seed)
         generator.close()
         rows.append((str(folder), samples.reshape(_SAMPLES, -1)))
-        name = one_line(folder)
-        scores = _read_scores(folder, generator)
+        losses = ["-", "-"]
+        if table := folder.losses():  # means over the last hundredth of the run
+            last = np.mean(table[-max(1, len(table) // 100) :], axis=0)
+            losses = [f"{loss:.3f}" for loss in last[1:]]
         columns.append(
             {
                 "run": name,
                 "recipe": configuration.recipe,
                 "seed": str(configuration.seed),
                 "steps": f"{generator.step:,}",
-                **_last_losses(folder),
-                **scores,
+                **dict(zip(("d_loss", "g_loss"), losses, strict=True)),
+                **_read_scores(folder, generator),
             }
         )
         overrides = [f"{k}={v}" for k, v in configuration.overrides.items() if k != "num_steps"]
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
-        if scores["classifier"] == "-":
+        if columns[-1]["classifier"] == "-":
             command = _scoring_command(folder, configuration)
             notes.append(f"{name} has no scores of these weights: {command}")
     for label, reason in _CONDITIONS.items():
@@ -62,8 +65,8 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     label_width = max(map(len, columns[0]))
     widths = [max(map(len, column.values())) for column in columns]
     for label in columns[0]:
-        cells = [f"{c[label]:>{width}}" for c, width in zip(columns, widths, strict=True)]
-        log("  ".join([f"{label:<{label_width}}", *cells]))
+        cells = [column[label].rjust(w) for column, w in zip(columns, widths, strict=True)]
+        log("  ".join([label.ljust(label_width), *cells]))
     log("\n".join(["", *notes]))
     pictures.compare(out, rows)
 
@@ -76,34 +79,25 @@ def _find_class(configuration, gans):
     if not configuration.gan:
         return None
     trained_with = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
-    for gan in gans:
-        if custom_class.parse(gan)[1:] == trained_with:
-            return gan
-    return configuration.gan if configuration.gan in gans else None
-
-
-def _last_losses(folder):
-    """Returns cells with the mean losses of the last hundredth of the run."""
-    rows = folder.losses()
-    if not rows:
-        return {"d_loss": "-", "g_loss": "-"}
-    last = rows[-max(1, len(rows) // 100) :]
-    _, d_loss, g_loss = (sum(values) / len(last) for values in zip(*last, strict=True))
-    return {"d_loss": f"{d_loss:.3f}", "g_loss": f"{g_loss:.3f}"}
+    same = [gan for gan in gans if custom_class.parse(gan)[1:] == trained_with]
+    same += [gan for gan in gans if gan == configuration.gan]
+    return same[0] if same else None
 
 
 def _read_scores(folder, generator):
     """Returns cells with the scores of a run's current weights; `-` if there are none."""
     labels = [*_CONDITIONS, *(metrics.LABELS[name] for name in _SCORES)]
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    cells = ["-"] * len(labels)
+    try:
         content = json.loads(folder.file("metrics.json").read_text(encoding="utf-8"))
-        # As a number, because a file may contain characters that control the terminal.
-        classifier = f"{int(content['classifier_sha256'], 16):064x}"
-        cells = [classifier[:8], f"{int(content['num_samples']):,}"]
-        cells += [f"{float(content[name]):.4g}" for name in _SCORES]
         if generator.is_scored_by(content):
-            return dict(zip(labels, cells, strict=True))
-    return dict.fromkeys(labels, "-")
+            # As numbers, because a file may contain characters that control the terminal.
+            classifier = f"{int(content['classifier_sha256'], 16):064x}"
+            scores = [f"{float(content[name]):.4g}" for name in _SCORES]
+            cells = [classifier[:8], f"{int(content['num_samples']):,}", *scores]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # the run has not been scored, or the file is damaged
+    return dict(zip(labels, cells, strict=True))
 
 
 def _scoring_command(folder, configuration):

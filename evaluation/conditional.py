@@ -1,12 +1,10 @@
 """Scores of the samples of a conditional GAN by the label that was requested."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
 import input_data
 from evaluation import classifier_training, metrics
+from evaluation.classifier import Classifier
 
 # Of the training images: enough for a covariance within each label, and classified in seconds.
 _REAL_IMAGES = 20_000
@@ -50,9 +48,7 @@ def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) 
     drawn = _statistics_by_label(predictions.features, labels, info)
     pixels = np.uint8(np.rint(255 * samples[:_TRAINING_SAMPLES]))
     drawn_set = input_data.DataSet(pixels, np.uint8(labels[:_TRAINING_SAMPLES]))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "classifier.npz"
-        trained = classifier_training.fit(drawn_set, path, TRAINING_STEPS)
+    trained = Classifier(classifier_training.train(drawn_set, TRAINING_STEPS))
     return {
         "label_accuracy": float(right.mean()),
         "real_label_accuracy": standard.test_accuracy,

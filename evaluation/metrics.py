@@ -39,10 +39,14 @@ class Reference(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All metrics of one set of samples, described by the functions of the same names.
+    """All metrics of samples, most described by functions of the same names.
 
-    `histogram` is a list of 10 fractions; `total_variation` is its distance from that of the
-    training images.
+    Attributes:
+      mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is
+        also confident about images of no class: see the score of uniform noise.
+      histogram: Fractions of the ten classes, a list.
+      total_variation: Half the sum of the differences of `histogram` from that of the training
+        images: 0 if equal, 1 if no class is in both.
     """
 
     num_samples: int
@@ -85,23 +89,16 @@ def score(
     images' features; the memorised share on the first 1,000 samples.
 
     Args:
-      features: `[n, F]`, n >= 6.
+      features: `[n, F]`, finite, n >= 6.
       probabilities: `[n, 10]`.
       images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
       reference: The real images to compare with.
-
-    Raises:
-      ValueError: If the numbers of features, probabilities and images differ.
     """
-    if not len(features) == len(probabilities) == len(images):
-        raise ValueError(
-            "expected as many features as probabilities and images, got "
-            f"{len(features)}, {len(probabilities)} and {len(images)}"
-        )
     # The cubic kernel has a fixed scale: with features around 20, only their cubes would count.
     unit = np.sqrt(np.diag(reference.covariance).mean())
     mean, covariance = statistics(features)
-    histogram, labels = class_histogram(probabilities), np.argmax(probabilities, axis=1)
+    labels = np.argmax(probabilities, axis=1)
+    histogram = class_histogram(labels)
     first = slice(MEMORISATION_SAMPLES)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
@@ -110,9 +107,9 @@ def score(
         frechet_distance=frechet_distance(mean, covariance, reference.mean, reference.covariance),
         kernel_distance=kernel_distance(features / unit, reference.features / unit),
         classifier_score=classifier_score(probabilities),
-        mean_confidence=mean_confidence(probabilities),
+        mean_confidence=float(np.max(probabilities, axis=1).mean(dtype=np.float64)),
         histogram=histogram.tolist(),
-        total_variation=total_variation(histogram, reference.histogram),
+        total_variation=float(np.abs(histogram - reference.histogram).sum() / 2),
         classes_covered=classes_covered(histogram),
         precision=precision,
         recall=recall,
@@ -124,7 +121,7 @@ def score(
 
 def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean `[F]` and the unbiased covariance `[F, F]` of `[n, F]`; n >= 2."""
-    features = _matrix(features, at_least=2)
+    features = np.asarray(features, np.float64)
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
@@ -164,7 +161,7 @@ def kernel_distance(features1: np.ndarray, features2: np.ndarray) -> float:
 
 def _third_moments(features):
     """Returns the mean of x (x) x (x) x and the mean kernel of two different rows."""
-    features = _matrix(features, at_least=2)
+    features = np.asarray(features, np.float64)
     n, width = features.shape
     rows = np.hstack([features / np.sqrt(width), np.ones((n, 1))])
     total = 0
@@ -181,38 +178,15 @@ def classifier_score(probabilities: np.ndarray) -> float:
     The inception score (Salimans et al. 2016) with this project's classifier, on all samples at
     once. 10 means that each prediction is certain and all classes are equally frequent.
     """
-    probabilities = _matrix(probabilities)
-    return float(np.exp(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean()))
+    rows = np.asarray(probabilities, np.float64)
+    rows = np.vstack([rows.mean(axis=0), rows])
+    entropies = -np.sum(rows * np.log(np.where(rows > 0, rows, 1)), axis=1)
+    return float(np.exp(entropies[0] - entropies[1:].mean()))
 
 
-def _entropy(probabilities):
-    """Returns the entropy in nats along the last axis."""
-    logs = np.log(np.where(probabilities > 0, probabilities, 1))
-    return -np.sum(probabilities * logs, axis=-1)
-
-
-def mean_confidence(probabilities: np.ndarray) -> float:
-    """Returns the mean probability of the most probable class, from 0.1 to 1.
-
-    A classifier is also confident about images of no class: see the score of uniform noise.
-    """
-    return float(_matrix(probabilities).max(axis=1).mean())
-
-
-def class_histogram(predictions: np.ndarray) -> np.ndarray:
-    """Returns the fraction of each class, `[10]`.
-
-    Args:
-      predictions: Labels `[n]`, or probabilities `[n, 10]` whose maximum is the label.
-    """
-    predictions = np.asarray(predictions)
-    labels = predictions.argmax(axis=1) if predictions.ndim == 2 else predictions
+def class_histogram(labels: np.ndarray) -> np.ndarray:
+    """Returns the fraction of each class, `[10]`, among labels `[n]`."""
     return np.bincount(labels, minlength=10) / len(labels)
-
-
-def total_variation(histogram1: np.ndarray, histogram2: np.ndarray) -> float:
-    """Returns half the sum of |p - q|: 0 if equal, 1 if no class is in both."""
-    return float(np.abs(np.subtract(histogram1, histogram2)).sum() / 2)
 
 
 def classes_covered(histogram: np.ndarray) -> int:
@@ -254,7 +228,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
     Density is the mean number of balls that a fake point is in, divided by k: near 1 for a perfect
     model, above 1 if samples crowd. Coverage is the fraction of balls with any fake point in them.
     """
-    radii, fake = _squared_radii(real, k), _matrix(fake)
+    radii = _squared_radii(real, k)
     density = np.mean(_count_balls(fake, real, radii)) / k
     nearest = np.concatenate([block.min(axis=1) for block in _squared_distances(real, fake)])
     return float(density), float(np.mean(nearest <= radii))
@@ -265,7 +239,6 @@ def _squared_radii(points, k):
 
     The shape is `[n]`, with n > k.
     """
-    points = _matrix(points, at_least=k + 1)
     # The smallest distance of each row is 0, to the point itself, so its k-th neighbour is at k.
     # A column that is not copied would keep its whole block in memory.
     blocks = _squared_distances(points, points)
@@ -341,17 +314,3 @@ def memorised_share(images: np.ndarray, labels: np.ndarray, reference: Reference
     """
     distances = nearest_distances(images, reference.training_pixels)
     return float(np.mean(distances < reference.copy_distances[labels]))
-
-
-def _matrix(values, at_least=1):
-    """Converts to float64 `[n, d]`.
-
-    Raises:
-      ValueError: If a value is not finite, or n < `at_least`.
-    """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 2 or len(values) < at_least:
-        raise ValueError(f"expected shape [n, d] with n >= {at_least}, got {list(values.shape)}")
-    if not np.isfinite(values).all():
-        raise ValueError("features and probabilities must be finite, got NaN or infinity")
-    return values

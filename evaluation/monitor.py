@@ -58,19 +58,14 @@ class Monitor(Callback):
         images = self._run.generate(*self._drawn)
         predictions = self._classifier(images)
         distance = metrics.frechet_distance(*metrics.statistics(predictions.features), *self._real)
-        histogram = metrics.class_histogram(predictions.probabilities)
+        histogram = metrics.class_histogram(predictions.probabilities.argmax(axis=1))
         covered = metrics.classes_covered(histogram)
         self._table.append([(step, distance, covered, *histogram)])
         self._run.report(
             step, {"metrics/frechet_distance": distance, "metrics/classes_covered": covered}
         )
         self._run.bar.note = f"Fréchet distance {distance:.1f}, classes {covered}"
-        symptoms = self._symptoms(histogram, images)
-        for name, sentence in symptoms.items():
-            if name not in self._warned:  # once, until it disappears
-                self._run.bar.line(f"Step {step:,}: {sentence}.")
-        self._warned = set(symptoms)
-        self._images, self._d_losses = images, []
+        self._warn(step, histogram, images)
         if distance < self._best:
             self._best = distance
             self._run.save_checkpoint(step, name="best")
@@ -78,8 +73,8 @@ class Monitor(Callback):
     def on_train_end(self):
         self._table.close()
 
-    def _symptoms(self, histogram, images):
-        """Returns sentences by name about what looks wrong now."""
+    def _warn(self, step, histogram, images):
+        """Prints what looks wrong; each symptom once, until it disappears."""
         symptoms = {}
         missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
         if missing:
@@ -97,4 +92,8 @@ class Monitor(Callback):
                 "the samples hardly change: G has stopped learning. Its learning rate may be too "
                 "low, or it has converged"
             )
-        return symptoms
+        for name, sentence in symptoms.items():
+            if name not in self._warned:
+                self._run.bar.line(f"Step {step:,}: {sentence}.")
+        self._warned = set(symptoms)
+        self._images, self._d_losses = images, []

@@ -19,18 +19,22 @@ import numpy as np
 
 import input_data
 from evaluation import classifier_training, metrics
-from evaluation.classifier import MNIST, NUM_FEATURES, WEIGHTS_SHA256, Classifier, load_arrays
+from evaluation.classifier import NUM_FEATURES, Classifier, load_arrays
 from support.errors import UserError
-from support.files import atomic_write, remove_stale_files, write_json
+from support.files import atomic_write, write_json
 
 # Enough for the metrics based on neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
 # With fewer samples than twice the features, a covariance is meaningless.
 FEWEST = 2 * NUM_FEATURES
 CACHED_STEPS = 3_000
+SHIPPED_FOLDER = Path(__file__).resolve().parent / "shipped"
 # Checksum of a data set -> its folder in `shipped/` and the SHA-256 of the weights there.
 SHIPPED = {
-    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": ("mnist", WEIGHTS_SHA256),
+    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": (
+        "mnist",
+        "86e2c74b63d5c351f375eb91893f92b590a10701a3a198977742e69030946a26",
+    ),
     "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": (
         "fashion_mnist",
         "0223e1f90e377a1cc101dcd17e0b24c7d9c41546829e5f37c2906c2276d258fb",
@@ -71,7 +75,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     key = checksum(data)
     if key in SHIPPED:
         name, sha256 = SHIPPED[key]
-        return load(MNIST.parent / name, data, sha256)
+        return load(SHIPPED_FOLDER / name, data, sha256)
     if min(len(data.train.pixels), len(data.test.pixels)) < FEWEST:
         raise UserError(
             f"scoring requires at least {FEWEST} training and test images each, got "
@@ -80,22 +84,14 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "small_gans" / key
     folder.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        lock.acquire(blocking=False)
-    except filelock.Timeout:
-        log(f"Waiting for another process, which is making {folder}.")
-        lock.acquire()
-    try:
+    with filelock.FileLock(folder / ".lock"):  # another process may be making the same
         if not (folder / _SCORES).exists():  # which is written last
             log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
-            remove_stale_files(folder, deep=False)
             make(data, folder, CACHED_STEPS)
+    try:
         standard = load(folder, data)
     except UserError as error:
         raise UserError(f"{error}; delete {folder} to make it again") from error
-    finally:
-        lock.release()
     log(
         f"Scores are by a classifier of {info.title} that gets {standard.test_accuracy:.1%} of the "
         "test images right; they are only comparable with scores by the same classifier."
@@ -135,41 +131,38 @@ def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> 
         raise UserError(
             f"{path} was made for the classifier {found}, expected {sha256}; restore that file"
         )
-    classifier = Classifier(folder / _WEIGHTS, found)
-    reference = _load_statistics(folder / _STATISTICS, classifier, data)
+    classifier = Classifier(load_arrays(folder / _WEIGHTS, found), found)
+    arrays = load_arrays(folder / _STATISTICS)
+    measured_by = str(arrays.pop("classifier_sha256", None))
+    if measured_by != found:
+        raise UserError(f"{folder / _STATISTICS}: expected classifier {found}, found {measured_by}")
+    reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
     return Standard(classifier, reference, scores, data, test_accuracy)
-
-
-def _load_statistics(path, classifier, data):
-    arrays = load_arrays(path)
-    found = str(arrays.pop("classifier_sha256", None))
-    if found != classifier.sha256:
-        raise UserError(f"{path}: expected classifier {classifier.sha256}, found {found}")
-    return metrics.Reference(**arrays, training_pixels=data.train.pixels)
 
 
 def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
     """Trains a classifier, measures real images and noise, and writes all three files."""
     folder.mkdir(parents=True, exist_ok=True)
-    classifier = classifier_training.fit(data.train, folder / _WEIGHTS, num_steps)
+    weights = classifier_training.train(data.train, num_steps)
+    with atomic_write(folder / _WEIGHTS) as temporary:
+        np.savez(temporary, **weights)
+    sha256 = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+    classifier = Classifier(weights, sha256)
     features = classifier(data.train.images).features
     mean, covariance = metrics.statistics(features)
+    test = data.test.images
+    arrays: dict = {
+        "mean": mean,
+        "covariance": covariance,
+        "histogram": metrics.class_histogram(data.train.labels),
+        "features": np.float16(features[reference_rows(len(features))]),
+        "copy_distances": metrics.copy_distances(test, data.test.labels, data.train.pixels),
+    }
     with atomic_write(folder / _STATISTICS) as temporary:
-        np.savez(
-            temporary,
-            classifier_sha256=np.array(classifier.sha256),
-            mean=mean,
-            covariance=covariance,
-            histogram=metrics.class_histogram(data.train.labels),
-            features=np.float16(features[reference_rows(len(features))]),
-            copy_distances=metrics.copy_distances(
-                data.test.images, data.test.labels, data.train.pixels
-            ),
-        )
-    # Loaded back, so that these scores and later ones use the same rounded features.
-    reference = _load_statistics(folder / _STATISTICS, classifier, data)
+        np.savez(temporary, classifier_sha256=np.array(sha256), **arrays)
+    reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
     # The best possible scores, those after losing one class (the last), and the worst possible.
-    test, last = data.test.images, data.test.labels.max()
+    last = data.test.labels.max()
     sets = {"real test images": test}
     without = test[data.test.labels != last]
     if len(without) >= FEWEST:
@@ -181,12 +174,12 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
         for name, images in sets.items()
     }
     content = {
-        "classifier_sha256": classifier.sha256,
+        "classifier_sha256": sha256,
         "test_accuracy": classifier.accuracy(data.test),
         "reference_scores": scores,
     }
     write_json(folder / _SCORES, content)
-    return load(folder, data, classifier.sha256)
+    return load(folder, data, sha256)
 
 
 def reference_rows(num_images: int) -> np.ndarray:

@@ -6,15 +6,10 @@ images = generator.generate(latents)              # the same images again
 generation.picture(images)                        # an image that a notebook shows
 """
 
-from support import pictures, terminal
+from generation.generator import Generator, load
+from support import pictures
 
-
-def load(run_dir, **options):
-    """Loads a run's `generation.generator.Generator`; options like `generator.load`."""
-    terminal.import_tensorflow()
-    from generation import generator  # here, because it imports TensorFlow
-
-    return generator.load(run_dir, **options)
+__all__ = ["Generator", "load", "picture"]
 
 
 def picture(images, columns=10):

@@ -28,12 +28,8 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; see python -m grading --help")
 
 
-def parse(argv):
-    """Returns the options.
-
-    Raises:
-      UserError: For a wrong one.
-    """
+def main(argv):
+    """Marks what the command names and returns the exit code."""
     parser = Parser(
         prog="python -m grading",
         description=__doc__,
@@ -47,16 +43,10 @@ def parse(argv):
     add("--file_seconds", type=float, default=300, help="limit of time of a student (300)")
     add("--memory_gb", type=float, default=4, help="limit of memory of a student (4)")
     options = parser.parse_args(argv)
-    for name, least in {"jobs": 1, "check_seconds": 1, "file_seconds": 1, "memory_gb": 2}.items():
-        value = getattr(options, name)
+    for name in ("jobs", "check_seconds", "file_seconds", "memory_gb"):
+        value, least = getattr(options, name), 2 if name == "memory_gb" else 1
         if not least <= value < 2**31:
             raise UserError(f"--{name} must be at least {least}, got {value}")
-    return options
-
-
-def main(argv):
-    """Marks what the command names and returns the exit code."""
-    options = parse(argv)
     students = submissions.find(options.what, exclude=options.out)
     if sys.platform != "linux":
         print("Warning: memory is not limited on this system.", file=sys.stderr)
@@ -71,9 +61,8 @@ def main(argv):
             found.append(mark)
             if options.out:
                 # An autograder looks for the results of its one file in the folder itself.
-                marks.write_student(
-                    options.out if students[0].single else options.out / mark.name, mark
-                )
+                folder = options.out if students[0].single else options.out / mark.name
+                marks.write_student(folder, mark)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         end_all()
@@ -82,7 +71,7 @@ def main(argv):
         if options.out and found:
             marks.write_csv(options.out / "marks.csv", found)
     print(marks.page(found[0]) if len(found) == 1 else marks.table(found))
-    return ALL_PASSED if all(mark.all_passed for mark in found) else SOME_FAILED
+    return SOME_FAILED if any(any(mark.verdicts.values()) for mark in found) else ALL_PASSED
 
 
 if __name__ == "__main__":

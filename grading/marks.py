@@ -26,7 +26,7 @@ class Mark:
 
     Attributes:
       verdicts: `{name of a check: None (passed), a sentence, or NOT_REACHED}`.
-      reason: Why a hand-in could not be marked; empty if it was.
+      reason: Why a submission could not be marked; empty if it was.
     """
 
     name: str
@@ -40,10 +40,6 @@ class Mark:
         return list(self.verdicts.values()).count(None)
 
     @property
-    def all_passed(self) -> bool:
-        return self.passed == len(self.verdicts)
-
-    @property
     def unreached(self) -> int:
         return list(self.verdicts.values()).count(NOT_REACHED)
 
@@ -52,7 +48,7 @@ class Mark:
 
 
 def mark(submission: Submission, limits: Limits) -> Mark:
-    """Asks one hand-in all checks of the kit, whatever it does."""
+    """Asks one submission all checks of the kit, whatever it does."""
     began = time.monotonic()
     checks, reason, file = all_checks(), "", submission.path.name
     process = Process(limits)

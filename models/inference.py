@@ -25,16 +25,15 @@ class Inference:
 
     def __init__(self, gan):
         self.gan = gan
-        self._graph = gan.x_hat.graph
-        with self._graph.as_default():
+        with gan.x_hat.graph.as_default() as graph:
             self._y = gan._discriminator(gan.x_placeholder, reuse=True)
             self._y_hat = gan._discriminator(gan.x_hat, reuse=True)
-            variables = variables_behind([self._y, self._y_hat])
-        self._variables = {variable.op.name: variable for variable in variables}
-        self._losses = None
+            self._variables = {v.op.name: v for v in variables_behind([self._y, self._y_hat])}
+            d_loss = gan._discriminator_loss(self._y, self._y_hat)
+            self._losses = [d_loss, gan._generator_loss(self._y_hat)]
         config = tf.ConfigProto()
         config.gpu_options.allow_growth = True
-        self.session = tf.Session(graph=self._graph, config=config)
+        self.session = tf.Session(graph=graph, config=config)
 
     def load(self, state, *, average=True):
         """Sets the weights from a checkpoint.
@@ -48,24 +47,22 @@ class Inference:
           UserError: If `state` has other shapes, or a network's code has changed since it was
             saved.
         """
-        check_shapes(state, self._variables, exact=False)
-        self._assign(state)
-        saved = {name: state[name] for name in _OUTPUTS if name in state}
-        for name, values in self._fixed_outputs().items() if saved else ():
-            if not np.allclose(values, saved[name], rtol=_TOLERANCE, atol=_TOLERANCE):
-                network = name.rpartition("/")[2]
-                raise UserError(
-                    f"the code of the {network} has changed since the run was trained: its weights "
-                    "give other outputs now; restore that code, or train again in another --run_dir"
-                )
+        weights = {name: state[name] for name in state if name in self._variables}
+        check_shapes(weights, self._variables)
+        assign(self.session, self._variables, weights)
+        if all(name in state for name in _OUTPUTS):
+            for name, values in self._fixed_outputs().items():
+                if not np.allclose(values, state[name], rtol=_TOLERANCE, atol=_TOLERANCE):
+                    network = name.rpartition("/")[2]
+                    raise UserError(
+                        f"the code of the {network} has changed since the run was trained: its "
+                        "weights give other outputs now; restore that code, or train again in "
+                        "another --run_dir"
+                    )
         if average:
-            self._assign(
-                {
-                    name: state[f"{name}{_AVERAGE}"]
-                    for name in self._variables
-                    if f"{name}{_AVERAGE}" in state
-                }
-            )
+            averages = [name for name in state if name.endswith(_AVERAGE)]
+            values = {name.removesuffix(_AVERAGE): state[name] for name in averages}
+            assign(self.session, self._variables, values)
 
     def outputs(self, state):
         """Returns what both networks return for a few fixed inputs.
@@ -75,7 +72,7 @@ class Inference:
         Returns:
           {name: ndarray}, empty if the networks draw random numbers of their own.
         """
-        self._assign(state)
+        assign(self.session, self._variables, state)
         first, second = self._fixed_outputs(), self._fixed_outputs()
         same = all(np.array_equal(first[name], second[name]) for name in first)
         return first if same else {}
@@ -110,21 +107,12 @@ class Inference:
 
     def losses(self, x, z):
         """Returns D's and G's loss, the class's own, for images [n, ndims] and latents."""
-        if self._losses is None:
-            with self._graph.as_default():
-                self._losses = [
-                    self.gan._discriminator_loss(self._y, self._y_hat),
-                    self.gan._generator_loss(self._y_hat),
-                ]
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
         return self.session.run(self._losses, feed)
 
     def close(self):
         """Closes the session."""
         self.session.close()
-
-    def _assign(self, state):
-        assign(self.session, self._variables, state)
 
     def _fixed_outputs(self):
         gan, rng = self.gan, np.random.default_rng(0)
@@ -166,25 +154,21 @@ def assign(session, variables, values):
     session.run([variables[name].initializer for name in names], feed)
 
 
-def check_shapes(state, variables, *, exact=True):
-    """Checks that a checkpoint has the variables, in their shapes.
+def check_shapes(state, variables):
+    """Checks that a checkpoint has these variables and no others, in their shapes.
 
     Args:
       state: {variable name: ndarray}.
       variables: {variable name: variable}.
-      exact: Whether `state` may have no other variables.
 
     Raises:
       UserError: If it has not; the message names a variable.
     """
-    names = {name for name in state if name not in _OUTPUTS}
-    expected = {name: tuple(variable.shape) for name, variable in variables.items()}
-    for name in sorted(expected.keys() | (names if exact else set())):
-        found = np.shape(state[name]) if name in state else None
-        needed = expected.get(name)
+    for name in sorted((variables.keys() | state.keys()) - set(_OUTPUTS)):
+        found = f"of shape {np.shape(state[name])}" if name in state else "missing"
+        needed = f"of shape {tuple(variables[name].shape)}" if name in variables else "missing"
         if found != needed:
-            what = f"{name} has shape {found} in the checkpoint, {needed} in the networks"
-            if found is None or needed is None:
-                place = "checkpoint has" if found is None else "networks have"
-                what = f"the {place} no variable {name}"
-            raise UserError(f"{what}; restore the code, or train in another --run_dir")
+            raise UserError(
+                f"{name} is {found} in the checkpoint, but {needed} in the networks; restore the "
+                "code, or train in another --run_dir"
+            )

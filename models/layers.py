@@ -117,23 +117,39 @@ def batch_norm(x, *, name, momentum=0.9):
       momentum: The decay of the moving averages. None always takes the batch's own statistics, so
         that a result depends on its whole batch.
     """
+    running, shard = passes.current(), passes.shard()
     with tf.variable_scope(name):
         shape = [x.shape[-1]]
-        gamma = variable("gamma", shape, initializer=tf.ones_initializer())
-        beta = variable("beta", shape, initializer=tf.zeros_initializer())
-        averages = [] if momentum is None else _moving_averages(shape)
-        if averages and passes.current() is None:
+        zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
+        gamma = variable("gamma", shape, initializer=ones)
+        beta = variable("beta", shape, initializer=zeros)
+        averages = []
+        if momentum is not None:
+            averages = [
+                variable("moving_mean", shape, initializer=zeros, trainable=False),
+                variable("moving_variance", shape, initializer=ones, trainable=False),
+            ]
+        if averages and running is None:
             return _record_shape(_normalised(x, gamma, beta, *averages)[0])
-        y, *statistics = _normalised(x, gamma, beta)
+        if shard.count == 1:
+            y, *statistics = _normalised(x, gamma, beta)
+        else:  # by the statistics of all processes' x
+            axes = list(range(len(x.shape) - 1))
+            mean = shard.mean(tf.reduce_mean(x, axes))
+            variance = shard.mean(tf.reduce_mean(tf.square(x - mean), axes))
+            y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, _VARIANCE_FLOOR)
+            count = tf.cast(shard.count * tf.size(x) // tf.size(mean), tf.float32)
+            statistics = [mean, variance * count / (count - 1)]
+
+        def move():
+            moves = zip(averages, statistics, strict=True)
+            return tf.group(
+                *(v.assign_sub((1 - momentum) * (v.read_value() - s)) for v, s in moves)
+            )
+
         if averages:
-            passes.current().updates.append(lambda: _moved(averages, statistics, momentum))
+            running.updates.append(move)
         return _record_shape(y)
-
-
-def _moving_averages(shape):
-    mean = variable("moving_mean", shape, initializer=tf.zeros_initializer(), trainable=False)
-    ones = tf.ones_initializer()
-    return [mean, variable("moving_variance", shape, initializer=ones, trainable=False)]
 
 
 def _normalised(x, gamma, beta, *statistics):
@@ -142,31 +158,11 @@ def _normalised(x, gamma, beta, *statistics):
     Without given statistics, x is normalised by its own: it is divided by the root of the mean
     square, and the variance returned is the unbiased estimate.
     """
-    if not statistics and passes.shard().count > 1:
-        return _normalised_together(x, gamma, beta, passes.shard())
     rows = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
     y, mean, variance = tf.nn.fused_batch_norm(
         rows, gamma, beta, *statistics, epsilon=_VARIANCE_FLOOR, is_training=not statistics
     )
     return tf.reshape(y, tf.shape(x)), mean, variance
-
-
-def _normalised_together(x, gamma, beta, shard):
-    """Like `_normalised`, but by the statistics of all processes' x."""
-    axes = list(range(len(x.shape) - 1))
-    mean = shard.mean(tf.reduce_mean(x, axes))
-    variance = shard.mean(tf.reduce_mean(tf.square(x - mean), axes))
-    y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, _VARIANCE_FLOOR)
-    count = tf.cast(shard.count * tf.size(x) // tf.size(mean), tf.float32)
-    return y, mean, variance * count / (count - 1)
-
-
-def _moved(averages, statistics, momentum):
-    """Returns the operation that moves each average towards its statistic."""
-    moves = zip(averages, statistics, strict=True)
-    return tf.group(
-        *(average.assign_sub((1 - momentum) * (average.read_value() - s)) for average, s in moves)
-    )
 
 
 def dropout(x, rate):
@@ -245,28 +241,19 @@ def minibatch_stddev(x, labels=None):
     Returns:
       `[batch, n + 1]`.
     """
-    running = passes.current()
+    running, shard = passes.current(), passes.shard()
     batches = 1 if running is None else running.batches
     apart = tf.reshape(x, [batches, -1, x.shape[1]])
     if labels is not None:
-        apart -= _means_of_labels(apart, tf.reshape(labels, [batches, -1, labels.shape[1]]))
-    variance = _variance(apart, passes.shard())
+        rows = tf.reshape(labels, [batches, -1, labels.shape[1]])
+        sums = shard.mean(tf.matmul(rows, apart, transpose_a=True))  # [batches, labels, n]
+        counts = shard.mean(tf.reduce_sum(rows, axis=1))[:, :, None]
+        apart -= tf.matmul(rows, tf.math.divide_no_nan(sums, counts))
+    if shard.count == 1:
+        variance = tf.math.reduce_variance(apart, axis=1, keepdims=True)
+    else:
+        mean = shard.mean(tf.reduce_mean(apart, axis=1, keepdims=True))
+        variance = shard.mean(tf.reduce_mean(tf.square(apart - mean), axis=1, keepdims=True))
     spread = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=2, keepdims=True)
     column = tf.broadcast_to(spread, tf.concat([tf.shape(apart)[:2], [1]], axis=0))
     return tf.concat([x, tf.reshape(column, [-1, 1])], axis=1)
-
-
-def _means_of_labels(x, labels):
-    """Returns for each row of [batches, batch, n] the mean of the rows with its label."""
-    mean = passes.shard().mean
-    sums = mean(tf.matmul(labels, x, transpose_a=True))  # [batches, k, n]
-    counts = mean(tf.reduce_sum(labels, axis=1))[:, :, None]
-    return tf.matmul(labels, tf.math.divide_no_nan(sums, counts))
-
-
-def _variance(x, shard):
-    """Returns the variance over the batch of all processes, [batches, 1, n]."""
-    if shard.count == 1:
-        return tf.math.reduce_variance(x, axis=1, keepdims=True)
-    mean = shard.mean(tf.reduce_mean(x, axis=1, keepdims=True))
-    return shard.mean(tf.reduce_mean(tf.square(x - mean), axis=1, keepdims=True))

@@ -6,8 +6,6 @@ import tensorflow.compat.v1 as tf
 
 from models import custom_class, layers, recipes
 
-_COLUMNS = "{:<30}{:<24}{:>12}"
-
 
 class Layer(NamedTuple):
     """A layer with its output shape and its numbers of trained and fixed values.
@@ -19,10 +17,6 @@ class Layer(NamedTuple):
     shape: list
     trainable: int
     fixed: int
-
-    @property
-    def parameters(self):
-        return self.trainable + self.fixed
 
 
 def of_recipe(recipe, gan_class=None):
@@ -43,16 +37,17 @@ def of_gan(gan):
     """Returns the tables of a Gan's two networks as text."""
     tables = []
     for network in ("generator", "discriminator"):
-        rows = layers_of(gan, network)
-        lines = [_COLUMNS.format(network, "output shape", "parameters")]
-        for row in rows:
-            shape = f"[batch, {', '.join(map(str, row.shape[1:]))}]" if row.shape else ""
-            lines.append(_COLUMNS.format(row.name, shape, f"{row.parameters:,}"))
-        for label, number in zip(
-            ("total", "trainable", "not trainable"), totals(rows), strict=True
-        ):
-            lines.append(_COLUMNS.format(label, "", f"{number:,}"))
-        tables.append("\n".join(lines))
+        rows = [(network, "output shape", "parameters")]
+        trainable = fixed = 0
+        for layer in layers_of(gan, network):
+            shape = f"[batch, {', '.join(map(str, layer.shape[1:]))}]" if layer.shape else ""
+            rows.append((layer.name, shape, f"{layer.trainable + layer.fixed:,}"))
+            trainable += layer.trainable
+            fixed += layer.fixed
+        rows.append(("total", "", f"{trainable + fixed:,}"))
+        rows.append(("trainable", "", f"{trainable:,}"))
+        rows.append(("not trainable", "", f"{fixed:,}"))
+        tables.append("\n".join(f"{a:<30}{b:<24}{c:>12}" for a, b, c in rows))
     return "\n\n".join(tables)
 
 
@@ -78,9 +73,3 @@ def layers_of(gan, network):
             if v.op.name in trained and v.op.name.startswith(start):
                 rows.append(Layer(v.op.name.removeprefix(start), [], v.shape.num_elements(), 0))
     return rows
-
-
-def totals(rows):
-    """Returns the numbers of all parameters, of the trained ones and of the others."""
-    trainable, fixed = sum(row.trainable for row in rows), sum(row.fixed for row in rows)
-    return trainable + fixed, trainable, fixed

@@ -16,7 +16,6 @@ def option(
     text,
     *,
     bounds=None,
-    positive=False,
     choices=None,
     modes=("train",),
     value=None,
@@ -29,7 +28,6 @@ def option(
       group: Heading under which --help shows it.
       text: Its help, a noun phrase or imperative.
       bounds: Smallest and largest valid value.
-      positive: Whether the lower bound itself, 0, is excluded.
       choices: The valid values, if they can be listed.
       modes: Values of --mode with which the flag is valid.
       value: Placeholder shown in --help, such as `DIR`.
@@ -39,7 +37,6 @@ def option(
         "group": group,
         "help": text,
         "bounds": bounds,
-        "positive": positive,
         "choices": choices,
         "modes": modes,
         "value": value,
@@ -54,15 +51,24 @@ def check_value(field: dataclasses.Field, value) -> None:
     Raises:
       UserError: If it does not.
     """
-    kind, is_tuple = value_type(field)
     if value is None and type(None) in typing.get_args(field.type):
         return
+    kind, is_tuple = value_type(field)
     values = value if is_tuple else [value]
-    if isinstance(values, (tuple, list)) and all(
+    if not isinstance(values, (tuple, list)) or not all(
         _is_valid(each, kind, field.metadata) for each in values
     ):
-        return
-    raise UserError(f"--{field.name} must be {describe_values(field)}, got {value}")
+        raise UserError(f"--{field.name} must be {describe_values(field)}, got {value}")
+
+
+def _is_valid(value, kind, limits):
+    types_of_kind = (int, float) if kind is float else kind
+    if not isinstance(value, types_of_kind) or isinstance(value, bool) != (kind is bool):
+        return False
+    if limits["choices"] is not None:
+        return value in limits["choices"]
+    low, high = limits["bounds"] or (value, value)
+    return low <= value <= high  # False for NaN
 
 
 def value_type(field: dataclasses.Field) -> tuple[type, bool]:
@@ -79,39 +85,16 @@ def value_type(field: dataclasses.Field) -> tuple[type, bool]:
 
 def describe_values(field: dataclasses.Field) -> str:
     """Returns a field's valid values as text, such as `an integer from 0 to 9`."""
-    kind, _ = value_type(field)
     if field.metadata["choices"] is not None:
         return f"one of {', '.join(field.metadata['choices'])}"
-    if kind in (bool, str):
-        return "True or False" if kind is bool else "text"
-    noun = "an integer" if kind is int else "a number"
-    if field.metadata["bounds"] is None:
-        return noun
-    low, high = field.metadata["bounds"]
-    if field.metadata["positive"]:
-        return f"{noun} above {low} and at most {high:.12g}"
-    return f"{noun} from {low} to {high:.12g}"
+    nouns = {bool: "True or False", str: "text", int: "an integer", float: "a number"}
+    bounds = bounds_text(field)
+    return nouns[value_type(field)[0]] + (f" from {bounds}" if bounds else "")
 
 
 def bounds_text(field: dataclasses.Field) -> str:
-    """Returns a field's bounds, such as `0 to 9` or `above 0 to 1`.
-
-    The text is empty if it has none.
-    """
+    """Returns a field's bounds, such as `0 to 9`, or an empty text if it has none."""
     if field.metadata["bounds"] is None:
         return ""
     low, high = field.metadata["bounds"]
-    return f"{'above ' if field.metadata['positive'] else ''}{low} to {high:.12g}"
-
-
-def _is_valid(value, kind, limits):
-    types_of_kind = (int, float) if kind is float else kind
-    if not isinstance(value, types_of_kind) or (isinstance(value, bool) and kind is not bool):
-        return False
-    if limits["choices"] is not None:
-        return value in limits["choices"]
-    if limits["bounds"] is None:
-        return True
-    low, high = limits["bounds"]
-    # Comparisons with NaN are false.
-    return (low < value if limits["positive"] else low <= value) and value <= high
+    return f"{low:.12g} to {high:.12g}"

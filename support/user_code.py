@@ -51,7 +51,7 @@ def import_file(path: str | Path, module_name: str) -> ModuleType:
 
 
 def find_line(
-    error: BaseException | str, folders: Iterable[Path], excluded: Iterable[Path] = ()
+    error: BaseException | str, folders: Iterable[str | Path], excluded: Iterable[Path] = ()
 ) -> Line | None:
     """Finds the innermost line of a user's file that an error passed.
 
@@ -71,7 +71,7 @@ def find_line(
         lines = lines[::-1] + _LINE.findall(str(error))[::-1]
         if isinstance(error, SyntaxError) and error.filename:
             lines.insert(0, (error.filename, error.lineno or 0, "<module>"))
-    folders, excluded = [Path(each).resolve() for each in folders], set(excluded)
+    roots, excluded = [Path(each).resolve() for each in folders], set(excluded)
     for file, number, function in lines:
         path = Path(file).resolve()
         is_library = {"site-packages", "dist-packages"} & set(path.parts)
@@ -79,7 +79,7 @@ def find_line(
             continue
         if excluded & {path, path.parent}:
             continue
-        if any(path.is_relative_to(folder) for folder in folders):
+        if any(path.is_relative_to(root) for root in roots):
             return Line(path, int(number), "" if function == "<module>" else function)
     return None
 

@@ -51,17 +51,15 @@ def test_run_is_trained_whatever_reads_its_output(tmp_path, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_signal_saves_a_checkpoint(tmp_path, name):
-    number = getattr(signal, name)
+def test_closed_terminal_saves_a_checkpoint(tmp_path):
     process = shell(tmp_path, 'exec "$@"', *FLAGS.split(), "--num_steps=1_000_000")
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("run/checkpoints/*.npz")) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    process.send_signal(number)
+    process.send_signal(signal.SIGHUP)
     output, errors = process.communicate(timeout=100)
-    assert process.returncode == 128 + number
-    assert name in output and "Traceback" not in output + errors
+    assert process.returncode == 128 + signal.SIGHUP
+    assert "SIGHUP" in output and "Traceback" not in output + errors
     newest = max(tmp_path.glob("run/checkpoints/step-*.npz"))
     assert num_losses(tmp_path) == int(newest.stem.removeprefix("step-"))

@@ -40,22 +40,17 @@ def weights(gan, name):
     return [gan.session.run(variables[f"{name}/{part}"]) for part in ("kernel", "bias")]
 
 
-def test_projection_by_hand():
-    gan = ConditionalGan(nlatent=4)
-    kernel, bias = weights(gan, "hidden")
-    features = np.maximum(X @ kernel + bias, 0)
-    (embedding, shift), (logit, offset) = weights(gan, "embedding"), weights(gan, "logit")
-    product = (features * (embedding[LABELS] + shift)).sum(axis=1)
-    expected = features @ logit[:, 0] + offset + product
+@pytest.mark.parametrize("conditioning", ["projection", "concat"])
+def test_logits_by_hand(conditioning):
+    gan = ConditionalGan(nlatent=4, conditioning=conditioning)
+    (kernel, bias), (logit, offset) = weights(gan, "hidden"), weights(gan, "logit")
+    x = np.hstack([X, one_hot(LABELS)]) if conditioning == "concat" else X
+    features = np.maximum(x @ kernel + bias, 0)
+    expected = features @ logit[:, 0] + offset
+    if conditioning == "projection":
+        embedding, shift = weights(gan, "embedding")
+        expected += (features * (embedding[LABELS] + shift)).sum(axis=1)
     np.testing.assert_allclose(logits(gan), expected, atol=1e-4)
-
-
-def test_concatenation_by_hand():
-    gan = ConditionalGan(nlatent=4, conditioning="concat")
-    kernel, bias = weights(gan, "hidden")
-    features = np.maximum(np.hstack([X, one_hot(LABELS)]) @ kernel + bias, 0)
-    logit, offset = weights(gan, "logit")
-    np.testing.assert_allclose(logits(gan), features @ logit[:, 0] + offset, atol=1e-4)
 
 
 def test_convolutions_have_an_image_for_each_label():
@@ -164,7 +159,7 @@ def test_class_that_cannot_learn_labels_is_rejected(gan_class, words):
 @pytest.mark.parametrize("name", ["leaky_mlp", "upsampling_cnn"])
 def test_recipe_that_cannot_learn_labels_is_rejected(name):
     with pytest.raises(UserError, match="--conditional"):
-        recipes.class_of(dataclasses.replace(recipes.get(name), conditional=True))
+        recipes.check_has_conditional_form(dataclasses.replace(recipes.get(name), conditional=True))
 
 
 def test_run_keeps_its_labels():

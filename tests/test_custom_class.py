@@ -75,7 +75,6 @@ WAYS = {
         """
     },
     "tf.AUTO_REUSE": {"changed": ("reuse=reuse", "reuse=tf1.AUTO_REUSE")},
-    "RMSProp": {"changed": ("AdamOptimizer", "RMSPropOptimizer")},
     "latents in double precision": {
         "changed": (LATENTS, LATENTS.replace("32", "64")),
         "body": """
@@ -83,7 +82,6 @@ WAYS = {
             return super()._generator(tf.cast(z, tf.float32), reuse)
         """,
     },
-    "created by type()": {"body": "pass\nMine = type('Mine', (Gan,), {})\n"},
 }
 
 
@@ -129,9 +127,7 @@ def test_step_engine_runs_the_classs_own_train_ops(written):
 DRAWS = {
     "tf.nn.dropout(x, rate=0.5)": "RandomUniform",
     "tf.cond(x[0, 0] >= 0, lambda: tf.nn.dropout(x, rate=0.5), lambda: x)": "RandomUniform",
-    "tf.map_fn(lambda row: row + tf.random.normal([]), x)": "RandomStandardNormal",
     "tf.function(lambda: tf.random.normal([]))() + x": "RandomStandardNormal",
-    "x + tf.random.poisson([], 3.0)": "RandomPoissonV2",
     "x + tf.random.stateless_normal([], [1, 2])": None,
     "x": None,  # only its weights' initial values are random
 }
@@ -170,18 +166,17 @@ def test_updates_in_the_graphs_collection_are_run(written):
     np.testing.assert_array_equal(state["generator/mean"], np.full(3, passes_through_g))
 
 
-@pytest.mark.parametrize("engine", ["step", pytest.param("fused", marks=pytest.mark.slow)])
-def test_resumed_run_ends_in_the_same_bytes(written, engine):
-    custom, recipe = written(), small(ema_decay=0.9, r1_gamma=1.0)
-    rows, state = trained(recipe, 4, engine, gan_class=custom.gan_class)
-    first, halfway = trained(recipe, 2, engine, gan_class=custom.gan_class)
-    with assembled(recipe, engine, gan_class=custom.gan_class) as built:
+def test_resumed_run_of_its_own_train_ops_ends_in_the_same_bytes(written):
+    custom, recipe = written(), small()
+    rows, state = trained(recipe, 4, gan_class=custom.gan_class)
+    first, halfway = trained(recipe, 2, gan_class=custom.gan_class)
+    with assembled(recipe, gan_class=custom.gan_class) as built:
         built.load(halfway)
         assert first + progress(built, (2, 4)) == rows
         assert frozen(built.state()) == frozen(state)
 
 
-def test_files_of_a_class_import_each_other_and_not_another_classs(tmp_path):
+def test_class_imports_its_neighbours_and_not_those_of_another(tmp_path):
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
@@ -189,7 +184,7 @@ def test_files_of_a_class_import_each_other_and_not_another_classs(tmp_path):
             "from __future__ import annotations\nimport dataclasses\nfrom helper import NAME\n\n\n"
             "@dataclasses.dataclass\nclass Mine:\n    name: str = NAME\n"
         )
-        (folder / "helper.py").write_text(f"import mine\nNAME = {name!r}\n")
+        (folder / "helper.py").write_text(f"NAME = {name!r}\n")
         assert custom_class.load(f"{folder / 'mine.py'}:Mine").gan_class().name == name
 
 
@@ -216,10 +211,6 @@ STEP_ONLY = {
 
         def _generator(self, z, reuse=False):
             return tf.sigmoid(tf.matmul(z, self.g))
-        """,
-    "compile the operation RandomPoissonV2; .* --engine=step": """
-        def _discriminator(self, x, reuse=False):
-            return super()._discriminator(x + tf.random.poisson([], 3.0), reuse)
         """,
 }
 
@@ -270,8 +261,6 @@ INCOMPATIBLE = [
     (INIT + "    del self.g_loss", r"Mine\.g_loss is missing: set self.g_loss in __init__"),
     (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got str"),
     (INIT + "    self.session.close()", "Mine.session must be open and its variables initialised"),
-    (INIT + "    self.session = tf1.InteractiveSession()", "end __init__ with self.session.run"),
-    (INIT + "    self.session.close()\n    self.session = None", "Mine.session is missing: set"),
     (INIT + "    self.session.close()\n    del self.session", "Mine.session is missing: set"),
     (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got tuple"),
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),
@@ -291,7 +280,7 @@ INCOMPATIBLE = [
     ("def _generator(self, z):\n    return super()._generator(z)",
      r"Mine._generator: got an unexpected .* 'reuse'; write it as def _generator\(self, z, reuse"),
     ("def _discriminator_loss(self, y, y_hat):\n    return y + y_hat",
-     r"Mine.d_loss must be a scalar, got shape .*take the mean .* in _discriminator_loss"),
+     r"Mine.d_loss must have shape .., got .None, 1.: .* a mean over the batch"),
     (UNFED, "Mine needs a value for the placeholder keep_prob.*, which no step feeds"),
     (STEP_VARIABLE, "a variable must not be called step"),
 ]  # fmt: skip
@@ -307,15 +296,12 @@ def test_incompatible_class_is_rejected_in_one_line(written, body, words):
 
 IMPORTS = {
     "import tensorflow.contrib\n": "line 1: .*tf.contrib and tensorflow.examples were removed",
-    "from tensorflow import contrib\n": "tf.contrib and tensorflow.examples were removed",
     "import tensorflow as tf\ntf.layers\n": "tf.layers was removed",
     "import tensorflow as tf\ntf.placeholder\n": "line 2: .*import tensorflow.compat.v1 as tf",
-    "import tensorflow as tf\ntf.train.AdamOptimizer\n": "import tensorflow.compat.v1 as tf",
     "import tensorflow as tf\ntf.losses.log_loss\n": "import tensorflow.compat.v1 as tf",
     "from tensorflow import placeholder\n": "import tensorflow.compat.v1 as tf",
     "import tensorflow.compat.v1 as tf\ntf.examples\n": "tensorflow.examples were removed",
     "import layers_of_mine\n": "No module named 'layers_of_mine'$",
-    "{}['layers']\n": "KeyError: 'layers'$",
     "def broken(:\n": "mine.py, line 1: SyntaxError",
     "raise SystemExit(3)\n": "line 1: SystemExit: 3 .*__main__",
 }
@@ -331,7 +317,6 @@ def test_file_that_cannot_be_imported_is_rejected_in_one_line(written, before):
     "spec, words",
     [
         ("mine.py", "--gan must be FILE.py:CLASS, such as my_gan.py:Gan, got 'mine.py'"),
-        ("", "--gan must be FILE.py:CLASS"),
         ("no/such/file.py:Gan", "cannot read no/such/file.py"),
         ("~/mine.py:Other", r"--gan must name a class of .*mine.py \(Gan, Mine\), got Other"),
     ],
@@ -350,28 +335,24 @@ def test_file_of_2018_in_all_modes(tmp_path):
     path.write_text(ARTICLE.replace("disable_eager_execution", "disable_v2_behavior"))
     data = f"--data_dir={write_set(tmp_path / 'data')}"
 
-    def run(*flags):
+    def run(*flags, error=None):
         command = [sys.executable, ROOT / "main.py", *flags]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode == 0) == (error is None), done.stderr
+        assert (error or "") in done.stderr
 
     for engine in ("step", "fused"):
         flags = ["--gan=mine.py:Gan", "--num_steps=3", f"--engine={engine}", data, "--noevents"]
-        done = run(*flags, f"--run_dir={engine}")
-        assert done.returncode == 0, done.stderr
+        run(*flags, f"--run_dir={engine}")
     config = json.loads((tmp_path / "step" / "config.json").read_text())
     assert config["gan"] == "mine.py:Gan" and len(config["gan_sha256"]) == 64
     own = ["--run_dir=fused", "--gan=mine.py:Gan"]
     for mode, out in [("sample", "x.npz"), ("export", "out"), ("explore", "x.html")]:
-        done = run(f"--mode={mode}", f"--out={out}", *own)
-        assert done.returncode == 0, done.stderr
-    without = run("--mode=sample", "--run_dir=fused")
-    assert without.returncode == 1
-    assert "add --gan=mine.py:Gan (no code is loaded from a run folder)" in without.stderr
+        run(f"--mode={mode}", f"--out={out}", *own)
+    add = "add --gan=mine.py:Gan (no code is loaded from a run folder)"
+    run("--mode=sample", "--run_dir=fused", error=add)
     path.write_text(path.read_text() + "\n\nclass Mine(Gan):\n    pass\n")
-    changed = run("--mode=sample", *own)
-    assert changed.returncode == 1 and "SHA-256 differs" in changed.stderr
-    for flags in (["--mode=sample"], ["--num_steps=9", "--engine=fused", data]):
-        other = run(*flags, "--run_dir=fused", "--gan=mine.py:Mine")
-        assert other.returncode == 1 and "class" in other.stderr and "Mine" in other.stderr
-    refused = run("--gan=mine.py:Gan", "--r1_gamma=1", "--run_dir=x", data)
-    assert refused.returncode == 1 and "--r1_gamma has no effect" in refused.stderr
+    run("--mode=sample", *own, error="SHA-256 differs")
+    run("--mode=sample", "--run_dir=fused", "--gan=mine.py:Mine", error="Mine")
+    flags = ["--gan=mine.py:Gan", "--r1_gamma=1", "--run_dir=x", data]
+    run(*flags, error="--r1_gamma has no effect")

@@ -1,23 +1,20 @@
 """Exports: the same images elsewhere, and no other files lost on the way."""
 
 import os
-import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import test_priors
-from test_generation import _flags, main  # noqa: F401 - a fixture
+from test_generation import main
 
 import generation
 from generation import numpy_generator
 from generation.export import export
 from models import priors
 
-ROOT = Path(__file__).resolve().parent.parent
 EXPORTED = ("stable_cnn", "minimal", "leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn")
 
 
@@ -137,6 +134,9 @@ def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path):
         _, err = main("--mode=export", f"--run_dir={run}", f"--out={path}", ok=False)
         assert err.startswith(f"main.py: --out={path} exists and is not an export")
         assert sorted(map(str, path.rglob("*"))) == before
+    for path in (tmp_path / ("x" * 256), file / "below"):
+        _, err = main("--mode=export", f"--run_dir={run}", f"--out={path}", ok=False)
+        assert "cannot write it (" in err and len(err.splitlines()) == 1
     (added / "saved_model" / "mine").unlink()
     (added / "generator.npz").write_text("old")
     main("--mode=export", f"--run_dir={run}", f"--out={added}")
@@ -146,13 +146,13 @@ def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path):
 
 def test_conditional_export_takes_labels(tmp_path):
     folder = new_run(tmp_path / "run", "minimal", "--conditional")
-    main("--mode=export", f"--run_dir={folder}", f"--out={tmp_path / 'out'}")
+    export(folder, tmp_path / "out")
     images, z = generation.load(folder).sample(10, seed=3)
     onnx = onnxruntime.InferenceSession(tmp_path / "out" / "generator.onnx")
-    (again,) = onnx.run(None, {"z": z, "labels": np.eye(10, dtype=np.float32)})
-    np.testing.assert_allclose(again, images, atol=1e-4)
+    (by_onnx,) = onnx.run(None, {"z": z, "labels": np.eye(10, dtype=np.float32)})
     by_numpy = numpy_generator.generate(tmp_path / "out" / "generator.npz", z, np.arange(10))
-    np.testing.assert_allclose(by_numpy, images, atol=1e-4)
+    for again in (by_onnx, by_numpy):
+        np.testing.assert_allclose(again, images, atol=1e-4)
 
 
 def test_files_that_cannot_be_made_are_skipped(tmp_path, monkeypatch):
@@ -195,11 +195,3 @@ def test_interrupted_export_keeps_the_old_one(run, tmp_path, monkeypatch):
         export(run, target)
     assert (target / "export.json").stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
-
-
-@pytest.mark.parametrize("name", ["x" * 256, "file/below"])
-def test_invalid_folder_is_one_line(name, run, tmp_path):
-    (tmp_path / "file").write_text("x")
-    _, err = main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / name}", ok=False)
-    assert re.fullmatch(r"main\.py: --out=.*cannot write it \(.*\)\n", err, re.DOTALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]

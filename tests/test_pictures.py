@@ -123,12 +123,12 @@ def test_curves_show_both_losses(tmp_path, n):
 
 
 @pytest.mark.parametrize("n", [10, 150, 1000])
-def test_one_huge_loss_does_not_flatten_the_curves(n):
+def test_one_huge_loss_does_not_flatten_the_curves(tmp_path, n):
     steps, wave = np.arange(1000, 1000 + n), np.sin(np.arange(n))
     d_losses, g_losses = 1 + wave, 3 + wave
-    plain = pictures.loss_figure(steps, d_losses, g_losses).axes[0]
+    plain = pictures.curves(tmp_path / "a.png", steps, d_losses, g_losses).axes[0]
     d_losses[n // 2], g_losses[1] = 1e30, -50
-    spiked = pictures.loss_figure(steps, d_losses, g_losses).axes[0]
+    spiked = pictures.curves(tmp_path / "a.png", steps, d_losses, g_losses).axes[0]
     assert np.ptp(spiked.get_ylim()) < 1.1 * np.ptp(plain.get_ylim())
     for line in spiked.lines:  # also the running mean around it
         inside = line.get_ydata().clip(*spiked.get_ylim())
@@ -139,9 +139,9 @@ def test_one_huge_loss_does_not_flatten_the_curves(n):
     assert note in spiked.get_title("left").split("\n")
 
 
-def test_thick_line_is_the_running_mean():
+def test_thick_line_is_the_running_mean(tmp_path):
     losses = rng().gamma(2, 0.1, 301)
-    figure = pictures.loss_figure(range(301), losses, losses + 1)
+    figure = pictures.curves(tmp_path / "a.png", range(301), losses, losses + 1)
     line = figure.axes[0].lines[0].get_ydata()
     assert line[0] == pytest.approx(losses[:2].mean())
     assert line[100] == pytest.approx(losses[99:102].mean())
@@ -250,25 +250,10 @@ def test_same_input_gives_the_same_bytes_and_one_file(tmp_path, name):
     [
         ("tiles", (np.zeros([2, 28, 28]), 2), r"images must have shape \[n, 784\], got \[2, 28"),
         ("tiles", (np.zeros([0, 784]), 2), r"must have shape \[n, 784\], got \[0, 784\]"),
-        ("tiles", (np.full([2, 784], np.nan), 2), r"must be in \[0, 1\], got values from nan"),
-        ("tiles", (255 * DIGITS, 2), r"must be in \[0, 1\], got values from"),
-        ("tiles", (DIGITS, 0), "columns must be at least 1, got 0"),
-        ("save_png", ("a", DIGITS[0]), r"must have shape \[height, width\], got \[784\]"),
-        ("sorted_samples", (DIGITS, [1, 2], 3), r"labels must have shape \[30\], got \[2\]"),
-        ("compare", ("a.png", []), "at least one"),
-        ("report", ("a", DIGITS, np.zeros(30), EQUAL_SHARES, np.zeros(9)), r"\[10\], got \[9\]"),
-        ("animation", ("a.gif", DIGITS, 99), r"must have shape \[n, height, width\]"),
+        ("save_png", ("a", np.full([2, 784], np.nan)), r"in \[0, 1\], got values from nan"),
+        ("save_png", ("a", 255 * DIGITS), r"must be in \[0, 1\], got values from"),
         ("animation", ("a.mp4", DIGITS, 99), r"must end in \.gif or \.webp, got a\.mp4"),
         ("animation", ("a.gif", DIGITS, 5), "milliseconds must be at least 20, got 5"),
-        (
-            "curves",
-            ("a", [10, 20], [1, 1], [1, np.nan]),
-            "generator must be finite, got nan at .*20",
-        ),
-        ("curves", ("a", [10, 20], [np.inf, 1], [1, 1]), "discriminator .* got inf at step 10"),
-        ("curves", ("a", [], [], []), r"must each have shape \[n\], got \[\[0\]"),
-        ("curves", ("a", [1, 2], [1], [1, 2]), r"got \[\[2\], \[1\], \[2\]\]"),
-        ("curves", ("a", [[1]], [[1]], [[1]]), "must each have shape"),
     ],
 )
 def test_bad_input_is_rejected_and_nothing_written(

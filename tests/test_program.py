@@ -27,7 +27,7 @@ def frozen(build, labels=False, prior="normal"):
             inputs["labels"] = tf.placeholder(tf.float32, [None, 10], "classes")
         output = tf.identity(build(*inputs.values()), name="out")
         names = {name: tensor.op.name for name, tensor in inputs.items()}
-        return Frozen(graph.as_graph_def(), output.op.name, names, NLATENT, prior, False)
+        return Frozen(graph.as_graph_def(), output.op.name, names, NLATENT, priors.get(prior))
 
 
 def by_tensorflow(graph, **inputs):
@@ -71,6 +71,7 @@ GRAPHS = {
     "nearest neighbours": lambda z: tf.image.resize_nearest_neighbor(image(z), [12, 8]),
     "depth to space": lambda z: batch_norm(tf.nn.depth_to_space(image(z, 8), 2)),
     "residual": lambda z: batch_norm(tf.nn.bias_add(image(z), constant(3))) + tf.nn.relu(image(z)),
+    "parts of images": lambda z: image(z)[:, 1:3, tf.newaxis, -1, ..., 1:],
     "parts": lambda z: tf.concat([z[:, 2:5], z[:, -1:], tf.split(z, 2, axis=1)[1]], axis=1),
     "one latent": lambda z: z[:, 3] * z[:, -2],
     "the latents": tf.identity,
@@ -115,16 +116,13 @@ def test_constants_are_computed_once():
         (lambda z: tf.image.resize_nearest_neighbor(image(z), [6, 6]), "must be a multiple"),
         (lambda z: z[:, ::2], "StridedSlice .*strides"),
         (lambda z: tf.pad(z, [[0, 0], [1, 1]], constant_values=1), "must pad with 0"),
+        (lambda z: z[1:], "StridedSlice .*part of the batch"),
+        (lambda z: z * tf.constant([np.nan] * NLATENT), "'Const.*finite weights, found nan"),
     ],
 )
-def test_unsupported_operation_is_named(build, words):
-    with pytest.raises(program.UnsupportedOperation, match=words):
+def test_what_no_program_computes_is_named(build, words):
+    with pytest.raises(UserError, match=words):
         program.compile_graph(frozen(build))
-
-
-def test_weights_that_are_not_finite_are_rejected():
-    with pytest.raises(UserError, match=r"'Const.*expected finite weights, found nan"):
-        program.compile_graph(frozen(lambda z: z * tf.constant([np.nan] * NLATENT)))
 
 
 def freeze(build):

@@ -76,9 +76,10 @@ def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
     for i, network in enumerate(NETWORKS):
         total, fixed = TOTALS[name][i]
         rows = summary.layers_of(engine.gan, network)
-        assert summary.totals(rows) == (total, total - fixed, fixed)
+        assert sum(row.trainable for row in rows) == total - fixed
+        assert sum(row.fixed for row in rows) == fixed
         if name in LAYERS:
-            assert [row.parameters for row in rows] == LAYERS[name][i]
+            assert [row.trainable + row.fixed for row in rows] == LAYERS[name][i]
         trained = engine.session.graph.get_collection("trainable_variables", f"{network}/")
         assert sum(v.shape.num_elements() for v in trained) == total - fixed
 
@@ -219,11 +220,11 @@ def test_epochs_and_batches_of_the_articles():
 def test_values_out_of_bounds_are_refused_by_name():
     minimal = recipes.get("minimal")
     for field in recipes.hyperparameters():
-        limits, (kind, is_tuple) = field.metadata, value_type(field)
+        kind, is_tuple = value_type(field)
         wrong = [object(), "x" if kind is not str else 3, float("nan"), [True] if is_tuple else ()]
-        if limits["bounds"]:
-            low, high = limits["bounds"]
-            beyond = [high + 1, float("inf"), low if limits["positive"] else low - 1]
+        if field.metadata["bounds"]:
+            low, high = field.metadata["bounds"]
+            beyond = [high + 1, float("inf"), low - 1]
             wrong += [(value,) for value in beyond] if is_tuple else [*beyond, True]
             wrong += [0.5] if kind is int else []
         for value in wrong:
@@ -236,8 +237,7 @@ def test_values_out_of_bounds_are_refused_by_name():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"r1_gamma": -1}, "--r1_gamma must be a number from 0 to 1000000, got -1"),
-        ({"learning_rate": 0}, "--learning_rate must be a number above 0 and at most 1, got 0"),
+        ({"learning_rate": 0}, "--learning_rate must be a number from 1e-12 to 1, got 0"),
         ({"conditioning": "guess"}, "--conditioning must be one of projection, concat, got guess"),
         ({"momentum": 1}, "momentum is not a hyperparameter; choose from nlatent, "),
         ({"conditional": True, "digit": 3}, "--conditional is not valid with --digit=3"),
@@ -245,19 +245,10 @@ def test_values_out_of_bounds_are_refused_by_name():
         ({"half_batches": True, "batch_size": 1}, "--batch_size must be at least 2"),
         ({"half_batches": True, "reuse_latents": True}, "--half_batches is not valid with --reuse"),
         ({"pretraining": 63}, "--pretraining must be 0 or at least one batch, 64, got 63"),
+        ({"d_channels": 4}, "--d_channels=4 has no effect on Gan, whose constructor"),
     ],
     ids=str,
 )
-def test_values_that_cannot_be_used_are_refused_in_one_line(values, message):
-    with pytest.raises(UserError, match=message) as error:
-        recipes.override(recipes.get("minimal"), **values)
-    assert "\n" not in str(error.value)
-
-
-def test_network_arguments_need_a_constructor_that_takes_them():
-    recipe = recipes.override(recipes.get("minimal"), d_channels=4)
-    with (
-        tf.Graph().as_default(),
-        pytest.raises(UserError, match="--d_channels=4 has no effect on Gan, whose constructor"),
-    ):
-        recipes.build_gan(recipe)
+def test_values_that_cannot_be_used_are_refused(values, message):
+    with tf.Graph().as_default(), pytest.raises(UserError, match=message):
+        recipes.build_gan(recipes.override(recipes.get("minimal"), **values))

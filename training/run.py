@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 
 from input_data import NUM_CLASSES
 from models import custom_class, recipes
-from support.errors import RunError, UserError, reason
-from support.files import FULL, LEFTOVERS, atomic_write, remove_stale_files, write_text
+from support.errors import FULL, RunError, UserError, reason
+from support.files import LEFTOVERS, atomic_write, remove_stale_files, write_text
 
 FORMAT = 2  # of run folders; 1 had networks.json and no format number
 LOSSES = ("step", "d_loss", "g_loss")

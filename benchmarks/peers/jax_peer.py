@@ -35,9 +35,8 @@ class Peer:
         """Trains whole blocks; yields the losses of D and G of each block, [steps, 2]."""
         shape = self.block, self._job.batch
         for _ in range(0, steps, self.block):
-            z = self._job.latents(*shape)
-            g_z = z if self._job.recipe.reuse_latents else self._job.latents(*shape)
-            self._state, losses = self._train(self._state, (self._job.images(*shape), z, g_z))
+            images, latents = self._job.images(*shape), self._job.latents(*shape)
+            self._state, losses = self._train(self._state, (images, *latents))
             yield losses
 
 

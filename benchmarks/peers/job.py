@@ -75,6 +75,8 @@ class Job:
         """Returns random training images, uint8 [*shape, 784]."""
         return self.pixels[self._rng.integers(len(self.pixels), size=shape)]
 
-    def latents(self, *shape: int) -> np.ndarray:
-        """Returns latents of the recipe's prior, float32 [*shape, nlatent]."""
-        return self._prior.sample(self._rng, [*shape, self.recipe.nlatent])
+    def latents(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns latents [*shape, nlatent] for D's update, and for G's."""
+        shape = (*shape, self.recipe.nlatent)
+        z = self._prior.sample(self._rng, shape)
+        return z, z if self.recipe.reuse_latents else self._prior.sample(self._rng, shape)

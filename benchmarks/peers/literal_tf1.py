@@ -59,18 +59,16 @@ class Peer:
 
     def train(self, steps):
         """Trains; yields the losses of D and G of each step."""
-        batch, recipe = self._job.batch, self._job.recipe
+        batch = self._job.batch
         d_rate, g_rate = self._job.rates
         for _ in range(steps):
             batch_x, _ = self._data.next_batch(batch)
-            batch_z = self._job.latents(batch)
+            batch_z, g_batch_z = self._job.latents(batch)
             feed = {self._x: batch_x, self._z: batch_z, self._rate: d_rate}
             d_loss = 0
             for update in self._d_updates:
                 d_loss += self._session.run(update, feed)[1]
-            if not recipe.reuse_latents:
-                batch_z = self._job.latents(batch)
-            feed = {self._z: batch_z, self._rate: g_rate}
+            feed = {self._z: g_batch_z, self._rate: g_rate}
             _, g_loss = self._session.run([self._g_update, self._g_loss], feed)
             yield d_loss, g_loss
 

@@ -89,7 +89,7 @@ class Peer:
         d_loss_of, g_loss_of = self._losses
         for _ in range(steps):
             x = torch.from_numpy(job.images(job.batch)).float().mul_(a).add_(b)
-            z = torch.from_numpy(job.latents(job.batch))
+            z, g_z = map(torch.from_numpy, job.latents(job.batch))
             x_hat = self._generate(z)
             # Images, labels and the weight of the mean loss, of one or two updates of D.
             d_batches = [(torch.cat([x, x_hat]), labels, 2)]
@@ -97,9 +97,7 @@ class Peer:
                 real, fake = labels.split(job.batch)
                 d_batches = [(x, real, 1), (x_hat, fake, 1)]
             d_loss = sum(_update(self._d_adam, d_loss_of(*batch)) for batch in d_batches)
-            if not job.recipe.reuse_latents:
-                z = torch.from_numpy(job.latents(job.batch))
-            yield d_loss, _update(self._g_adam, g_loss_of(z))
+            yield d_loss, _update(self._g_adam, g_loss_of(g_z))
 
     def _generate(self, z):
         with torch.no_grad():

@@ -1,7 +1,7 @@
 """A correct Gan in the manner of ported TensorFlow 1 code: v2 behaviour off, reference variables.
 
 Deeper nets, names of its own inside the scopes, a rate placeholder of unknown shape as in the
-article, and samples evaluated on the default session.
+article, losses written out with softplus, and samples evaluated on the default session.
 """
 
 import tensorflow.compat.v1 as tf
@@ -10,12 +10,14 @@ tf.disable_v2_behavior()
 
 
 def stack(x, sizes, kernel_name):
-    """Layers of those sizes, LeakyReLU between them, the last one linear."""
+    """Layers of those sizes, LeakyReLU between them, the last one linear and 0 at first."""
     for i, size in enumerate(sizes):
         x = tf.nn.leaky_relu(x, 0.2) if i else x
         fan_in = int(x.shape[-1])
         normal = tf.random_normal_initializer(stddev=(2 / fan_in) ** 0.5)
-        kernel = tf.get_variable(f"{kernel_name}{i}", [fan_in, size], initializer=normal)
+        last = i == len(sizes) - 1
+        initializer = tf.zeros_initializer if last else normal
+        kernel = tf.get_variable(f"{kernel_name}{i}", [fan_in, size], initializer=initializer)
         offset = tf.get_variable(f"b{i}", [size], initializer=tf.zeros_initializer)
         x = tf.nn.xw_plus_b(x, kernel, offset)
     return x
@@ -50,9 +52,7 @@ class Adversaries:
             return stack(x, [40, 20, 10, 1], "kernel")
 
     def _discriminator_loss(self, y, y_hat):
-        entropy = tf.nn.sigmoid_cross_entropy_with_logits
-        of_real = tf.reduce_mean(entropy(logits=y, labels=tf.ones_like(y)))
-        return of_real + tf.reduce_mean(entropy(logits=y_hat, labels=tf.zeros_like(y_hat)))
+        return tf.reduce_mean(tf.nn.softplus(-y)) + tf.reduce_mean(tf.nn.softplus(y_hat))
 
     def _generator_loss(self, y_hat):
         return tf.losses.sigmoid_cross_entropy(tf.ones_like(y_hat), y_hat)
