@@ -13,22 +13,22 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import os
 import pickle
 import re
 import sys
 import time
 import types
 import warnings
+from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import numpy as np
 
 import input_data
-from support import terminal, user_code
-from support.data_sets import FILES
-from support.errors import one_line, user_message
-from support.idx import find_file
+from support import idx, terminal, user_code
+from support.errors import UserError, one_line, user_message
 
 _ROOT = Path(__file__).resolve().parent
 _DATA = _ROOT / "MNIST_data"
@@ -41,6 +41,7 @@ _V1 = "tensorflow.compat.v1"
 MODULES = {
     "tensorflow": [_V1],
     "tensorflow.app": [f"{_V1}.app"],
+    "tensorflow.app.flags": [f"{_V1}.flags"],
     "tensorflow.contrib.data": [f"{_V1}.data", f"{_V1}.data.experimental"],
     "tensorflow.contrib.distributions": [f"{_V1}.distributions"],
     "tensorflow.contrib.framework": ["tf_slim", _V1],
@@ -81,6 +82,7 @@ RENAMED = {
 }
 # What cannot run: name -> what to use instead. The longest name that fits is reported.
 INSTEAD = {
+    "scipy": "pip install scipy",
     "tensorflow.contrib": "TensorFlow 2 removed tf.contrib; write it with tf.nn, tf.layers or slim",
     "tensorflow.contrib.eager": "eager programs run without this runner, on tensorflow itself",
     "tensorflow.contrib.factorization": "use scikit-learn's KMeans or GaussianMixture",
@@ -127,13 +129,13 @@ class Module(types.ModuleType):
         if self._finder.knows(full_name):
             return self._finder.module(full_name)
         for source in () if name.startswith("__") else self.sources:
-            source = importlib.import_module(source) if isinstance(source, str) else source
+            source = _import(source) if isinstance(source, str) else source
             if hasattr(source, name):
                 return getattr(source, name)
         raise AttributeError(_absence(full_name), name=name, obj=self)
 
     def __dir__(self):
-        sources = [importlib.import_module(s) if isinstance(s, str) else s for s in self.sources]
+        sources = [_import(each) if isinstance(each, str) else each for each in self.sources]
         return sorted({*self.__dict__, *(name for source in sources for name in dir(source))})
 
 
@@ -161,7 +163,9 @@ class Finder:
         """Returns whether it has a module of that name."""
         if name.removeprefix("tensorflow.").partition(".")[0] == "keras":
             return True
-        return any(f"{each}.".startswith(f"{name}.") for each in (*MODULES, *self._names))
+        known = (*MODULES, *self._names)
+        is_parent = name.startswith("tensorflow") and any(m.startswith(f"{name}.") for m in known)
+        return is_parent or name in known
 
     def module(self, name: str) -> types.ModuleType:
         """Returns the module of a name that it knows."""
@@ -175,9 +179,7 @@ class Finder:
     def find_spec(self, name, path=None, target=None):
         if self.knows(name):
             return importlib.util.spec_from_loader(name, self)
-        if name == "tf_slim":
-            _repair_tf_slim()
-        elif any(f"{name}.".startswith(f"{each}.") for each in INSTEAD):
+        if any(f"{name}.".startswith(f"{each}.") for each in INSTEAD):
             # Not a ModuleNotFoundError, which `from X import Y` would hide.
             raise ImportError(_absence(name), name=name)
         return None
@@ -202,10 +204,22 @@ def _absence(name):
 def _keras_module(name):
     """Returns the module of Keras 2 with that name."""
     importlib.import_module(f"{_KERAS}.datasets.mnist").load_data = _load_data
+    utils = importlib.import_module(f"{_KERAS}.utils")
+    utils.np_utils = utils
     try:
         return importlib.import_module(_KERAS + name.removeprefix("keras"))
     except ModuleNotFoundError:  # older versions had more: keras.layers.core is keras.layers
         return _keras_module(name.rpartition(".")[0])
+
+
+def _import(name):
+    if name.startswith("tf_slim") and name not in sys.modules:
+        _repair_tf_slim()
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError:  # an attribute, such as flags
+        parent, _, child = name.rpartition(".")
+        return getattr(sys.modules.get(parent), child)
 
 
 def _repair_tf_slim():
@@ -234,7 +248,6 @@ def _repair_tf_slim():
 def _changed_names(v1):
     """Returns what each module has under other names or arguments: {module: {name: value}}."""
     nn, summary = v1.nn, v1.summary
-    losses = [name for name in dir(nn) if name.endswith("cross_entropy_with_logits")]
     mnist = {name: getattr(input_data, name) for name in input_data.__all__}
     mnist |= {"read_data_sets": read_data_sets, "load_mnist": read_data_sets}
     return {
@@ -254,9 +267,9 @@ def _changed_names(v1):
         "tensorflow.contrib.learn.datasets.mnist": mnist,
         "tensorflow.contrib.learn.python.learn.datasets.mnist": mnist,
         "tensorflow.examples.tutorials.mnist.input_data": mnist,
+        "tensorflow.app.flags": {"DEFINE_integer": _number_flag(v1.flags)},
         "tensorflow.flags": {"DEFINE_integer": _number_flag(v1.flags)},
         "tensorflow.nn": {
-            **{name: _logits_first(getattr(nn, name)) for name in losses},
             "bidirectional_rnn": nn.static_bidirectional_rnn,
             "rnn": nn.static_rnn,
         },
@@ -308,39 +321,34 @@ def _number_flag(flags):
 def read_data_sets(train_dir="MNIST_data", fake_data=False, *args, **options):
     """Reads MNIST as the tutorials' module did; the packaged files if the folder has none."""
     source_url = options.get("source_url") or (args[5] if len(args) > 5 else None)
-    if not (fake_data or source_url or all(find_file(Path(train_dir), name) for name in FILES)):
-        if any(name in str(train_dir).lower() for name in _OTHER_SETS):
-            raise FileNotFoundError(f"{train_dir} must contain {', '.join(FILES)}")
-        if Path(train_dir) != _DATA:
-            print(f"{train_dir} has no MNIST; reading {_DATA}.", file=sys.stderr)
-        train_dir = _DATA
-    return input_data.read_data_sets(train_dir, fake_data, *args, **options)
+    folder = Path(train_dir)
+    exist = all(list(folder.glob(f"{name.replace('-idx', '?idx')}*")) for name in idx.FILES)
+    if not (fake_data or source_url or exist or folder == _DATA):
+        if any(name in str(folder).lower() for name in _OTHER_SETS):
+            raise UserError(f"{folder} must contain {', '.join(idx.FILES)}")
+        print(f"{folder} has no MNIST; reading {_DATA}.", file=sys.stderr)
+        folder = _DATA
+    return input_data.read_data_sets(folder, fake_data, *args, **options)
 
 
 def _load_data(path="mnist.npz"):
     """Returns the packaged MNIST as `keras.datasets.mnist.load_data` does."""
-    sets = input_data.read_data_sets(_DATA, validation_size=0)
-    return tuple(
-        (each.pixels.reshape(-1, 28, 28), each.file_labels) for each in (sets.train, sets.test)
-    )
+    return tuple(idx.read(_DATA))
 
 
 # Substitution for one file, or for a process.
 
 
 @contextlib.contextmanager
-def substituted():
+def substituted() -> Iterator[None]:
     """Context manager in which `tensorflow` and `keras` have TensorFlow 1's names.
 
-    Modules that are imported in it keep them. TensorFlow's settings, NumPy, builtins and flags do
-    not change.
+    Modules that are imported in it keep them. NumPy, Python's names and flags do not change.
     """
     import tensorflow
 
     finder = Finder(tensorflow)
-    before = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.knows(name)}
-    sys.modules["tensorflow"] = finder.module("tensorflow")
-    sys.meta_path.insert(0, finder)
+    before = _insert(finder)
     try:
         yield
     finally:
@@ -348,6 +356,33 @@ def substituted():
         for name in [name for name in sys.modules if finder.knows(name)]:
             del sys.modules[name]
         sys.modules.update(before)
+
+
+def import_file(path: str | Path, module_name: str) -> types.ModuleType:
+    """Imports the file of a class; one of TensorFlow 1 with `substituted` names.
+
+    That is one that imports `tensorflow` itself and does not mention `compat`. Then eager execution
+    is turned off, and dimensions have a `.value`. The other files' `tf.layers` is Keras 2's.
+    """
+    import tensorflow.compat.v1 as v1
+
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # read at the first use of tf.layers
+    text = Path(path).read_text(errors="replace")
+    is_old = re.search(r"^\s*(import|from) tensorflow(?!\.compat)\b", text, re.MULTILINE)
+    if not is_old or re.search(r"\bcompat\b", text):
+        return user_code.import_file(path, module_name)
+    v1.disable_eager_execution()
+    v1.disable_v2_tensorshape()
+    with substituted():
+        return user_code.import_file(path, module_name)
+
+
+def _insert(finder):
+    """Puts a finder in front; returns the modules that it hides."""
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if finder.knows(name)}
+    sys.modules["tensorflow"] = finder.module("tensorflow")
+    sys.meta_path.insert(0, finder)
+    return before
 
 
 def install():
@@ -360,10 +395,11 @@ def install():
     v1 = tensorflow.compat.v1
     v1.disable_v2_behavior()
     finder = Finder(tensorflow, _old_libraries())
-    for name in [name for name in sys.modules if finder.knows(name)]:
-        del sys.modules[name]
-    sys.modules["tensorflow"] = finder.module("tensorflow")
-    sys.meta_path.insert(0, finder)
+    _insert(finder)
+    losses = [name for name in dir(v1.nn) if name.endswith("cross_entropy_with_logits")]
+    vars(finder.module("tensorflow.nn")).update(
+        {name: _logits_first(getattr(v1.nn, name)) for name in losses}
+    )
     _relax_tensorflow(v1)
     for name, value in NUMPY.items():
         if name not in vars(np):
