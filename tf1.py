@@ -195,7 +195,7 @@ def _absence(name):
     """Returns a message that a name of TensorFlow 1 is not available."""
     shown = re.sub("^tensorflow", "tf", name)
     parts = name.split(".")
-    for count in range(len(parts), 1, -1):
+    for count in range(len(parts), 0, -1):
         if hint := INSTEAD.get(".".join(parts[:count])):
             return f"{shown} is not available: {hint}"
     return f"{shown} is not available: TensorFlow 2 does not have it"
@@ -361,8 +361,9 @@ def substituted() -> Iterator[None]:
 def import_file(path: str | Path, module_name: str) -> types.ModuleType:
     """Imports the file of a class; one of TensorFlow 1 with `substituted` names.
 
-    That is one that imports `tensorflow` itself and does not mention `compat`. Then eager execution
-    is turned off, and dimensions have a `.value`. The other files' `tf.layers` is Keras 2's.
+    That is one that imports `tensorflow` itself and does not mention `compat`. Then TensorFlow 2's
+    behaviour is turned off, except for resource variables. In other files, too, `tf.layers` is that
+    of Keras 2.
     """
     import tensorflow.compat.v1 as v1
 
@@ -371,8 +372,8 @@ def import_file(path: str | Path, module_name: str) -> types.ModuleType:
     is_old = re.search(r"^\s*(import|from) tensorflow(?!\.compat)\b", text, re.MULTILINE)
     if not is_old or re.search(r"\bcompat\b", text):
         return user_code.import_file(path, module_name)
-    v1.disable_eager_execution()
-    v1.disable_v2_tensorshape()
+    v1.disable_v2_behavior()
+    v1.enable_resource_variables()  # loops in the graph need them
     with substituted():
         return user_code.import_file(path, module_name)
 

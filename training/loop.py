@@ -126,6 +126,11 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         stack.callback(custom_class.close_session, gan)  # each engine opens its own
         if gan_class:
             custom_class.check(gan, recipe)
+            for name in custom_class.random_ops(gan)[:1]:
+                log(
+                    f"Note: {name} draws random numbers that no checkpoint holds; a run that was "
+                    "stopped and resumed will not be bit-identical to an uninterrupted one."
+                )
         if own_train_ops:
             return _own_engine(gan, recipe, batches, options, ranks, log)
         if gan_class:
@@ -154,11 +159,6 @@ def _own_engine(gan, recipe, batches, options, ranks, log):
             "--gan: a class's own train ops cannot train with several processes; add --engine=fused"
         )
     custom_class.check_own_train_ops(gan, recipe)
-    for name in custom_class.random_ops(gan)[:1]:
-        log(
-            f"Note: {name} draws random numbers that no checkpoint holds; a run that was stopped "
-            "and resumed will not be bit-identical to an uninterrupted one."
-        )
     return StepEngine(gan, batches, precision=options.precision)
 
 
