@@ -34,7 +34,7 @@ def train():
         from models import custom_class, summary
 
         gan = options["gan"]
-        recipe = training.recipe_for(FLAGS.recipe, gan, options["engine"], **overrides)
+        recipe = training.recipe_for(FLAGS.recipe, RunOptions(**options), **overrides)
         with custom_class.user_errors(gan is not None):
             print(summary.of_recipe(recipe, gan and custom_class.load(gan).gan_class))
         return 0
@@ -173,7 +173,7 @@ FUNCTIONS = {f.__name__: f for f in (train, evaluate, sample, export, explore, c
 def main(_):
     """Runs the mode and returns its exit code; errors of the user end in one line."""
     try:
-        if (FLAGS.mode != "train" or FLAGS.summary) and mpi.launched(os.environ):
+        if (FLAGS.mode != "train" or FLAGS.summary) and mpi.launched_count(os.environ) != 1:
             with mpi.connect().together():
                 mode = "--summary" if FLAGS.summary else f"--mode={FLAGS.mode}"
                 raise UserError(f"{mode} runs in one process; start it without mpirun")

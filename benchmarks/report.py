@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from training.run import processor_cores
+from training.options import processor_cores
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("numpy", "tensorflow", "keras", "torch", "jax")

@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.peers.job import graph_parameters
 from models import custom_class, recipes
 from models.recipes import Recipe
-from training.run import processor_cores
+from training.options import processor_cores
 
 _FLOAT_BYTES = 4
 _ADAM_FLOATS = 7

@@ -4,7 +4,6 @@ import numpy as np
 
 from evaluation import metrics
 from training.callbacks import Callback
-from training.run import Table
 
 # Fewer than a report's 10,000: enough to compare the distances of one run.
 _SAMPLES = 5_000
@@ -20,14 +19,14 @@ class Monitor(Callback):
     The same latents are scored every `every` steps and at the end.
 
     Args:
-      run: The `callbacks.Run`.
+      run: The `callbacks.Context`.
       every: Steps from one score to the next.
       standard: The `reference.Standard` of the run's data set.
       info: The DataSetInfo.
     """
 
     def __init__(self, run, every, standard, info):
-        self.every = every
+        super().__init__(run, every)
         self._run = run
         self._names = info.class_names
         self._classifier = standard.classifier
@@ -40,16 +39,12 @@ class Monitor(Callback):
             self._real_histogram = np.eye(10)[run.recipe.digit]
         shares = (f"share_{k}" for k in range(10))
         columns = ["step", "frechet_distance", "classes_covered", *shares]
-        self._table = Table(run.folder.file("metrics.csv"), columns)
-        run.files.append(self._table)
+        self._table, rows = run.table("metrics.csv", columns)
+        self._best = min((row[1] for row in rows), default=np.inf)
         self._drawn = run.draw(_SAMPLES)
-        self._best = np.inf
         self._images = None
         self._d_losses = []
         self._warned = set()
-
-    def on_train_begin(self, step):
-        self._best = min((row[1] for row in self._table.open(step)), default=np.inf)
 
     def on_steps(self, block):
         self._d_losses.extend(progress.d_loss for progress in block)
@@ -64,14 +59,11 @@ class Monitor(Callback):
         self._run.report(
             step, {"metrics/frechet_distance": distance, "metrics/classes_covered": covered}
         )
-        self._run.bar.note = f"Fréchet distance {distance:.1f}, classes {covered}"
+        self._run.note = f"Fréchet distance {distance:.1f}, classes {covered}"
         self._warn(step, histogram, images)
         if distance < self._best:
             self._best = distance
             self._run.save_checkpoint(step, name="best")
-
-    def on_train_end(self):
-        self._table.close()
 
     def _warn(self, step, histogram, images):
         """Prints what looks wrong; each symptom once, until it disappears."""

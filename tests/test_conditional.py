@@ -1,6 +1,7 @@
 """Conditional GANs: logits by hand, R1 at fixed labels, and rejected classes."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -14,8 +15,7 @@ from models.conditional import Conditional, ConditionalGan, ConditionalStableCnn
 from models.gan import Gan
 from models.inference import one_hot
 from support.errors import UserError
-from training.options import RunOptions
-from training.run import Configuration
+from training.options import Configuration, RunOptions
 
 RECIPE = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
 LABELS = np.array([3, 0, 7])
@@ -168,11 +168,11 @@ def test_run_keeps_its_labels():
         return Configuration.of("minimal", RECIPE, RunOptions(), data, None)
 
     labels = np.arange(40) % 10
-    made = Configuration.from_json(configuration(labels).to_json())
+    made = Configuration.from_json(json.dumps(dataclasses.asdict(configuration(labels))))
     other = configuration((labels + 1) % 9)
     assert (made.classes, other.classes) == (tuple(range(10)), tuple(range(9)))
     with pytest.raises(UserError, match="images"):
-        made.check_is_continued_by(other, "run", print)
+        made.resumed_by(other, 1, "run", print)
 
 
 def test_deviation_within_labels_by_hand():

@@ -10,29 +10,36 @@ import input_data
 from evaluation import metrics
 from evaluation.monitor import Monitor
 from training.engines import Progress
-from training.run import RunFolder
+from training.run import RunFolder, Table
 
 LABELS = np.arange(200) % 10
 FEATURES = np.random.default_rng(0).integers(0, 100, [200, 2])
 
 
 class Run(SimpleNamespace):
-    """A stand-in for `callbacks.Run` whose generator returns `images`."""
+    """A stand-in for `callbacks.Context` whose generator returns `images`."""
 
     def __init__(self, path, digit=None):
-        super().__init__(lines=[], best=[], files=[], recipe=SimpleNamespace(digit=digit))
+        super().__init__(lines=[], best=[], note="", recipe=SimpleNamespace(digit=digit))
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
         self.folder, self.generate = RunFolder(path), lambda z: self.images
         self.save_checkpoint = lambda step, name: self.best.append(step)
-        self.bar = SimpleNamespace(note="", line=self.lines.append)
+        self.bar = SimpleNamespace(line=self.lines.append)
         self.draw = lambda n: [np.zeros([n, 2])]
         self.report = lambda step, scores: None
         histogram = metrics.class_histogram(LABELS)
         reference = metrics.Reference(*metrics.statistics(FEATURES), histogram, None, None, None)
-        standard = SimpleNamespace(classifier=FromPixels(), reference=reference)
-        self.monitor = Monitor(self, 10, standard, input_data.known("mnist"))
-        self.monitor.on_train_begin(0)
+        self.standard = SimpleNamespace(classifier=FromPixels(), reference=reference)
+        self.begin(0)
+
+    def begin(self, step):
+        self.start = step
+        self.monitor = Monitor(self, 10, self.standard, input_data.known("mnist"))
+
+    def table(self, name, columns):
+        self.csv = Table(self.folder.file(name), columns)
+        return self.csv, self.csv.open(self.start)
 
     def interval(self, step, labels, features=FEATURES, d_loss=1.3):
         self.images = images_of(labels, features)
@@ -44,12 +51,12 @@ def test_scores_are_written_and_the_best_weights_are_kept(tmp_path):
     run = Run(tmp_path)
     for step, shift in ((10, 4), (20, 2), (30, 3)):
         run.interval(step, LABELS, FEATURES + np.array([shift, 0]))
-    assert run.bar.note == "Fréchet distance 9.0, classes 10"
-    run.monitor.on_train_end()
-    run.monitor.on_train_begin(30)  # the run is resumed
+    assert run.note == "Fréchet distance 9.0, classes 10"
+    run.csv.close()
+    run.begin(30)  # the run is resumed
     run.interval(40, LABELS, FEATURES + np.array([3, 0]))
     assert run.best == [10, 20]
-    run.monitor.on_train_end()
+    run.csv.close()
     header, *rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert header.startswith("step,frechet_distance,classes_covered,share_0,") and len(rows) == 4
     assert [float(value) for value in rows[1].split(",")[:4]] == pytest.approx([20, 4, 10, 0.1])
@@ -58,7 +65,7 @@ def test_scores_are_written_and_the_best_weights_are_kept(tmp_path):
 def test_a_run_on_one_digit_is_compared_with_that_digit(tmp_path):
     run = Run(tmp_path, digit=3)
     run.interval(10, LABELS[LABELS == 3], FEATURES[LABELS == 3])
-    assert run.bar.note == "Fréchet distance 0.0, classes 1" and run.lines == []
+    assert run.note == "Fréchet distance 0.0, classes 1" and run.lines == []
 
 
 def test_symptoms_are_reported_once_until_they_disappear(tmp_path):

@@ -13,8 +13,7 @@ from models import recipes, summary
 from models.inference import Inference
 from support.errors import UserError
 from support.options import value_type
-from training.batches import Batches
-from training.schedule import learning_rates
+from training.batches import Batches, learning_rates
 
 BATCH = 4
 NETWORKS = ("generator", "discriminator")

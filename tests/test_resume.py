@@ -235,32 +235,6 @@ def test_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(start, run, unbr
     assert_same_results(folder, unbroken)
 
 
-def test_second_process_in_the_folder_is_refused(start, run, tmp_path):
-    flags = [*QUICK, "--num_steps=100_000", "--run_dir=run"]
-    process = start(*flags)
-    process.wait_until((tmp_path / "run" / "config.json").exists)
-    before = (tmp_path / "run" / "config.json").stat().st_mtime_ns
-    for more in ([], ["--new"]):
-        refused = run(*flags, *more)
-        assert "--run_dir=run is used by another process" in error_of(refused)
-        assert refused.stdout == ""
-    assert (tmp_path / "run" / "config.json").stat().st_mtime_ns == before
-    assert process.running
-
-
-def test_signal_skips_no_image(start, run, tmp_path):
-    flags = [*QUICK, "--num_steps=30", "--image_every=1", "--run_dir=run"]
-    frames = tmp_path / "run" / "progress"
-    process = start(*flags)
-    process.wait_until(lambda: len(list(frames.glob("step-*.png"))) > 2)
-    process.send(signal.SIGHUP)
-    assert process.end().code == 129
-    stopped = last_checkpoint(tmp_path / "run")
-    assert len(list(frames.glob("step-*.png"))) == stopped < 30
-    assert continued_after(run(*flags)) == stopped
-    assert len(list(frames.glob("step-*.png"))) == 30
-
-
 def test_finished_run_is_unchanged_until_it_is_extended(run, unbroken, tmp_path):
     shorter = [*QUICK, "--num_steps=150", "--run_dir=run"]
     assert run(*shorter).code == 0

@@ -6,10 +6,6 @@ import errno
 import json
 import os
 import re
-import subprocess
-import sys
-import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +14,8 @@ import pytest
 from input_data import DataSet
 from models import recipes
 from support.errors import RunError, UserError
-from training.options import RunOptions
-from training.run import LOSSES, Configuration, RunFolder, Table, digest
+from training.options import Configuration, RunOptions
+from training.run import LOSSES, RunFolder, Table, digest
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = DataSet(np.arange(90 * 784, dtype=np.uint32).astype(np.uint8).reshape(90, 784), [0] * 90)
@@ -227,14 +223,6 @@ def test_what_is_not_a_run_folder_is_refused_untouched(tmp_path, new):
             prepare(tmp_path / name, new=new)
 
 
-@pytest.mark.parametrize("name", ["events", "progress", "losses.csv", "samples.png"])
-def test_files_and_folders_of_a_wrong_type_are_refused_at_the_start(folder, name):
-    path = folder.file(name)
-    path.mkdir() if path.suffix else path.write_text("mine")
-    with refused(folder.path, f"{name} is not a (folder|regular file); move it away"):
-        prepare(folder.path)
-
-
 def test_one_process_at_a_time_uses_a_folder(begun):
     with begun.open_for_training(configuration(), new=False, log=pytest.fail):
         for values in ({}, {"new": True}):
@@ -243,7 +231,7 @@ def test_one_process_at_a_time_uses_a_folder(begun):
     assert prepare(begun.path) == []
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EFBIG])
 def test_full_disk_names_the_last_checkpoint(folder, number):
     def run():
         with folder.open_for_training(configuration(), new=False, log=pytest.fail):
@@ -284,20 +272,6 @@ def test_last_three_checkpoints_and_named_ones_are_kept(folder):
     for name in ("nosuch", "../checkpoints/best", ""):
         with pytest.raises(RunError, match=r"--checkpoint must .* best, step-000000015, step-"):
             folder.load_named_checkpoint(name)
-
-
-def test_arrays_of_any_layout_and_type_are_restored(folder):
-    saved = {
-        "by/columns": np.asfortranarray(np.arange(60, dtype=np.float32).reshape(3, 4, 5)),
-        "strided": np.arange(24.0).reshape(6, 4)[::2, 1:],
-        "bool": np.array([True, False]),
-        "empty": np.zeros([0, 3], np.float16),
-        "large": np.uint64(2**64 - 1),
-    }
-    folder.save_checkpoint(20, saved)
-    _, read = folder.load_checkpoint(pytest.fail)
-    for name, values in saved.items():
-        np.testing.assert_array_equal(read[name], values, strict=True)
 
 
 DAMAGES = {
@@ -342,9 +316,9 @@ def test_flipped_bit_is_found_or_of_no_consequence(folder):
 
 UNTRUSTED = {
     "an object": ({"w": np.array([{"code": print}], object)}, "is damaged .*allow_pickle"),
-    "three steps": ({"step": np.arange(3)}, r"expected a step, found int64 \[3\]"),
-    "a negative step": ({"step": np.int64(-1)}, "expected a step"),
-    "another step": ({"step": np.int64(19)}, "is of step 19"),
+    "three steps": ({"step": np.arange(3)}, r"expected step 20, found \[0 1 2\]"),
+    "a negative step": ({"step": np.int64(-1)}, "expected step 20, found -1"),
+    "another step": ({"step": np.int64(19)}, "expected step 20, found 19"),
     "no step": ({"step": None}, "is damaged"),
     "NaN": ({"w": np.float32([1, np.nan])}, "w has NaN or infinity"),
 }
@@ -379,37 +353,6 @@ def test_digest_differs_for_different_states():
     others = [np.float32([1, 2.0000002]), np.float32([[1, 2]]), np.float64([1, 2])]
     others = [{**first, "a": a} for a in others] + [{"a": first["a"]}, {"a": first["a"], "c": 3}]
     assert len({digest(each) for each in [first, *others]}) == 6
-
-
-def test_checkpoint_is_replaced_atomically(begun):
-    path = begun.file("checkpoints/step-000000010.npz")
-    content = path.read_bytes()
-    with open(path, "rb") as reader:
-        begun.save_checkpoint(10, state(11))
-        assert reader.read() == content != path.read_bytes()
-
-
-SAVING = """
-    import sys
-    import numpy as np
-    from training.run import RunFolder
-    folder, step = RunFolder(sys.argv[1]), 0
-    while True:
-        step += 1
-        folder.save_checkpoint(step, {"w": np.full([300_000], step, np.float32)})
-        print(flush=True)
-"""
-
-
-def test_newest_checkpoint_is_valid_whenever_its_writer_is_killed(folder):
-    words = [sys.executable, "-c", textwrap.dedent(SAVING), str(folder.path)]
-    for delay in (0.001, 0.003, 0.009):
-        with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE) as writer:
-            writer.stdout.readline()
-            time.sleep(delay)
-            writer.kill()
-        step, read = folder.load_checkpoint(pytest.fail)
-        assert (read["w"] == step).all()
 
 
 # Tables.

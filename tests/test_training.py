@@ -22,17 +22,14 @@ import evaluation
 import generation
 import input_data
 import training
-from input_data import DataSet, Datasets
-from models import layers, recipes
+from models import recipes
 from models.gan import Gan
 from models.inference import Inference
 from support.errors import UserError
-from training.batches import Batches
-from training.callbacks import Callback, Run
+from training.batches import Batches, learning_rates
+from training.callbacks import Callback
 from training.loop import pretrain
-from training.options import RunOptions
 from training.run import RunFolder
-from training.schedule import learning_rates
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
@@ -215,11 +212,9 @@ def test_at_most_half_of_the_images_are_held_out_by_default(train, monkeypatch, 
 class Look(Callback):
     """Notes the checkpoints and rows of losses.csv that are on the disk at every second step."""
 
-    every = 2
-
-    def __init__(self, run, order, seen):
-        self.order = order
-        self._folder, self._seen = run.folder, seen
+    def __init__(self, context, seen):
+        super().__init__(context, every=2)
+        self._folder, self._seen = context.folder, seen
 
     def on_interval(self, step):
         checkpoints = len(list(self._folder.file("checkpoints").iterdir()))
@@ -227,17 +222,15 @@ class Look(Callback):
 
 
 def test_checkpoint_is_written_after_the_tables_and_all_else(train):
-    before, after = [], []
-    looks = [lambda run: Look(run, 0, before), lambda run: Look(run, 1000, after)]
-    train(extra=looks, checkpoint_every=2)
+    before = []
+    path = train(extra=[lambda context: Look(context, before)], checkpoint_every=2)
     assert [look[:2] for look in before] == [(2, 0), (4, 1)]
-    assert after == [(2, 1, 2), (4, 2, 4)]
+    assert len(RunFolder(path).losses()) == 4
 
 
 class Interrupts(Callback):
     """Stops the first run that it sees at its second step, like Ctrl-C."""
 
-    every = 2
     left = [1]
 
     def on_interval(self, step):
@@ -248,9 +241,11 @@ class Interrupts(Callback):
 
 def test_interrupted_training_resumes_also_in_a_thread(train):
     with pytest.raises(KeyboardInterrupt):
-        train(extra=[lambda run: Interrupts()])
+        train(extra=[lambda context: Interrupts(context, every=2)])
     assert train.lines[-1].startswith("Stopped by SIGINT after step 3; rerun")
-    thread = threading.Thread(target=lambda: train(extra=[lambda run: Interrupts()]))
+    thread = threading.Thread(
+        target=lambda: train(extra=[lambda context: Interrupts(context, every=2)])
+    )
     thread.start()
     thread.join()
     assert any("after step 3." in line for line in train.lines[-2:-1])
@@ -343,13 +338,12 @@ def test_losses_on_held_out_images_are_the_classs_own():
 def test_pretraining_trains_only_the_discriminator(name, engine):
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)
     recipe, lines = small(name, pretraining=128), []
-    images = Datasets(DataSet(greys, [0] * 256), None, DataSet(greys[:100], [0] * 100))
     with assembled(recipe, engine, pixels=greys) as built:
-        run = Run(recipe, RunOptions(), images, built._batches, built, Inference(built.gan), None)
+        inference = Inference(built.gan)
         before, after = built.state(), []
         for _ in range(2):
             built.load(before)
-            pretrain(run, lines.append)
+            pretrain(recipe, greys[:100], built, built._batches, inference, log=lines.append)
             after.append(built.state())
     assert frozen(after[0]) == frozen(after[1])
     moved = {n for n in before if not np.array_equal(before[n], after[0][n])}
@@ -365,18 +359,10 @@ def test_pretraining_trains_only_the_discriminator(name, engine):
 # Custom classes under --engine=fused.
 
 
-class OtherOptimizer(Gan):
+class Descent(Gan):
     def _minimize(self, loss, scope, name):
-        descent = self.optimizer(self.learning_rate_placeholder)
+        descent = tf.train.GradientDescentOptimizer(self.learning_rate_placeholder)
         return descent.minimize(loss, var_list=tf.trainable_variables(f"{scope.name}/"))
-
-
-class Descent(OtherOptimizer):
-    optimizer = tf.train.GradientDescentOptimizer
-
-
-class OtherBeta(OtherOptimizer):
-    optimizer = functools.partial(tf.train.AdamOptimizer, beta1=0.5)
 
 
 class Clipped(Gan):
@@ -388,15 +374,6 @@ class Clipped(Gan):
         self.d_optimizer = tf.group(*clips)
 
 
-class Penalised(Gan):
-    def __init__(self, ndims=784, nlatent=2):
-        super().__init__(ndims, nlatent)
-        squares = [tf.reduce_sum(v**2) for v in tf.trainable_variables("discriminator/")]
-        loss = self.d_loss + 0.1 * tf.add_n(squares)
-        self.d_optimizer = self._minimize(loss, self._discriminator_scope, "penalised")
-        self.session.run(tf.global_variables_initializer())
-
-
 class Noisy(Gan):
     """Draws other numbers at each step."""
 
@@ -404,7 +381,7 @@ class Noisy(Gan):
         return super()._discriminator(x + tf.random.normal(tf.shape(x)), reuse)
 
 
-@pytest.mark.parametrize("gan_class", [Plain, Noisy, Descent, OtherBeta, Clipped, Penalised])
+@pytest.mark.parametrize("gan_class", [Plain, Noisy, Descent, Clipped])
 def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
     lines = []
     with assembled(small(), "fused", gan_class=gan_class, log=lines.append):
@@ -490,18 +467,6 @@ def test_class_that_draws_random_numbers_is_not_refused(train, custom):
     assert train(gan=custom, num_steps=6) == run
     assert train.lines[-1].startswith("Done: 6 steps")
     generation.load(run, gan=custom).close()
-
-
-def test_changed_code_of_our_networks_is_refused_by_name(train, monkeypatch):
-    run = train()
-    _, state = RunFolder(run).load_checkpoint(pytest.fail)
-    assert state["outputs/generator"].shape == (4, 784)
-    assert state["outputs/discriminator"].shape == (4, 1)
-    relu = tf.nn.relu
-    monkeypatch.setattr(tf.nn, "relu", lambda x: layers.leaky_relu(relu(x) - relu(-x), 0.01))
-    for use in (lambda: train(num_steps=6), lambda: generation.load(run)):
-        with pytest.raises(UserError, match="the code of the generator has changed"):
-            use()
 
 
 # Longer.

@@ -14,8 +14,8 @@ from models import custom_class, recipes
 from support import terminal
 from support.errors import UserError
 from training import mpi
-from training.options import RunOptions, check_precision
-from training.run import Configuration, RunFolder
+from training.options import Configuration, RunOptions, check_precision
+from training.run import RunFolder
 
 
 def train(recipe: str = "minimal", **options) -> Path:
@@ -43,7 +43,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
 
     Args:
       name: The recipe's name.
-      extra: Functions of a `callbacks.Run` that each return a further callback.
+      extra: Functions of a `callbacks.Context` that each return a further callback.
       log: Function of a line for the user.
       **values: Fields of `RunOptions`, and hyperparameters to override.
 
@@ -55,7 +55,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
         options, overrides = _split(values)
-        recipe = recipe_for(name, options.gan, options.engine, log, **overrides)
+        recipe = recipe_for(name, options, log, **overrides)
         check_precision(options.precision, recipe)
         ranks.check(recipe)
         with ranks.chief_first():
@@ -68,21 +68,17 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         configuration = Configuration.of(
             name, recipe, options, images.train, info.name, workers=ranks.count
         )
-        ranks.check_same(configuration.facts())
+        ranks.check_same(configuration)
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
 
         terminal.import_tensorflow()
-        from training.events import Events
-        from training.loop import train as train_run
+        from training import loop
 
-        if options.events:
-            extra = [Events, *extra]
-        custom = configuration.check_class(options.gan)
-        gan_class = custom and custom.gan_class
-        with custom_class.user_errors(custom is not None):
-            stopped = train_run(
+        gan_class = custom_class.load(options.gan).gan_class if options.gan else None
+        with custom_class.user_errors(gan_class is not None):
+            stopped = loop.train(
                 recipe, images, folder, options, gan_class, ranks=ranks, extra=extra, log=log
             )
     return folder.path, stopped
@@ -103,17 +99,23 @@ def _split(values):
     return options, {name: value for name, value in values.items() if name not in fields}
 
 
-def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
-    """Returns the recipe of a run, as the class `gan` is trained by it.
+def recipe_for(name, options, log=print, **overrides):
+    """Returns the recipe of a run, as a custom class is trained by it.
+
+    Args:
+      name: The recipe's name.
+      options: `RunOptions`.
+      log: Function of a line for the user.
+      **overrides: Hyperparameters to replace.
 
     Raises:
       UserError: For an override that the recipe does not allow, or that a custom class's own train
         ops would ignore.
     """
     recipe = recipes.override(recipes.get(name), **overrides)
-    if not gan:
+    if not options.gan:
         recipes.check_has_conditional_form(recipe)
-    if not gan or engine == "fused":
+    if not options.own_train_ops:
         return recipe
     for field in recipes.hyperparameters(recipes.UPDATES):
         if field.name in overrides:

@@ -7,7 +7,6 @@ A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_genera
 variables under the scopes `generator` and `discriminator`.
 """
 
-import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -50,10 +49,15 @@ class Updates:
             self._ema = tf.train.ExponentialMovingAverage(
                 recipe.ema_decay, num_updates=self._g.count
             )
-        self._d_loss = _discriminator_loss(gan, recipe.label_smoothing)
+        self._d_loss, self._g_loss = _losses(gan, recipe)
         if shard.count > 1:
             self._check_learns_from_shards()
-        self._one_pass = not recipe.separate_updates and not self._logits_depend_on_other_batch()
+        # D's logits of a batch depend on one that is concatenated to it if D normalises by the
+        # batch's statistics. Then real and generated images must pass separately; otherwise the
+        # one would be normalised by the other.
+        self._one_pass = not recipe.separate_updates and not self._mixes_rows(
+            gan._discriminator, gan.x_placeholder, batches=2
+        )
 
     def d_update(self, x, z, learning_rate, labels=None, z_labels=None):
         """Builds one update of the discriminator.
@@ -69,16 +73,17 @@ class Updates:
           D's loss before the update, a scalar; and the operation that updates D.
         """
         self._shard.begin_update()
-        real = _Examples(x, labels)
-        # Like the articles, D learns from images that G generates in inference.
-        generated = _Examples(self._call(self.gan._generator, z, z_labels), z_labels)
-        if self._recipe.separate_updates:
-            return self._separate_updates(real, generated, learning_rate)
-        y, y_hat, moving = self._logits_of_both(real, generated)
-        loss = self._d_loss(y, y_hat)
-        return self._d.minimize(
-            loss, learning_rate, moving, self._r1_penalty(real), self._recipe.penalty_every
-        )
+        with passes.sharding(self._shard):
+            real = _Examples(x, labels)
+            # Like the articles, D learns from images that G generates in inference.
+            generated = _Examples(_call(self.gan._generator, z, z_labels), z_labels)
+            if self._recipe.separate_updates:
+                return self._separate_updates(real, generated, learning_rate)
+            y, y_hat, moving = self._logits_of_both(real, generated)
+            loss = self._d_loss(y, y_hat)
+            return self._d.minimize(
+                loss, learning_rate, moving, self._penalty(real), self._recipe.penalty_every
+            )
 
     def g_update(self, z, learning_rate, z_labels=None):
         """Builds one update of the generator, and of the average of its weights.
@@ -86,12 +91,13 @@ class Updates:
         Args and returns: as for `d_update`.
         """
         self._shard.begin_update()
-        with self._g.training_pass() as through_g:
-            x_hat = self._call(self.gan._generator, z, z_labels)
-        with self._g.training_pass(stream=1):
-            y_hat = self._discriminate(_Examples(x_hat, z_labels))
-        loss = self.gan._generator_loss(y_hat)
-        loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
+        with passes.sharding(self._shard):
+            with self._g.training_pass() as through_g:
+                x_hat = _call(self.gan._generator, z, z_labels)
+            with self._g.training_pass(stream=1):
+                y_hat = self._discriminate(_Examples(x_hat, z_labels))
+            loss = self._g_loss(y_hat)
+            loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
         if self._ema is None:
             return loss, update
         with tf.control_dependencies([update]):
@@ -123,7 +129,7 @@ class Updates:
                 loss,
                 learning_rate,
                 moving,
-                self._r1_penalty(real),
+                self._penalty(real),
                 2 * every if every > 1 else 1,
                 constants=[y_hat],
             )
@@ -157,35 +163,30 @@ class Updates:
     def _discriminate(self, examples):
         # The reshape sets the images' width if a class leaves it open.
         images = tf.reshape(examples.images, [-1, self.gan.x_placeholder.shape[1]])
-        return self._call(self.gan._discriminator, images, examples.labels)
+        return _call(self.gan._discriminator, images, examples.labels)
 
-    def _call(self, network, inputs, labels):
-        """Returns a network's result on the existing variables, for this process's shard."""
-        with passes.sharding(self._shard):
-            return _call(network, inputs, labels)
-
-    def _r1_penalty(self, real):
-        """Returns a function of the scalar that R1 adds to D's loss, or None without R1."""
-        if not self._recipe.r1_gamma:
+    def _penalty(self, real):
+        """Returns a function of the scalar that penalties add to D's loss, or None without any."""
+        recipe = self._recipe
+        if not recipe.r1_gamma:
             return None
 
         def penalty():
             logits, _ = self._logits(real)
-            weight = self._recipe.penalty_every * self._recipe.r1_gamma
+            weight = recipe.penalty_every * recipe.r1_gamma
             return weight * losses.r1_penalty(logits, real.images)
 
         return penalty
 
-    def _logits_depend_on_other_batch(self):
-        """Returns whether D's logits of a batch depend on one that is concatenated to it.
-
-        They do if D normalises by the batch's statistics. Then real and generated images must pass
-        separately; otherwise the one would be normalised by the other.
-        """
-        x = example(self.gan.x_placeholder)
-        with passes.training(tf.constant([0, 0]), batches=2):
-            logits = self._call_with_any_labels(self.gan._discriminator, x)
-        return mixes_rows(self.gan.session, logits, x)
+    def _mixes_rows(self, network, placeholder, batches=1, shard=WHOLE):
+        """Returns whether a network's first batch, or first half, depends on the second."""
+        values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
+        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
+        x, half = tf.constant(values), _EXAMPLE_ROWS // 2
+        with passes.sharding(shard), passes.training(tf.constant([0, 0]), batches):
+            y = _call(network, x, labels)
+        (gradient,) = tf.gradients(y[:half], x)
+        return gradient is not None and self.gan.session.run(gradient)[half:].any()
 
     def _check_learns_from_shards(self):
         """Checks that averaging over shards gives the whole batch's loss and gradients.
@@ -199,7 +200,7 @@ class Updates:
         gan, name = self.gan, type(self.gan).__name__
         for method, loss, arguments in [
             ("_discriminator_loss", self._d_loss, 2),
-            ("_generator_loss", gan._generator_loss, 1),
+            ("_generator_loss", self._g_loss, 1),
         ]:
             if not _is_mean(gan.session, loss, arguments):
                 raise UserError(
@@ -210,20 +211,12 @@ class Updates:
             (gan._generator, gan.z_placeholder),
             (gan._discriminator, gan.x_placeholder),
         ]:
-            x = example(placeholder)
             # Without a gradient, `mean` shows no dependence.
-            shard = Shard(0, 2, tf.stop_gradient)
-            with passes.sharding(shard), passes.training(tf.constant([0, 0])):
-                y = self._call_with_any_labels(network, x)
-            if mixes_rows(gan.session, y, x):
+            if self._mixes_rows(network, placeholder, shard=Shard(0, 2, tf.stop_gradient)):
                 raise UserError(
                     f"{name}.{network.__name__} mixes the images of a batch, of which each of "
                     "several processes has a part; use layers.batch_norm, or train with one process"
                 )
-
-    def _call_with_any_labels(self, network, inputs):
-        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
-        return _call(network, inputs, labels)
 
 
 class _Examples(NamedTuple):
@@ -263,9 +256,8 @@ class _Optimizer:
             use_resource=True,
         )
 
-    @contextlib.contextmanager
     def training_pass(self, stream=0, batches=1):
-        """Context manager for a training pass.
+        """Returns the context manager of a training pass.
 
         Its dropout follows from the seed and the updates so far.
 
@@ -274,8 +266,7 @@ class _Optimizer:
           batches: Number of batches that are concatenated.
         """
         seed = self._seed ^ (stream * _STREAM_STRIDE)
-        with passes.training(tf.stack([seed, self.count.read_value()]), batches) as running:
-            yield running
+        return passes.training(tf.stack([seed, self.count.read_value()]), batches)
 
     def minimize(self, loss, learning_rate, moving, penalty=None, every=1, constants=()):
         """Builds one step of Adam.
@@ -290,19 +281,8 @@ class _Optimizer:
         Returns:
           The loss of the whole batch before the step, and the operation.
         """
-        self._learning_rate = learning_rate
-        total, *gradients = self._total_and_gradients(loss, penalty, every, constants)
-        # The total first: a penalty may read variables without a gradient in it, such as biases.
-        with tf.name_scope(f"{self._name}/"), tf.control_dependencies([total]):
-            loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
-            done = self._adam.apply_gradients(zip(gradients, self.variables, strict=True))
-            for create in [*moving, lambda: self.count.assign_add(1).op]:
-                with tf.control_dependencies([done]):
-                    done = create()
-            return loss, done
 
-    def _total_and_gradients(self, loss, penalty, every, constants):
-        def of(total):
+        def with_gradients(total):
             gradients = tf.gradients(
                 total,
                 self.variables,
@@ -311,31 +291,32 @@ class _Optimizer:
             )
             return [total, *gradients]
 
+        self._learning_rate = learning_rate
         if penalty is None:
-            return of(loss)
-        if every == 1:
-            return of(loss + penalty())
-        # All gradients within each branch: a value that leaves a branch is copied.
-        due = tf.equal(self.count % every, 0)
-        return tf.cond(due, lambda: of(loss + penalty()), lambda: of(loss))
+            total, *gradients = with_gradients(loss)
+        elif every == 1:
+            total, *gradients = with_gradients(loss + penalty())
+        else:
+            # All gradients within each branch: a value that leaves a branch is copied.
+            total, *gradients = tf.cond(
+                tf.equal(self.count % every, 0),
+                lambda: with_gradients(loss + penalty()),
+                lambda: with_gradients(loss),
+            )
+        # The total first: a penalty may read variables without a gradient in it, such as biases.
+        with tf.name_scope(f"{self._name}/"), tf.control_dependencies([total]):
+            if self._shard.count > 1:
+                loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
+            done = self._adam.apply_gradients(zip(gradients, self.variables, strict=True))
+            for create in [*moving, lambda: self.count.assign_add(1).op]:
+                with tf.control_dependencies([done]):
+                    done = create()
+            return loss, done
 
 
 def _call(network, inputs, labels):
     given = {} if labels is None else {"labels": labels}
     return network(inputs, reuse=True, **given)
-
-
-def example(placeholder):
-    """Returns arbitrary values for a placeholder [None, n], float32 [4, n]."""
-    values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
-    return tf.constant(values)
-
-
-def mixes_rows(session, y, x):
-    """Returns whether the first half of y's rows depends on the second half of x's."""
-    half = _EXAMPLE_ROWS // 2
-    (gradient,) = tf.gradients(y[:half], x)
-    return gradient is not None and session.run(gradient)[half:].any()
 
 
 def _is_mean(session, loss, arguments):
@@ -348,20 +329,26 @@ def _is_mean(session, loss, arguments):
 
 def _of_whole_batch(tensors, shard):
     """Averages tensors over the shards of a batch, in one sum."""
-    if shard.count == 1:
-        return tensors
     rows = [tf.reshape(tensor, [-1]) for tensor in tensors]
     parts = tf.split(shard.mean(tf.concat(rows, axis=0)), [row.shape[0] for row in rows])
     return [tf.reshape(part, t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
-def _discriminator_loss(gan, label_smoothing):
-    """Returns the loss that trains D: the class's own, or ours with smoothed labels."""
-    if not label_smoothing:
-        return gan._discriminator_loss
+def _losses(gan, recipe):
+    """Returns the losses that train D and G, functions of (y, y_hat) and of y_hat.
+
+    They are the class's own, except that D's may have smoothed labels.
+    """
+    smoothing = recipe.label_smoothing
+    if not smoothing:
+        return gan._discriminator_loss, gan._generator_loss
     if type(gan)._discriminator_loss is not Gan._discriminator_loss:
         raise UserError(
-            f"--label_smoothing={label_smoothing} would replace the _discriminator_loss of "
+            f"--label_smoothing={smoothing} would replace the _discriminator_loss of "
             f"{type(gan).__name__}; smooth the labels there and set --label_smoothing=0"
         )
-    return lambda y, y_hat: losses.discriminator_cross_entropy(y, y_hat, label_smoothing)
+
+    def d_loss(y, y_hat):
+        return losses.discriminator_cross_entropy(y, y_hat, smoothing)
+
+    return d_loss, gan._generator_loss

@@ -7,7 +7,7 @@ import numpy as np
 
 import input_data
 from models import priors, recipes
-from training.schedule import learning_rates
+from training.batches import block_steps, learning_rates
 
 # Recipe -> widths of the layers of G and of D, slope of the leaky ReLU between them (0: a ReLU).
 DENSE = {
@@ -28,8 +28,6 @@ def first_steps(recipe: recipes.Recipe) -> int:
 
     It is also the number of steps in a block of those that train in blocks.
     """
-    from training.batches import block_steps
-
     return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
 
 
