@@ -25,6 +25,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import numpy as np
+from absl import flags
 
 import input_data
 from support import idx, terminal, user_code
@@ -41,7 +42,6 @@ _V1 = "tensorflow.compat.v1"
 MODULES = {
     "tensorflow": [_V1],
     "tensorflow.app": [f"{_V1}.app"],
-    "tensorflow.app.flags": [f"{_V1}.flags"],
     "tensorflow.contrib.data": [f"{_V1}.data", f"{_V1}.data.experimental"],
     "tensorflow.contrib.distributions": [f"{_V1}.distributions"],
     "tensorflow.contrib.framework": ["tf_slim", _V1],
@@ -55,7 +55,6 @@ MODULES = {
     "tensorflow.contrib.summary": [f"{_V1}.summary"],
     "tensorflow.contrib.tensorboard.plugins.projector": ["tensorboard.plugins.projector"],
     "tensorflow.contrib.training": ["tf_slim.training"],
-    "tensorflow.flags": [f"{_V1}.flags"],
     "tensorflow.layers": [_LAYERS],
     "tensorflow.nn": [f"{_V1}.nn"],
     "tensorflow.nn.rnn_cell": [_CELLS],
@@ -87,7 +86,6 @@ INSTEAD = {
     "tensorflow.contrib.eager": "eager programs run without this runner, on tensorflow itself",
     "tensorflow.contrib.factorization": "use scikit-learn's KMeans or GaussianMixture",
     "tensorflow.contrib.learn": "write the model with tf.layers and train it in a Session",
-    "tensorflow.contrib.seq2seq": "use tf.nn.dynamic_rnn, or tensorflow_addons's seq2seq",
     "tensorflow.contrib.tensor_forest": "use scikit-learn's RandomForestClassifier",
     "tensorflow.estimator": "call the model function and train it in a Session",
     "tensorflow.examples": "only tutorials.mnist.input_data is available",
@@ -104,7 +102,6 @@ NUMPY = {
     "unicode": str,
 }
 _OTHER_SETS = ("fashion", "kmnist", "emnist", "notmnist", "not_mnist", "cifar", "svhn")
-_PYTHON_2 = "it is Python 2: `pip install fissix` lets this runner translate it"
 
 
 # The modules.
@@ -123,8 +120,6 @@ class Module(types.ModuleType):
         self.__dict__.update(names, sources=sources, _finder=finder)
 
     def __getattr__(self, name):
-        if name == "__all__":
-            return [each for each in dir(self) if not each.startswith("_")]
         full_name = f"{self.__name__}.{name}"
         if self._finder.knows(full_name):
             return self._finder.module(full_name)
@@ -133,10 +128,6 @@ class Module(types.ModuleType):
             if hasattr(source, name):
                 return getattr(source, name)
         raise AttributeError(_absence(full_name), name=name, obj=self)
-
-    def __dir__(self):
-        sources = [_import(each) if isinstance(each, str) else each for each in self.sources]
-        return sorted({*self.__dict__, *(name for source in sources for name in dir(source))})
 
 
 class Finder:
@@ -148,10 +139,8 @@ class Finder:
     """
 
     def __init__(self, tensorflow, others=()):
-        # These names are deprecated since 2.0.
-        warnings.filterwarnings(
-            "ignore", category=UserWarning, message=r"`(tf\.|layer\.|.*[cC]ell)"
-        )
+        deprecated = r"`(tf\.|layer\.|.*[cC]ell)"
+        warnings.filterwarnings("ignore", deprecated, UserWarning)
         self._names = {**_changed_names(tensorflow.compat.v1), **dict(others)}
         self._modules = {}
         module = self.module("tensorflow")
@@ -215,11 +204,7 @@ def _keras_module(name):
 def _import(name):
     if name.startswith("tf_slim") and name not in sys.modules:
         _repair_tf_slim()
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError:  # an attribute, such as flags
-        parent, _, child = name.rpartition(".")
-        return getattr(sys.modules.get(parent), child)
+    return importlib.import_module(name)
 
 
 def _repair_tf_slim():
@@ -248,6 +233,7 @@ def _repair_tf_slim():
 def _changed_names(v1):
     """Returns what each module has under other names or arguments: {module: {name: value}}."""
     nn, summary = v1.nn, v1.summary
+    flag_names = {**vars(v1.flags), "DEFINE_integer": _define_number}
     mnist = {name: getattr(input_data, name) for name in input_data.__all__}
     mnist |= {"read_data_sets": read_data_sets, "load_mnist": read_data_sets}
     return {
@@ -256,9 +242,7 @@ def _changed_names(v1):
             "concat": _axis_first(v1.concat, ["axis", "values"]),
             "split": _axis_first(v1.split, ["axis", "num_or_size_splits", "value"]),
             "histogram_summary": summary.histogram,
-            "image_summary": lambda tag, images, max_images=3: summary.image(
-                tag, images, max_images
-            ),
+            "image_summary": summary.image,
             "merge_all_summaries": summary.merge_all,
             "merge_summary": summary.merge,
             "scalar_summary": summary.scalar,
@@ -267,12 +251,9 @@ def _changed_names(v1):
         "tensorflow.contrib.learn.datasets.mnist": mnist,
         "tensorflow.contrib.learn.python.learn.datasets.mnist": mnist,
         "tensorflow.examples.tutorials.mnist.input_data": mnist,
-        "tensorflow.app.flags": {"DEFINE_integer": _number_flag(v1.flags)},
-        "tensorflow.flags": {"DEFINE_integer": _number_flag(v1.flags)},
-        "tensorflow.nn": {
-            "bidirectional_rnn": nn.static_bidirectional_rnn,
-            "rnn": nn.static_rnn,
-        },
+        "tensorflow.app.flags": flag_names,
+        "tensorflow.flags": flag_names,
+        "tensorflow.nn": {"rnn": nn.static_rnn, "bidirectional_rnn": nn.static_bidirectional_rnn},
         "tensorflow.train": {"SummaryWriter": summary.FileWriter},
     }
 
@@ -305,14 +286,10 @@ def _axis_first(function, order):
     return wrapped
 
 
-def _number_flag(flags):
-    """Returns a DEFINE_integer that takes any number, such as np.inf, as before 1.5."""
-
-    def define(name, default, *args, **names):
-        kind = flags.DEFINE_float if isinstance(default, float) else flags.DEFINE_integer
-        return kind(name, default, *args, **names)
-
-    return define
+def _define_number(name, default, *args, **names):
+    """Defines an integer flag, whose default may be any number, such as np.inf, as before 1.5."""
+    define = flags.DEFINE_float if isinstance(default, float) else flags.DEFINE_integer
+    return define(name, default, *args, **names)
 
 
 # The data.
@@ -414,7 +391,6 @@ def install():
 
 def _relax_tensorflow(v1):
     """Allows what TensorFlow 1 allowed; the only changes of TensorFlow's own objects."""
-    import absl.flags
     from tensorflow.python.training import slot_creator
 
     init, create = v1.Dimension.__init__, slot_creator._create_slot_var
@@ -432,9 +408,9 @@ def _relax_tensorflow(v1):
             scope._reuse = reuse
 
     v1.Dimension.__init__, slot_creator._create_slot_var = of_whole_float, in_reusing_scope
-    for name in absl.flags.FLAGS:  # absl has some of its own, such as log_dir
-        absl.flags.FLAGS[name].allow_override = True
-    absl.flags.FlagValues._parse_flags = lambda flags: flags(sys.argv, known_only=True)
+    for name in flags.FLAGS:  # absl has some of its own, such as log_dir
+        flags.FLAGS[name].allow_override = True
+    flags.FlagValues._parse_flags = lambda values: values(sys.argv, known_only=True)
 
 
 def _old_libraries():
@@ -545,9 +521,11 @@ def run(script: Path, args: list[str]):
     """Runs a program as `__main__`; its folder replaces this one on `sys.path`."""
     _translate_python_2(script)
     install()
-    for name, module in list(sys.modules.items()):  # a program may have modules of these names
-        if _ROOT in Path(getattr(module, "__file__", None) or "/").parents:
-            del sys.modules[name]
+    names = {path.stem for path in _ROOT.iterdir()} & {
+        path.stem for path in script.parent.iterdir()
+    }
+    for name in [name for name in sys.modules if name.partition(".")[0] in names]:
+        del sys.modules[name]  # the program's own modules of these names come first
     sys.argv, sys.path[0] = [str(script), *args], str(script.parent)
     sys.dont_write_bytecode = True
     main = sys.modules["__main__"] = types.ModuleType("__main__")
@@ -559,9 +537,13 @@ def _explain(error, folder):
     """Returns what cannot run, in one line with the program's; None for another error."""
     message = user_message(error)
     if isinstance(error, SyntaxError):
-        message = f"{error.msg}; {_PYTHON_2}" if _PYTHON_2 else error.msg
+        message = error.msg
+        if not importlib.util.find_spec("fissix"):
+            message += "; if it is Python 2, `pip install fissix` lets this runner translate it"
     elif isinstance(error, ImportError) or isinstance(getattr(error, "obj", None), Module):
         message = one_line(error)
+    elif "ubyte" in str(getattr(error, "filename", "")):
+        message = f"{message}; copy the files of {_DATA} there"
     line = user_code.find_line(error, [folder], [Path(__file__)])
     if message is None or line is None:
         return message
