@@ -108,7 +108,7 @@ _OTHER_SETS = ("fashion", "kmnist", "emnist", "notmnist", "not_mnist", "cifar", 
 
 
 class Module(types.ModuleType):
-    """A module of given names, then of known submodules, then of the names of other modules.
+    """A module of given names, known submodules and the names of other modules.
 
     Attributes:
       sources: The other modules, or their names.
@@ -131,7 +131,7 @@ class Module(types.ModuleType):
 
 
 class Finder:
-    """Finder of `sys.meta_path` for the modules of TensorFlow 1, and of Keras 2 as `keras`.
+    """Finder for `sys.meta_path` of modules of TensorFlow 1, and of Keras 2.
 
     Args:
       tensorflow: The tensorflow that was imported.
@@ -231,7 +231,7 @@ def _repair_tf_slim():
 
 
 def _changed_names(v1):
-    """Returns what each module has under other names or arguments: {module: {name: value}}."""
+    """Returns names that changed, or whose arguments did: {module: {name: value}}."""
     nn, summary = v1.nn, v1.summary
     flag_names = {**vars(v1.flags), "DEFINE_integer": _define_number}
     mnist = {name: getattr(input_data, name) for name in input_data.__all__}
@@ -287,7 +287,7 @@ def _axis_first(function, order):
 
 
 def _define_number(name, default, *args, **names):
-    """Defines an integer flag, whose default may be any number, such as np.inf, as before 1.5."""
+    """Defines an integer flag; as before 1.5, np.inf may be its default."""
     define = flags.DEFINE_float if isinstance(default, float) else flags.DEFINE_integer
     return define(name, default, *args, **names)
 
@@ -296,7 +296,7 @@ def _define_number(name, default, *args, **names):
 
 
 def read_data_sets(train_dir="MNIST_data", fake_data=False, *args, **options):
-    """Reads MNIST as the tutorials' module did; the packaged files if the folder has none."""
+    """Reads MNIST in a folder, or the packaged files if it has none."""
     source_url = options.get("source_url") or (args[5] if len(args) > 5 else None)
     folder = Path(train_dir)
     exist = all(list(folder.glob(f"{name.replace('-idx', '?idx')}*")) for name in idx.FILES)
@@ -364,7 +364,7 @@ def _insert(finder):
 
 
 def install():
-    """Substitutes TensorFlow 1 in this process, and what Python's libraries dropped since."""
+    """Substitutes TensorFlow 1, and what libraries have dropped since."""
     warnings.filterwarnings("ignore", category=SyntaxWarning)  # "\\s" in old strings
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
     terminal.import_tensorflow()
@@ -530,7 +530,9 @@ def run(script: Path, args: list[str]):
     sys.dont_write_bytecode = True
     main = sys.modules["__main__"] = types.ModuleType("__main__")
     main.__file__ = str(script)
-    exec(SourceFileLoader("__main__", str(script)).get_code("__main__"), vars(main))
+    code = SourceFileLoader("__main__", str(script)).get_code("__main__")
+    assert code is not None  # for the type checker
+    exec(code, vars(main))
 
 
 def _explain(error, folder):

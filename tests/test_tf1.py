@@ -1,4 +1,4 @@
-"""Old programs, unmodified: each runs in a process of its own, as `python tf1.py` does it."""
+"""Old programs, unmodified, each in a process of `python tf1.py`."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""A classifier of tf.layers: batch normalisation, dropout, convolutions; losses to compare."""
+"""A classifier of tf.layers with batch normalisation and dropout."""
 
 import numpy as np
 import tensorflow as tf
