@@ -18,7 +18,7 @@ PORTING_HINTS = {
     r"tensorflow.*\b(contrib|examples)\b|'(contrib|examples)' from 'tensorflow'": (
         "only a file of TensorFlow 1, with `import tensorflow as tf` and without compat, has it"
     ),
-    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|keras\S*losses)' has|from 'tensorflow'": (
+    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|\w*keras\S*losses)' has|from 'tensorflow'": (
         "it is part of TensorFlow 1: use `import tensorflow.compat.v1 as tf`"
     ),
     "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
