@@ -28,6 +28,7 @@ from training.batches import Batches, learning_rates
 from training.callbacks import Callback
 from training.loop import pretrain
 from training.run import LOSSES, RunFolder, Table
+from training.updates import training_loss
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
@@ -75,6 +76,20 @@ def test_every_dense_recipe_trains_equally_with_two_updates_per_step(name):
 def test_rates_and_half_batches_reach_both_engines():
     values = {"g_learning_rate": 3e-4, "lr_decay": 0.1, "lr_milestones": (3, 5), "g_iters": 2}
     check_agreement(small(half_batches=True, **values), "fused without XLA")
+
+
+@pytest.mark.parametrize(
+    "additions",
+    [
+        {"loss": "relativistic", "r1_gamma": 1.0, "r2_gamma": 1.0, "penalty_every": 2},
+        {"loss": "relativistic", "conditional": True, "d_iters": 2},
+        {"loss": "wasserstein", "gradient_penalty": 10.0},
+        {"loss": "hinge", "weight_clip": 0.01},
+    ],
+    ids=str,
+)
+def test_losses_and_penalties_train_equally_in_both_engines(additions):
+    check_agreement(small(**additions), "fused without XLA", steps=4)
 
 
 @pytest.mark.slow
@@ -271,7 +286,7 @@ class Wasserstein(Gan):
 
 def test_losses_on_held_out_images_are_the_classs_own():
     with assembled(small(), gan_class=Wasserstein, engine="fused without XLA") as engine:
-        inference = Inference(engine.gan)
+        inference = Inference(engine.gan, training_loss(engine.gan, small()))
         inference.load(engine.state())
         batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
         (y, y_hat), losses = inference.logits(*batch), inference.losses(*batch)
