@@ -211,7 +211,9 @@ ATTACKS = {
         "threading.Thread(target=time.sleep, args=[10**6]).start()",
         "^$",
     ),
-    "uses_removed_layers": ("tf1.layers.dense", "write dense layers with tf.get_variable"),
+    "uses_layers": ("tf1.layers.dense", "^$"),
+    "uses_removed_names": ("tf.placeholder", "import tensorflow.compat.v1 as tf"),
+    "uses_contrib": ("tf1.contrib.layers", "only a file of TensorFlow 1"),
     "imports_the_solution": ("import models.gan", "No module named 'models'"),
     "reads_the_environment": ("import os; os.environ['TEACHERS_SECRET']", "KeyError"),
 }
