@@ -48,12 +48,6 @@ class Endless(Short):
     answer = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(2**26)
 
 
-class Babble(Short):
-    """Does not speak HTTP."""
-
-    answer = b"SSH-2.0\r\n"
-
-
 class Commanding(Short):
     """Sends long lines that command a terminal."""
 

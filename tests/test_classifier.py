@@ -1,23 +1,12 @@
 """The classifier, its files, the reference scores, and how all of them are made."""
 
-import gzip
-from pathlib import Path
-
 import numpy as np
 import pytest
-from small_sets import NAMES, idx
 
 import input_data
 from evaluation import classifier_training, metrics, reference
 from evaluation.classifier import Classifier
 from support.errors import UserError
-
-DATA_DIR = Path(__file__).resolve().parent.parent / "MNIST_data"
-
-
-@pytest.fixture(scope="module")
-def mnist():
-    return input_data.read_data_sets(DATA_DIR, validation_size=0)
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +20,9 @@ def predictions(standard, mnist):
     return standard.classifier(mnist.test.images)
 
 
-def test_accuracy_is_at_least_99_3_percent(predictions, mnist):
+def test_predictions_are_right_and_do_not_depend_on_batch_and_shape(standard, mnist, predictions):
     found = predictions.probabilities.argmax(axis=1)
     assert np.mean(found == mnist.test.labels) >= 0.993
-
-
-def test_predictions_are_reproducible_and_do_not_depend_on_batch_and_shape(
-    standard, mnist, predictions
-):
     again = standard.classifier(mnist.test.images[:1000])
     assert np.array_equal(again.features, predictions.features[:1000])
     rows = [0, 499, 500, 707]
@@ -96,34 +80,6 @@ def test_shifts_reach_every_place_within_two_pixels():
     assert {*rows} == {*range(8, 13)} and {*columns} == {*range(18, 23)} and len(rows) == 25
 
 
-@pytest.fixture(scope="module")
-def small_data_dir(mnist, tmp_path_factory):
-    """A folder with 600 training and 200 test images."""
-    folder = tmp_path_factory.mktemp("mnist")
-    for k, part in ((0, mnist.train), (2, mnist.test)):
-        n = 600 if k == 0 else 200
-        (folder / f"{NAMES[k]}.gz").write_bytes(
-            gzip.compress(idx(part.pixels[:n].reshape(n, 28, 28)))
-        )
-        (folder / f"{NAMES[k + 1]}.gz").write_bytes(gzip.compress(idx(part.labels[:n])))
-    return folder
-
-
-@pytest.fixture
-def small(small_data_dir):
-    return input_data.read_data_sets(small_data_dir, validation_size=0)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """The folder of the user's classifiers, which are trained for 20 steps."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr(reference, "CACHED_STEPS", 20)
-        yield folder / "small_gans"
-
-
 def test_training_is_repeatable_and_learns(tmp_path, small_data_dir, small, capsys):
     reference.main([f"--out={tmp_path}", f"--data_dir={small_data_dir}", "--num_steps=20"])
     weights = classifier_training.train(small.train, 20)
@@ -158,28 +114,22 @@ def test_an_unknown_data_set_has_its_own_classifier(small, cache):
 
 def with_labels(data, label):
     """Returns the data set with other labels."""
-    return data._replace(
-        train=input_data.DataSet(data.train.pixels, label(data.train.labels)),
-        test=input_data.DataSet(data.test.pixels, label(data.test.labels)),
-    )
+    parts = {
+        name: input_data.DataSet(part.pixels, label(part.labels))
+        for name, part in data._asdict().items()
+    }
+    return input_data.Datasets(**parts)
 
 
-def test_known_images_with_other_labels_are_another_data_set(mnist):
-    """MNIST as odd and even: the shipped classifier would score it as digits."""
+def test_unusual_sets(mnist, tmp_path, small):
+    """MNIST as odd and even is none of the shipped sets."""
     assert reference.checksum(mnist) in reference.SHIPPED
     assert reference.checksum(with_labels(mnist, lambda y: y % 2)) not in reference.SHIPPED
-
-
-def test_a_single_class_is_scored(tmp_path, small):
     made = reference.make(with_labels(small, np.ones_like), tmp_path, 5)
     assert list(made.scores) == ["real test images", "uniform noise"]
     assert made.scores["real test images"].classes_covered == 1
-
-
-def test_too_few_images_are_rejected(small):
-    few = input_data.DataSet(small.test.pixels[:9], small.test.labels[:9])
     with pytest.raises(ValueError, match=r"at least 128 .* got 600 and 9"):
-        reference.get(small._replace(test=few), input_data.known(None))
+        reference.get(small._replace(test=small.test[:9]), input_data.known(None))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"reference_scores": {"noise": {"recall": 1}}}'])

@@ -1,4 +1,3 @@
-# ruff: noqa: F811 - fixtures are imported
 """Scoring a run, the sentences about it, labels that were requested, and comparing runs."""
 
 import json
@@ -7,7 +6,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from test_classifier import cache, mnist, small, small_data_dir  # noqa: F401 - fixtures
 
 import evaluation
 import generation
@@ -79,12 +77,9 @@ def test_scores_by_label(monkeypatch):
     assert scores["real_label_frechet_distances"] == pytest.approx(real_distances, abs=1e-6)
     scores["trained_on_samples_accuracy"] = 0.5
     scores["real_label_frechet_distances"] = {"class 1": 0.0}
-    assert conditional.describe(scores, INFO) == (
-        "97.7% of the samples (90.0% of real test images) are classified as the requested class; "
-        "the worst is class 1 with 95.0%.\n"
-        "Fréchet distance within one class: at most 9 (0 for real test images), of class 1.\n"
-        "A classifier trained only on 43 samples gets 50.0% of the real test images right."
-    )
+    text = conditional.describe(scores, INFO)
+    assert "97.7% of the samples (90.0% of real" in text and "class 1 with 95.0%" in text
+    assert "at most 9 (0 for real" in text and "only on 43 samples gets 50.0% of" in text
 
 
 def test_a_classifier_is_trained_on_samples_and_requested_labels(monkeypatch):
@@ -124,32 +119,30 @@ def custom(small_data_dir, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scored(run, small_data_dir, cache):
-    path = run.with_name("scored")
-    shutil.copytree(run, path)
-    evaluation.evaluate(path, num_samples=150, data_dir=small_data_dir, log=lambda line: None)
-    return path
+    """A copy of the run with scores, and what was logged."""
+    path, lines = shutil.copytree(run, run.with_name("scored")), []
+    options = {"num_samples": 150, "seed": 4, "data_dir": small_data_dir}
+    return path, evaluation.evaluate(path, **options, log=lines.append), lines
 
 
-def test_a_run_is_scored(run, small_data_dir, small, cache):
-    lines, options = [], {"num_samples": 150, "seed": 4, "data_dir": small_data_dir}
-    scores = evaluation.evaluate(run, **options, log=lines.append)
-    assert scores == json.loads((run / "metrics.json").read_text())
-    images, _ = generation.load(run).sample(150, seed=4)
-    standard = reference.get(small, INFO, lines.append)
+def test_a_run_is_scored(scored, small):
+    path, scores, lines = scored
+    assert scores == json.loads((path / "metrics.json").read_text())
+    images, _ = generation.load(path).sample(150, seed=4)
+    standard = reference.get(small, INFO)
     expected = metrics.score(*standard.classifier(images), images, standard.reference)
     assert {name: scores[name] for name in expected._fields} == expected._asdict()
     assert (scores["step"], scores["seed"], scores["raw"]) == (3, 4, False)
     assert scores["classifier_sha256"] == standard.classifier.sha256
     assert scores["reference_scores"].keys() == standard.scores.keys()
     assert any(f"{expected.frechet_distance:.4g}" in line for line in lines)
-    assert (run / "report.png").stat().st_size > 1000
+    assert (path / "report.png").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"num_samples": 127}, "--num_samples must be from 128 to 100,000 for scores, got 127"),
-        ({"num_samples": 100_001}, "--num_samples"),
         ({"checkpoint": "nope"}, "--checkpoint"),
         ({"gan": "my_gan.py:My"}, "--gan"),
         ({"data_dir": None}, "MNIST_data"),
@@ -175,10 +168,9 @@ def edit(path, **values):
 
 
 def test_runs_are_compared(scored, custom, tmp_path):
-    path, gan = custom
+    (path, gan), (scored, scores, _) = custom, scored
     text = compare(tmp_path, scored, path, gans=[gan])
     rows = {line[:18].strip(): line[18:].split() for line in text.splitlines()}
-    scores = json.loads((scored / "metrics.json").read_text())
     assert rows["Fréchet distance"] == [f"{scores['frechet_distance']:.4g}", "-"]
     assert rows["classifier"] == [scores["classifier_sha256"][:8], "-"]
     assert rows["scored samples"] == ["150", "-"] and rows["steps"] == ["3", "3"]
@@ -188,6 +180,9 @@ def test_runs_are_compared(scored, custom, tmp_path):
     assert f"{scored} overrides nlatent=3" in " ".join(text.split())
     assert f"{path} has no scores of these weights: {command}" in text
     assert (tmp_path / "a.png").stat().st_size > 1000
+    other = shutil.copytree(path, tmp_path / "run")
+    edit(other / "config.json", dataset="fashion_mnist", gan=None)
+    assert "/run --dataset=fashion_mnist" in compare(tmp_path, other)
 
 
 @pytest.mark.parametrize(
@@ -203,15 +198,9 @@ def test_runs_are_compared(scored, custom, tmp_path):
     ],
 )
 def test_scores_are_only_compared_if_valid_and_comparable(scored, tmp_path, values, note):
-    shutil.copytree(scored, tmp_path / "other")
+    shutil.copytree(scored[0], tmp_path / "other")
     edit(tmp_path / "other" / "metrics.json", **values)
-    text = compare(tmp_path, scored, tmp_path / "other")
+    text = compare(tmp_path, scored[0], tmp_path / "other")
     assert note in text
     for part in ("not comparable", "other has no scores", "\x1b"):
         assert (part in text) == (part in note)
-
-
-def test_the_scoring_command_names_a_known_data_set(custom, tmp_path):
-    shutil.copytree(custom[0], tmp_path / "run")
-    edit(tmp_path / "run" / "config.json", dataset="fashion_mnist", gan=None)
-    assert "/run --dataset=fashion_mnist" in compare(tmp_path, tmp_path / "run")

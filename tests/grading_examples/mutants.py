@@ -21,8 +21,7 @@ def read_mutants():
     _, *entries = CORRECT.with_name("mutants.txt").read_text(encoding="utf-8").split("\n# ")
     for entry in entries:
         title, *lines = entry.splitlines()
-        old = "\n".join(line[2:] for line in lines if line.startswith("-"))
-        new = "\n".join(line[2:] for line in lines if line.startswith("+"))
+        old, new = ("\n".join(x[2:] for x in lines if x.startswith(sign)) for sign in "-+")
         if correct.count(old) != 1:
             raise ValueError(f"{title}: found {correct.count(old)} times in correct.py: {old}")
         yield Mutant(*title.split(": "), correct.replace(old, new))
