@@ -15,10 +15,17 @@ import textwrap
 from absl import flags
 
 from models import recipes
-from models.recipes import EVERYDAY, RECIPES
+from models.recipes import (
+    EVERYDAY,
+    RECIPES,
+    bounds_text,
+    check_value,
+    describe_values,
+    option,
+    value_type,
+)
 from support import errors
 from support.errors import UserError
-from support.options import bounds_text, check_value, describe_values, option, value_type
 from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
 
 FLAGS = flags.FLAGS

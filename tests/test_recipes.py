@@ -9,10 +9,9 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, feed, frozen, generate, progress
 
-from models import recipes, summary
+from models import layers, recipes
 from models.inference import Inference
 from support.errors import UserError
-from support.options import value_type
 from training.batches import Batches, learning_rates
 
 BATCH = 4
@@ -74,7 +73,7 @@ TOTALS = {
 def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
     for i, network in enumerate(NETWORKS):
         total, fixed = TOTALS[name][i]
-        rows = summary.layers_of(engine.gan, network)
+        rows = layers.layers_of(engine.gan, network)
         assert sum(row.trainable for row in rows) == total - fixed
         assert sum(row.fixed for row in rows) == fixed
         if name in LAYERS:
@@ -219,7 +218,7 @@ def test_epochs_and_batches_of_the_articles():
 def test_values_out_of_bounds_are_refused_by_name():
     minimal = recipes.get("minimal")
     for field in recipes.hyperparameters():
-        kind, is_tuple = value_type(field)
+        kind, is_tuple = recipes.value_type(field)
         wrong = [object(), "x" if kind is not str else 3, float("nan"), [True] if is_tuple else ()]
         if field.metadata["bounds"]:
             low, high = field.metadata["bounds"]
