@@ -21,10 +21,10 @@ from support.errors import UserError
 
 # Groups of options, in the order in which `python main.py --help` shows them.
 EVERYDAY = "Everyday"
-BATCHES = "Latents and batches"
-LEARNING_RATES = "Learning rates"
-UPDATES = "Losses, updates and averages"
-NETWORKS = "Networks"
+BATCHES = "Hyperparameters: latents and batches"
+LEARNING_RATES = "Hyperparameters: learning rates"
+UPDATES = "Hyperparameters: losses, updates and averages"
+NETWORKS = "Hyperparameters: networks"
 
 _PRIORS = ", ".join(f"{name} {prior.formula}" for name, prior in priors.PRIORS.items())
 _RATES = (1e-12, 1)

@@ -72,9 +72,10 @@ def grid_latents(prior, nlatent: int, side: int, rng: np.random.Generator) -> np
       float32 `[side * side, nlatent]`, row by row.
     """
     if nlatent == 1:
-        return prior.axis(side * side)[:, None]
+        return np.linspace(prior.low, prior.high, side * side, dtype=np.float32)[:, None]
     if nlatent == 2:
-        return prior.plane(side)
+        axis = np.linspace(prior.low, prior.high, side, dtype=np.float32)
+        return np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 2)
     corners = prior.sample(rng, [2, 2, nlatent])
     t = np.linspace(0, 1, side)
     top, bottom = (prior.interpolate(left, right, t) for left, right in corners)  # [side, nlatent]

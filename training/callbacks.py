@@ -221,14 +221,14 @@ class Events(Callback):
         self._folder = context.folder.file("events")
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"events.out.tfevents.{time.time():.6f}"
-        with self._disk_errors():
-            self._writer = tf.io.TFRecordWriter(os.fsencode(path))
+        self._writer = tf.io.TFRecordWriter(os.fsencode(path))
+        self._waiting = []
         context.files.append(self)
         context.listeners.append(self.scalars)
-        self._write(file_version="brain.Event:2")
+        self._add(file_version="brain.Event:2")
         # TensorBoard then ignores what a killed run had written after this step.
         start = tf.SessionLog(status=tf.SessionLog.START)
-        self._write(step=context.start + 1, session_log=start)
+        self._add(step=context.start + 1, session_log=start)
 
     def on_steps(self, block):
         for step, d_loss, g_loss in block:
@@ -239,37 +239,35 @@ class Events(Callback):
         for name in ("samples", "latent_grid"):
             encoded = self.context.folder.file(f"{name}.png").read_bytes()
             image = tf.Summary.Image(encoded_image_string=encoded, colorspace=1)
-            self._write(step=step, summary=tf.Summary(value=[{"tag": name, "image": image}]))
+            self._add(step=step, summary=tf.Summary(value=[{"tag": name, "image": image}]))
 
     def scalars(self, step, values):
         """Adds {tag: number} of a step."""
         summary = tf.Summary(value=[{"tag": t, "simple_value": v} for t, v in values.items()])
-        self._write(step=step, summary=summary)
+        self._add(step=step, summary=summary)
 
     def flush(self):
         """Writes all events to the disk."""
-        with self._disk_errors():
-            self._writer.flush()
-
-    def close(self):
-        """Closes the file; all events up to the last checkpoint are already flushed."""
-        with contextlib.suppress(tf.errors.OpError):
-            self._writer.close()
-
-    def _write(self, **content):
-        with self._disk_errors():
-            self._writer.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
-
-    @contextlib.contextmanager
-    def _disk_errors(self):
         try:
-            yield
+            for event in self._waiting:
+                self._writer.write(event.SerializeToString())
+            self._writer.flush()
         except tf.errors.OpError as error:
             raise RunError(
                 f"cannot write {self._folder} ({error.message}); "
                 f"{self.context.folder.last_checkpoint()}; free some space, or use --noevents, and "
                 "rerun the command"
             ) from error
+        self._waiting = []
+
+    def close(self):
+        """Closes the file; all events up to the last checkpoint are already flushed."""
+        with contextlib.suppress(RunError, tf.errors.OpError):
+            self.flush()
+            self._writer.close()
+
+    def _add(self, **content):
+        self._waiting.append(tf.Event(wall_time=time.time(), **content))
 
 
 class Checkpoints(Callback):

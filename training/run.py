@@ -195,10 +195,8 @@ class RunFolder:
         while (backup := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
         with FileLock(self.file(_LOCK), timeout=0):
-            if os.name != "nt":
-                os.replace(self.path, backup)
-        if os.name == "nt":  # which cannot rename a folder with an open file, the lock
-            os.replace(self.path, backup)
+            pass  # no other process uses it
+        os.replace(self.path, backup)
         log(f"Moved the existing run to {backup}.")
 
     def _checkpoints(self):
