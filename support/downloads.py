@@ -61,7 +61,12 @@ def download(
         except DataError as error:
             reasons.append(str(error))
         except (requests.RequestException, ValueError) as error:  # ValueError: an invalid redirect
-            reasons.append(f"{_shorten(url)}: {type(error).__name__} {_shorten(error)}")
+            inner: object = error
+            while isinstance(inner, Exception) and isinstance(
+                cause := inner.__cause__ or (inner.args and inner.args[0]), Exception
+            ):
+                inner = cause  # the messages of the outer ones are long
+            reasons.append(f"{_shorten(url)}: {type(inner).__name__} {_shorten(inner)}")
     raise DataError("; ".join(reasons))
 
 
