@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+import tf1
 from input_data import NUM_CLASSES, NUM_PIXELS
 from support import user_code
 from support.errors import UserError
@@ -87,7 +88,7 @@ def load(spec: str) -> CustomClass:
     path, name, sha256 = parse(spec)
     _let_import_from(str(Path(path).resolve().parent))
     with user_errors():
-        module = user_code.import_file(path, f"custom_class_{sha256[:8]}")
+        module = tf1.import_file(path, f"custom_class_{sha256[:8]}")
     import tensorflow.compat.v1 as tf
 
     # The file may call disable_v2_behavior; loops in the graph need resource variables.

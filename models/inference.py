@@ -173,7 +173,9 @@ def check_shapes(state, variables):
     """
     for name in sorted((variables.keys() | state.keys()) - set(_OUTPUTS)):
         found = f"of shape {np.shape(state[name])}" if name in state else "missing"
-        needed = f"of shape {tuple(variables[name].shape)}" if name in variables else "missing"
+        needed = (
+            f"of shape {tuple(variables[name].shape.as_list())}" if name in variables else "missing"
+        )
         if found != needed:
             raise UserError(
                 f"{name} is {found} in the checkpoint, but {needed} in the networks; restore the "

@@ -15,13 +15,10 @@ from typing import NamedTuple
 
 # Errors of TensorFlow 1 code: pattern of the message -> what to write instead.
 PORTING_HINTS = {
-    r"with Keras 3|tensorflow.*\blayers'|'layers' from 'tensorflow'": (
-        "tf.layers was removed: write dense layers with tf.get_variable and tf.matmul"
-    ),
     r"tensorflow.*\b(contrib|examples)\b|'(contrib|examples)' from 'tensorflow'": (
-        "tf.contrib and tensorflow.examples were removed; for the data `import input_data`"
+        "only a file of TensorFlow 1, with `import tensorflow as tf` and without compat, has it"
     ),
-    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|keras\S*losses)' has|from 'tensorflow'": (
+    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|\w*keras\S*losses)' has|from 'tensorflow'": (
         "it is part of TensorFlow 1: use `import tensorflow.compat.v1 as tf`"
     ),
     "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
@@ -75,7 +72,7 @@ def find_line(
     for file, number, function in lines:
         path = Path(file).resolve()
         is_library = {"site-packages", "dist-packages"} & set(path.parts)
-        if is_library or path.is_relative_to(_STANDARD_LIBRARY):
+        if is_library or file.startswith("<") or path.is_relative_to(_STANDARD_LIBRARY):
             continue
         if excluded & {path, path.parent}:
             continue

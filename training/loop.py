@@ -137,13 +137,13 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         stack.callback(custom_class.close_session, gan)  # each engine opens its own
         if gan_class:
             custom_class.check(gan, recipe)
-        if own_train_ops:
-            custom_class.check_own_train_ops(gan, recipe)
             for name in custom_class.random_ops(gan)[:1]:
                 log(
                     f"Note: {name} draws random numbers that no checkpoint holds; a run that was "
                     "stopped and resumed will not be bit-identical to an uninterrupted one."
                 )
+        if own_train_ops:
+            custom_class.check_own_train_ops(gan, recipe)
             return StepEngine(gan, batches, precision=options.precision)
         if gan_class:
             custom_class.check_generator(gan)
