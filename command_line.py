@@ -15,10 +15,17 @@ import textwrap
 from absl import flags
 
 from models import recipes
-from models.recipes import EVERYDAY, RECIPES
+from models.recipes import (
+    EVERYDAY,
+    RECIPES,
+    bounds_text,
+    check_value,
+    describe_values,
+    option,
+    value_type,
+)
 from support import errors
 from support.errors import UserError
-from support.options import bounds_text, check_value, describe_values, option, value_type
 from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
 
 FLAGS = flags.FLAGS
@@ -46,16 +53,16 @@ _EXAMPLES = {
     "compare": "--run_dirs=runs/minimal,runs/stable_cnn",
 }
 _OTHER_MODES = "Other modes (named before each flag)"
-_HEADINGS = {
-    EVERYDAY: EVERYDAY,
-    recipes.BATCHES: "Hyperparameters: latents and batches",
-    recipes.LEARNING_RATES: "Hyperparameters: learning rates",
-    recipes.UPDATES: "Hyperparameters: losses, updates and averages",
-    recipes.NETWORKS: "Hyperparameters: networks",
-    WHILE_TRAINING: WHILE_TRAINING,
-    ENGINES: ENGINES,
-    _OTHER_MODES: _OTHER_MODES,
-}
+_GROUPS = (
+    EVERYDAY,
+    recipes.BATCHES,
+    recipes.LEARNING_RATES,
+    recipes.UPDATES,
+    recipes.NETWORKS,
+    WHILE_TRAINING,
+    ENGINES,
+    _OTHER_MODES,
+)
 # Flags that are easily taken for another one.
 _CONFUSED = {"digit": "it selects the training images; --labels selects what is drawn"}
 _WIDTH, _INDENT = 100, 26
@@ -165,7 +172,7 @@ def define_flags():
 
 
 def parse(argv):
-    """Parses the command line; --help or a wrong flag ends the program."""
+    """Parses the command line; --help, or a wrong flag or value, ends the program."""
     try:
         rest = FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
@@ -186,7 +193,20 @@ def parse(argv):
             is_mode = rest[1] in MODES
             mode = f"use --mode={rest[1]}" if is_mode else "see python main.py --help"
             raise UserError(f"unexpected argument {rest[1]}: options start with --; {mode}")
-        _check_flags(FLAGS.mode)
+        check_value(FIELDS["mode"], FLAGS.mode)
+        for name, field in sorted(FIELDS.items()):
+            flag = FLAGS[name]
+            if not flag.present:
+                continue
+            if flag.value in ("", [], [""]):
+                raise UserError(f"--{name}= is empty: give it a value, or omit it")
+            *modes, last_mode = field.metadata["modes"]
+            if FLAGS.mode not in (*modes, last_mode):
+                valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
+                hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
+                raise UserError(f"--{name} is only valid with --mode={valid}{hint}")
+            if name != "gan":  # of which --mode=compare takes several
+                check_value(field, flag.value)
     except UserError as error:
         fail(error)
     return rest
@@ -204,28 +224,6 @@ def given(dataclass_fields):
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _check_flags(mode):
-    """Checks that no flag is empty, out of bounds or invalid in this mode.
-
-    Raises:
-      UserError: If one is.
-    """
-    check_value(FIELDS["mode"], mode)
-    for name, field in sorted(FIELDS.items()):
-        flag = FLAGS[name]
-        if not flag.present:
-            continue
-        if flag.value in ("", [], [""]):
-            raise UserError(f"--{name}= is empty: give it a value, or omit it")
-        *modes, last_mode = field.metadata["modes"]
-        if mode not in (*modes, last_mode):
-            valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
-            hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
-            raise UserError(f"--{name} is only valid with --mode={valid}{hint}")
-        if name != "gan":  # of which --mode=compare takes several
-            check_value(field, flag.value)
-
-
 def help_text(mode=None, recipe="minimal"):
     """Returns what --help prints, for one mode or for all of them."""
     defaults = recipes.values_of(recipes.get(recipe))
@@ -236,15 +234,16 @@ def help_text(mode=None, recipe="minimal"):
         check_value(FIELDS["mode"], mode)
         command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
         parts = [f"--mode={mode}: {MODES[mode]}.\n\n  {command}"]
-    for group, heading in _HEADINGS.items():
+    for group in _GROUPS:
         entries = [
             _help_entry(field, defaults.get(name, field.default), mode)
             for name, field in FIELDS.items()
             if field.metadata["group"] == group
             and (mode is None or (mode in field.metadata["modes"] and name != "mode"))
         ]
-        if heading.startswith("Hyper"):
-            heading = f"{heading} (defaults: {recipe}'s)"
+        heading = group
+        if group.startswith("Hyper"):
+            heading = f"{group} (defaults: {recipe}'s)"
         elif group == _OTHER_MODES and mode is not None:
             heading = "What to write"
         if entries:

@@ -2,7 +2,7 @@
 
 `Datasets(train, validation, test)` is a drop-in for that of
 `tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed. Imports no TensorFlow.
-`support/idx.py` reads the files of a folder, or downloads those of `support/data_sets.py`.
+`support/data_sets.py` reads the files of a folder, or downloads them.
 """
 
 import math
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support import idx
+from support import data_sets
 from support.data_sets import (
     DATASETS,
     IMAGE_SHAPE,
@@ -22,9 +22,9 @@ from support.data_sets import (
     DataSetInfo,
     identify,
     known,
+    read_idx,
 )
 from support.errors import DataError, UserError
-from support.idx import read_idx
 
 __all__ = [
     "DATASETS", "IMAGE_SHAPE", "NUM_CLASSES", "NUM_PIXELS", "SIDE", "DataError", "DataSet",
@@ -136,10 +136,10 @@ def read_data_sets(
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
     if fake_data:
         return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in Datasets._fields))
-    # A further format of files needs another function like `idx.read`, and a choice here.
+    # A further format of files needs another function like `data_sets.read`, and a choice here.
     train, test = (
         DataSet(images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels, **options)
-        for images, labels in idx.read(Path(train_dir).expanduser(), dataset, source_url)
+        for images, labels in data_sets.read(Path(train_dir).expanduser(), dataset, source_url)
     )
     return select(Datasets(train, train[:0], test), validation_size)
 
@@ -335,7 +335,7 @@ def _image_dtype(dtype):
 
 def extract_images(f) -> np.ndarray:
     """Returns the images in an open gzip file, uint8 `[n, 28, 28, 1]`."""
-    return idx.parse(f, IMAGE_SHAPE, getattr(f, "name", "file"))[..., None]
+    return data_sets.parse(f, IMAGE_SHAPE, getattr(f, "name", "file"))[..., None]
 
 
 def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES) -> np.ndarray:
@@ -343,7 +343,7 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES) -> np.ndarray:
 
     They are uint8 `[n]` or float64 `[n, num_classes]`.
     """
-    labels = idx.parse(f, (), getattr(f, "name", "file"))
+    labels = data_sets.parse(f, (), getattr(f, "name", "file"))
     return dense_to_one_hot(labels, num_classes) if one_hot else labels
 
 
@@ -356,6 +356,6 @@ def maybe_download(filename, work_directory, source_url) -> str:
     """Downloads `source_url` as `filename` if it is missing and returns its path."""
     path = Path(work_directory).expanduser() / filename
     if not path.exists():
-        accepted = idx.accepted_from(source_url, filename.removesuffix(".gz"))
-        idx.download_idx(path, [source_url], accepted)
+        accepted = data_sets.accepted_from(source_url, filename.removesuffix(".gz"))
+        data_sets.download_idx(path, [source_url], accepted)
     return str(path)

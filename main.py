@@ -31,12 +31,17 @@ def train():
     options = given(dataclasses.fields(RunOptions)) | {"gan": _one_gan()}
     if FLAGS.summary:
         terminal.import_tensorflow()
-        from models import custom_class, summary
+        import tensorflow.compat.v1 as tf
 
-        gan = options["gan"]
+        from models import custom_class, layers
+
         recipe = training.recipe_for(FLAGS.recipe, RunOptions(**options), **overrides)
-        with custom_class.user_errors(gan is not None):
-            print(summary.of_recipe(recipe, gan and custom_class.load(gan).gan_class))
+        gan_class = custom_class.load(options["gan"]).gan_class if options["gan"] else None
+        with custom_class.user_errors(gan_class is not None), tf.Graph().as_default():
+            gan = recipes.build_gan(recipe, gan_class)
+            custom_class.check(gan, recipe)
+            print(layers.summary(gan))
+            gan.session.close()
         return 0
     extra = []
     if FLAGS.eval_every:

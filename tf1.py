@@ -28,7 +28,7 @@ import numpy as np
 from absl import flags
 
 import input_data
-from support import idx, terminal, user_code
+from support import data_sets, terminal, user_code
 from support.errors import UserError, one_line, user_message
 
 _ROOT = Path(__file__).resolve().parent
@@ -299,10 +299,10 @@ def read_data_sets(train_dir="MNIST_data", fake_data=False, *args, **options):
     """Reads MNIST in a folder, or the packaged files if it has none."""
     source_url = options.get("source_url") or (args[5] if len(args) > 5 else None)
     folder = Path(train_dir)
-    exist = all(list(folder.glob(f"{name.replace('-idx', '?idx')}*")) for name in idx.FILES)
+    exist = all(list(folder.glob(f"{name.replace('-idx', '?idx')}*")) for name in data_sets.FILES)
     if not (fake_data or source_url or exist or folder == _DATA):
         if any(name in str(folder).lower() for name in _OTHER_SETS):
-            raise UserError(f"{folder} must contain {', '.join(idx.FILES)}")
+            raise UserError(f"{folder} must contain {', '.join(data_sets.FILES)}")
         print(f"{folder} has no MNIST; reading {_DATA}.", file=sys.stderr)
         folder = _DATA
     return input_data.read_data_sets(folder, fake_data, *args, **options)
@@ -310,7 +310,7 @@ def read_data_sets(train_dir="MNIST_data", fake_data=False, *args, **options):
 
 def _load_data(path="mnist.npz"):
     """Returns the packaged MNIST as `keras.datasets.mnist.load_data` does."""
-    return tuple(idx.read(_DATA))
+    return tuple(data_sets.read(_DATA))
 
 
 # Substitution for one file, or for a process.

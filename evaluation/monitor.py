@@ -39,8 +39,8 @@ class Monitor(Callback):
             self._real_histogram = np.eye(10)[run.recipe.digit]
         shares = (f"share_{k}" for k in range(10))
         columns = ["step", "frechet_distance", "classes_covered", *shares]
-        self._table, rows = run.table("metrics.csv", columns)
-        self._best = min((row[1] for row in rows), default=np.inf)
+        self._table = run.table("metrics.csv", columns)
+        self._best = min((row[1] for row in self._table.rows), default=np.inf)
         self._drawn = run.draw(_SAMPLES)
         self._images = None
         self._d_losses = []
@@ -50,7 +50,7 @@ class Monitor(Callback):
         self._d_losses.extend(progress.d_loss for progress in block)
 
     def on_interval(self, step):
-        images = self._run.generate(*self._drawn)
+        images = self._run.inference.generate(*self._drawn)
         predictions = self._classifier(images)
         distance = metrics.frechet_distance(*metrics.statistics(predictions.features), *self._real)
         histogram = metrics.class_histogram(predictions.probabilities.argmax(axis=1))

@@ -92,18 +92,6 @@ class Prior:
         t = np.asarray(t, np.float64)[..., None]
         return ((1 - t) * a + t * b).astype(np.float32)
 
-    def axis(self, count):
-        """Returns float32 `[count]`, evenly spaced from low to high, both included."""
-        return np.linspace(self.low, self.high, count, dtype=np.float32)
-
-    def plane(self, side):
-        """Returns a grid of two latents, float32 `[side * side, 2]`.
-
-        Row by row from the top left; the first latent increases to the right, the second upwards.
-        """
-        x, y = np.meshgrid(self.axis(side), self.axis(side)[::-1])
-        return np.stack([x, y], axis=-1).reshape(side * side, 2)
-
 
 class Uniform(Prior):
     """Uniform on [low, high)."""

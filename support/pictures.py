@@ -5,7 +5,7 @@ and the same input gives the same bytes. No other module draws.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,29 +72,14 @@ def grid_latents(prior, nlatent: int, side: int, rng: np.random.Generator) -> np
       float32 `[side * side, nlatent]`, row by row.
     """
     if nlatent == 1:
-        return prior.axis(side * side)[:, None]
+        return np.linspace(prior.low, prior.high, side * side, dtype=np.float32)[:, None]
     if nlatent == 2:
-        return prior.plane(side)
+        axis = np.linspace(prior.low, prior.high, side, dtype=np.float32)
+        return np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 2)
     corners = prior.sample(rng, [2, 2, nlatent])
     t = np.linspace(0, 1, side)
     top, bottom = (prior.interpolate(left, right, t) for left, right in corners)  # [side, nlatent]
     return prior.interpolate(top, bottom, t[:, None]).reshape(side * side, nlatent)
-
-
-def latent_grid(generate: Callable, prior, nlatent: int, side: int = 20, *, rng) -> np.ndarray:
-    """Draws the images that a generator makes of `grid_latents`.
-
-    Args:
-      generate: Function of latents `[n, nlatent]` that returns images `[n, 784]` in [0, 1].
-      prior: One of `models.priors`.
-      nlatent: Number of latents.
-      side: Number of images per row and column.
-      rng: A numpy Generator for the four draws; unused for one or two latents.
-
-    Returns:
-      float32 `[side * 28, side * 28]`.
-    """
-    return tiles(generate(grid_latents(prior, nlatent, side, rng)), side)
 
 
 def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
@@ -112,7 +97,8 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
     Returns:
       The matplotlib Figure.
     """
-    steps, *losses = (np.asarray(v, np.float64) for v in (steps, d_losses, g_losses))
+    # Tables hold float32 values, so that the figure is the same after a run was resumed.
+    steps, *losses = (np.float64(v) for v in (steps, np.float32(d_losses), np.float32(g_losses)))
     values = np.concatenate(losses)
     # Far outliers are more than 3 times the width of the middle 80 % of the values away from it.
     low, high = np.quantile(values, [0.1, 0.9], method="nearest")

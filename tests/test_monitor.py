@@ -23,7 +23,8 @@ class Run(SimpleNamespace):
         super().__init__(lines=[], best=[], note="", recipe=SimpleNamespace(digit=digit))
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
-        self.folder, self.generate = RunFolder(path), lambda z: self.images
+        self.folder = RunFolder(path)
+        self.inference = SimpleNamespace(generate=lambda z: self.images)
         self.save_checkpoint = lambda step, name: self.best.append(step)
         self.bar = SimpleNamespace(line=self.lines.append)
         self.draw = lambda n: [np.zeros([n, 2])]
@@ -38,8 +39,8 @@ class Run(SimpleNamespace):
         self.monitor = Monitor(self, 10, self.standard, input_data.known("mnist"))
 
     def table(self, name, columns):
-        self.csv = Table(self.folder.file(name), columns)
-        return self.csv, self.csv.open(self.start)
+        self.csv = Table(self.folder.file(name), columns, self.start)
+        return self.csv
 
     def interval(self, step, labels, features=FEATURES, d_loss=1.3):
         self.images = images_of(labels, features)

@@ -10,18 +10,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from test_resume import Ended, last_checkpoint, results, wait_until
 
+from input_data import DataSet
 from models import layers, passes, recipes
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
 from training import mpi
 from training.batches import Batches
+from training.options import Configuration, RunOptions
 from training.updates import Updates
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -194,9 +197,17 @@ def test_batches_that_cannot_be_divided_are_rejected(name, values, message):
     class World:
         rank, size = 0, 3
 
+        def Ibarrier(self):
+            return SimpleNamespace(Test=lambda: True)
+
+        def allgather(self, value):
+            return self.size * [value]
+
     recipe = dataclasses.replace(recipes.get(name), **values)
+    data = DataSet(np.zeros([64, 784], np.uint8), 64 * [0])
+    configuration = Configuration.of(name, recipe, RunOptions(), data, None, workers=3)
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
-        mpi.Ranks(World).check(recipe)
+        mpi.Ranks(World()).check_run(configuration)
 
 
 # Shards.

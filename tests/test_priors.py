@@ -101,15 +101,3 @@ def test_normal_walk_between_special_points_is_finite():
     assert np.isfinite(normal.interpolate(a, 0 * a, t)).all()
     opposite = normal.interpolate(a, -a, t)
     assert np.abs(np.diff(opposite, axis=0)).max() < 0.05 * np.abs(a).max()
-
-
-@pytest.mark.parametrize("name", CDFS)
-def test_plane_reads_right_and_upwards_over_the_range(name):
-    prior, side = priors.get(name), 5
-    plane = prior.plane(side).reshape(side, side, 2)
-    low, high = prior.low, prior.high
-    corners = [[low, high], [high, high], [low, low], [high, low]]
-    np.testing.assert_array_equal(plane[[0, 0, -1, -1], [0, -1, 0, -1]], corners)
-    np.testing.assert_allclose(np.diff(plane[..., 0], axis=1), (high - low) / 4, rtol=1e-6)
-    np.testing.assert_allclose(np.diff(plane[..., 1], axis=0), (low - high) / 4, rtol=1e-6)
-    assert plane.dtype == np.float32

@@ -9,9 +9,8 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, feed, frozen, generate, progress
 
-from models import recipes, summary
+from models import layers, recipes
 from support.errors import UserError
-from support.options import value_type
 
 BATCH = 4
 NETWORKS = ("generator", "discriminator")
@@ -65,7 +64,7 @@ TOTALS = {
 def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
     for i, network in enumerate(NETWORKS):
         total, fixed = TOTALS[name][i]
-        rows = summary.layers_of(engine.gan, network)
+        rows = layers.layers_of(engine.gan, network)
         assert sum(row.trainable for row in rows) == total - fixed
         assert sum(row.fixed for row in rows) == fixed
         trained = engine.session.graph.get_collection("trainable_variables", f"{network}/")
@@ -158,7 +157,7 @@ def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(engine, nam
 def test_values_out_of_bounds_are_refused_by_name():
     minimal = recipes.get("minimal")
     for field in recipes.hyperparameters():
-        kind, is_tuple = value_type(field)
+        kind, is_tuple = recipes.value_type(field)
         wrong = [object(), "x" if kind is not str else 3, float("nan"), [True] if is_tuple else ()]
         if field.metadata["bounds"]:
             low, high = field.metadata["bounds"]

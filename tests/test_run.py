@@ -328,39 +328,41 @@ def test_digest_differs_for_different_states():
 ROWS = [(1, 0.1, 1 / 3), (2, np.float32(0.1), 12345678.0), (3, 1e-30, -2.5)]
 
 
-@pytest.fixture
-def table(tmp_path):
-    return Table(tmp_path / "losses.csv", LOSSES, every=1)
+def open_table(folder, last=0):
+    return Table(folder / "losses.csv", LOSSES, last, every=1)
 
 
 @pytest.fixture
-def written(table, tmp_path):
+def written(tmp_path):
     """losses.csv with 30 rows, and its lines."""
     path = tmp_path / "losses.csv"
     path.write_text("step,d_loss,g_loss\n" + "".join(f"{n},0.5,{n}\n" for n in range(1, 31)))
     return path, path.read_text().splitlines(keepends=True)
 
 
-def test_float32_values_survive_a_table_to_the_bit(table):
+def test_float32_values_survive_a_table_to_the_bit(tmp_path):
     values = np.random.default_rng(0).integers(0, 0x7F80_0000, 2000, np.uint32).view(np.float32)
-    table.open(0)
+    table = open_table(tmp_path)
     table.append([(i + 1, float(a), float(b)) for i, (a, b) in enumerate(values.reshape(-1, 2))])
-    table.flush()
-    read = np.array([row[1:] for row in table.read()], np.float32)
+    table.close()
+    table = open_table(tmp_path, last=1000)
+    read = np.array([row[1:] for row in table.rows], np.float32)
     np.testing.assert_array_equal(read.ravel().view(np.uint32), values.view(np.uint32))
     table.close()
 
 
 @pytest.mark.parametrize("tail", ["", "4,0.25", "4,", "4", "4,0.5,0.5,0.5", "x,1,1", "\x00\x00"])
-def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, table, tail):
-    assert table.open(0) == []
+def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, tail):
+    table = open_table(tmp_path)
+    assert table.rows == []
     table.append(ROWS)
     table.close()
     path = tmp_path / "losses.csv"
     content = path.read_bytes()
     with open(path, "a") as file:
         file.write(tail)  # a line that was cut short
-    assert [row[0] for row in table.open(2)] == [1, 2]
+    table = open_table(tmp_path, last=2)
+    assert [row[0] for row in table.rows] == [1, 2]
     table.append(ROWS[2:])
     table.close()
     assert path.read_bytes() == content
@@ -375,22 +377,23 @@ def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, table, tail):
         ("", "it follows step 6"),  # the line is missing
     ],
 )
-def test_damaged_row_is_named_and_nothing_is_cut(tmp_path, table, written, line, fault):
+def test_damaged_row_is_named_and_nothing_is_cut(tmp_path, written, line, fault):
     path, rows = written
     path.write_text("".join([*rows[:7], line, *rows[8:]]))
-    for use in (table.read, lambda: table.open(20)):
+    for use in (RunFolder(tmp_path).losses, lambda: open_table(tmp_path, last=20)):
         with refused(tmp_path, rf"losses\.csv is damaged in line 8, [ -~]*: {fault}; correct it"):
             use()
 
 
-def test_missing_rows_at_the_end_are_named_unless_all_are(tmp_path, table, written):
+def test_missing_rows_at_the_end_are_named_unless_all_are(tmp_path, written):
     path, rows = written
     path.write_text("".join([*rows[:20], "20,0."]))
     with refused(tmp_path, r"losses\.csv ends at step 19, but the run is at step 30; correct it"):
-        table.open(30)
+        open_table(tmp_path, last=30)
     path.unlink()
     for first in (31, 41):
-        assert len(table.open(first - 1)) == first - 31
+        table = open_table(tmp_path, last=first - 1)
+        assert len(table.rows) == first - 31
         table.append([(step, 0.5, 1) for step in range(first, first + 10)])
         table.close()
 
@@ -398,14 +401,14 @@ def test_missing_rows_at_the_end_are_named_unless_all_are(tmp_path, table, writt
 def test_table_of_scores_has_rows_at_any_steps(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_bytes(b"step,d_loss,g_loss\r\n100,1,1\r\n200,1E-3,1\r\n250,1,1\r\n")  # by Excel
-    table = Table(path, LOSSES)
-    assert table.open(220) == [[100, 1, 1], [200, 0.001, 1]]
+    table = Table(path, LOSSES, last=220)
+    assert table.rows == [[100, 1, 1], [200, 0.001, 1]]
     table.close()
     assert path.read_text() == "step,d_loss,g_loss\n100,1,1\n200,0.001,1\n"
 
 
 @pytest.mark.parametrize("content", [os.urandom(3000) + b"\n", b"step,d_loss\n1,2\n", b"1,2,3\n"])
-def test_table_of_something_else_is_refused(tmp_path, table, content):
+def test_table_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "losses.csv").write_bytes(content)
     with refused(tmp_path, r"losses\.csv is damaged in line 1, .*expected step,d_loss,g_loss"):
-        table.open(100)
+        open_table(tmp_path, last=100)

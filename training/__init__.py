@@ -50,14 +50,23 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
     Returns:
       The run's folder, and the signal that stopped the training or None.
     """
+    fields = [field.name for field in dataclasses.fields(RunOptions)]
+    known = [*fields, *(field.name for field in recipes.hyperparameters())]
     ranks = mpi.connect()
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
-        options, overrides = _split(values)
+        for key, value in values.items():
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+                raise UserError(f"{key} is not an option of training; {hint}")
+            if isinstance(value, os.PathLike):
+                values[key] = os.fspath(value)
+        options = RunOptions(**{key: value for key, value in values.items() if key in fields})
+        overrides = {key: value for key, value in values.items() if key not in fields}
         recipe = recipe_for(name, options, log, **overrides)
         check_precision(options.precision, recipe)
-        ranks.check(recipe)
         with ranks.chief_first():
             images, info = input_data.load(options.dataset, options.data_dir)
         count = images.train.num_examples
@@ -68,7 +77,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         configuration = Configuration.of(
             name, recipe, options, images.train, info.name, workers=ranks.count
         )
-        ranks.check_same(configuration)
+        ranks.check_run(configuration)
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
@@ -82,21 +91,6 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
                 recipe, images, folder, options, gan_class, ranks=ranks, extra=extra, log=log
             )
     return folder.path, stopped
-
-
-def _split(values):
-    """Returns the RunOptions and the hyperparameters among keyword arguments."""
-    fields = {field.name for field in dataclasses.fields(RunOptions)}
-    known = [*fields, *(field.name for field in recipes.hyperparameters())]
-    for name, value in values.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
-            raise UserError(f"{name} is not an option of training; {hint}")
-        if isinstance(value, os.PathLike):
-            values[name] = os.fspath(value)
-    options = RunOptions(**{name: value for name, value in values.items() if name in fields})
-    return options, {name: value for name, value in values.items() if name not in fields}
 
 
 def recipe_for(name, options, log=print, **overrides):

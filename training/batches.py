@@ -38,10 +38,6 @@ class Inputs(NamedTuple):
     g_labels: np.ndarray
     rates: np.ndarray
 
-    def map(self, function):
-        """Applies a function to each array."""
-        return Inputs(*map(function, self))
-
 
 def block_steps(recipe):
     """Returns the number of steps in one block of the fused engine."""
@@ -117,7 +113,7 @@ class Batches:
         """
         rng = self._rng(_PRETRAINING, 0)
         chosen = rng.choice(len(self.pixels), min(count, len(self.pixels)), replace=False)
-        return self.pixels[chosen], self._sample(rng, len(chosen))
+        return self.pixels[chosen], self._prior.sample(rng, [len(chosen), self.recipe.nlatent])
 
     def held_out(self, images, count, epoch):
         """Returns `count` of the given images and as many latents, others in each epoch.
@@ -126,7 +122,7 @@ class Batches:
         """
         rng = self._rng(_HELD_OUT, epoch)
         chosen = rng.choice(len(images), count, replace=count > len(images))
-        return images[chosen], self._sample(rng, count)
+        return images[chosen], self._prior.sample(rng, [count, self.recipe.nlatent])
 
     def picture_rng(self):
         """Returns a generator for the latents of a run's images, the same at every call."""
@@ -158,7 +154,8 @@ class Batches:
         recipe = self.recipe
         d_count = recipe.d_iters * recipe.d_batch_size
         g_count = recipe.g_iters * recipe.batch_size
-        latents = self._sample(self._rng(_LATENTS, step), d_count + g_count)
+        rng = self._rng(_LATENTS, step)
+        latents = self._prior.sample(rng, [d_count + g_count, recipe.nlatent])
         d_latents = latents[:d_count].reshape(recipe.d_iters, recipe.d_batch_size, recipe.nlatent)
         g_latents = latents[d_count:].reshape(recipe.g_iters, recipe.batch_size, recipe.nlatent)
         if recipe.reuse_latents:
@@ -176,9 +173,6 @@ class Batches:
 
     def _draw_labels(self, rng, shape):
         return self.classes[rng.integers(0, len(self.classes), shape, np.uint8)]
-
-    def _sample(self, rng, count):
-        return self._prior.sample(rng, [count, self.recipe.nlatent])
 
     def _rng(self, stream, index):
         key = [self._seed, stream]

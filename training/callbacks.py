@@ -35,7 +35,7 @@ class Context:
       images: `Datasets`.
       batches: `Batches`.
       engine: One of `training.engines`.
-      inference: Both networks in inference, with the weights of the last `load_weights`.
+      inference: `Inference` with the weights of the last `load_weights`.
       folder: `RunFolder`.
       start: Number of steps that were done before.
       bar: Progress bar.
@@ -54,11 +54,10 @@ class Context:
         self.files = []
 
     def table(self, name, columns, every=None):
-        """Returns a `Table` in the run folder, and its rows until now."""
-        table = Table(self.folder.file(name), columns, every)
-        rows = table.open(self.start)
+        """Returns an open `Table` in the run folder."""
+        table = Table(self.folder.file(name), columns, self.start, every)
         self.files.append(table)
-        return table, rows
+        return table
 
     def load_weights(self, step):
         """Loads the current weights, and the average of G's if one is kept, into `inference`.
@@ -82,10 +81,6 @@ class Context:
         for file in self.files:
             file.flush()
         self.folder.save_checkpoint(step, self._state, name)
-
-    def generate(self, z, labels=None):
-        """Returns images [n, 784] in [0, 1] by the average of G's weights, if one is kept."""
-        return self.inference.generate(z, labels)
 
     def losses(self, x, z):
         """Returns D's and G's loss of images [n, 784] and latents, without an average."""
@@ -144,10 +139,9 @@ class Losses(Callback):
 
     def __init__(self, context):
         super().__init__(context)
-        self._table, self._rows = context.table("losses.csv", LOSSES, every=1)
+        self._table = context.table("losses.csv", LOSSES, every=1)
 
     def on_steps(self, block):
-        self._rows.extend(block)
         self._table.append(block)
         if block:
             _, d_loss, g_loss = np.mean(block, axis=0)
@@ -155,26 +149,22 @@ class Losses(Callback):
             self.context.bar.advance(len(block), ", ".join(filter(None, [note, self.context.note])))
 
     def on_interval(self, step):
-        self._table.flush()
-        _draw_curves(self.context.folder.file("losses.png"), self._rows)
+        figure = self.context.folder.file("losses.png")
+        pictures.curves(figure, *zip(*self._table.rows, strict=True))
 
 
 class Images(Callback):
     """samples.png and latent_grid.png at the end, always from the same latents."""
 
     def on_interval(self, step):
-        context = self.context
+        context, recipe = self.context, self.context.recipe
         latents, labels = context.draw(_GRID_SIDE**2)
-        samples = pictures.tiles(context.generate(latents, labels), _GRID_SIDE)
-        pictures.save_png(context.folder.file("samples.png"), samples)
-        grid = pictures.latent_grid(
-            lambda z: context.generate(z, labels),
-            priors.get(context.recipe.prior),
-            context.recipe.nlatent,
-            _GRID_SIDE,
-            rng=context.batches.picture_rng(),
+        grid = pictures.grid_latents(
+            priors.get(recipe.prior), recipe.nlatent, _GRID_SIDE, context.batches.picture_rng()
         )
-        pictures.save_png(context.folder.file("latent_grid.png"), grid)
+        for name, z in [("samples", latents), ("latent_grid", grid)]:
+            sheet = pictures.tiles(context.inference.generate(z, labels), _GRID_SIDE)
+            pictures.save_png(context.folder.file(f"{name}.png"), sheet)
 
 
 class Frames(Callback):
@@ -184,7 +174,7 @@ class Frames(Callback):
         folder = self.context.folder
         frames = folder.file("progress")
         frames.mkdir(exist_ok=True)
-        images = self.context.generate(*self.context.draw(_FRAME_SIDE**2))
+        images = self.context.inference.generate(*self.context.draw(_FRAME_SIDE**2))
         pictures.save_png(frames / f"step-{step:09d}.png", pictures.tiles(images, _FRAME_SIDE))
         if step == self.context.recipe.num_steps:
             pictures.film(folder.file("training.gif"), sorted(frames.glob("step-*.png")))
@@ -199,7 +189,7 @@ class HeldOut(Callback):
 
     def __init__(self, context):
         super().__init__(context, every=context.batches.steps_per_epoch)
-        self._table, self._rows = context.table("held_out.csv", LOSSES)
+        self._table = context.table("held_out.csv", LOSSES)
 
     def on_interval(self, step):
         context, last = self.context, self.context.recipe.num_steps
@@ -209,15 +199,15 @@ class HeldOut(Callback):
                 context.images.test.pixels, context.recipe.held_out, epoch
             )
             d_loss, g_loss = context.losses(pixels / np.float32(255), latents)
-            self._rows.append((step, d_loss, g_loss))
-            self._table.append(self._rows[-1:])
+            self._table.append([(step, d_loss, g_loss)])
             context.bar.line(
                 f"Epoch: {epoch:>3}/{epochs} Discriminator Loss: {d_loss:>6.4f} "
                 f"Generator Loss: {g_loss:>6.4f}"
             )
-        if step == last and self._rows:
+        if step == last and self._table.rows:
             figure = context.folder.file("held_out.png")
-            _draw_curves(figure, self._rows, "on held-out images")
+            columns = zip(*self._table.rows, strict=True)
+            pictures.curves(figure, *columns, "on held-out images")
 
 
 class Events(Callback):
@@ -231,14 +221,14 @@ class Events(Callback):
         self._folder = context.folder.file("events")
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"events.out.tfevents.{time.time():.6f}"
-        with self._disk_errors():
-            self._writer = tf.io.TFRecordWriter(os.fsencode(path))
+        self._writer = tf.io.TFRecordWriter(os.fsencode(path))
+        self._waiting = []
         context.files.append(self)
         context.listeners.append(self.scalars)
-        self._write(file_version="brain.Event:2")
+        self._add(file_version="brain.Event:2")
         # TensorBoard then ignores what a killed run had written after this step.
         start = tf.SessionLog(status=tf.SessionLog.START)
-        self._write(step=context.start + 1, session_log=start)
+        self._add(step=context.start + 1, session_log=start)
 
     def on_steps(self, block):
         for step, d_loss, g_loss in block:
@@ -249,37 +239,35 @@ class Events(Callback):
         for name in ("samples", "latent_grid"):
             encoded = self.context.folder.file(f"{name}.png").read_bytes()
             image = tf.Summary.Image(encoded_image_string=encoded, colorspace=1)
-            self._write(step=step, summary=tf.Summary(value=[{"tag": name, "image": image}]))
+            self._add(step=step, summary=tf.Summary(value=[{"tag": name, "image": image}]))
 
     def scalars(self, step, values):
         """Adds {tag: number} of a step."""
         summary = tf.Summary(value=[{"tag": t, "simple_value": v} for t, v in values.items()])
-        self._write(step=step, summary=summary)
+        self._add(step=step, summary=summary)
 
     def flush(self):
         """Writes all events to the disk."""
-        with self._disk_errors():
-            self._writer.flush()
-
-    def close(self):
-        """Closes the file; all events up to the last checkpoint are already flushed."""
-        with contextlib.suppress(tf.errors.OpError):
-            self._writer.close()
-
-    def _write(self, **content):
-        with self._disk_errors():
-            self._writer.write(tf.Event(wall_time=time.time(), **content).SerializeToString())
-
-    @contextlib.contextmanager
-    def _disk_errors(self):
         try:
-            yield
+            for event in self._waiting:
+                self._writer.write(event.SerializeToString())
+            self._writer.flush()
         except tf.errors.OpError as error:
             raise RunError(
                 f"cannot write {self._folder} ({error.message}); "
                 f"{self.context.folder.last_checkpoint()}; free some space, or use --noevents, and "
                 "rerun the command"
             ) from error
+        self._waiting = []
+
+    def close(self):
+        """Closes the file; all events up to the last checkpoint are already flushed."""
+        with contextlib.suppress(RunError, tf.errors.OpError):
+            self.flush()
+            self._writer.close()
+
+    def _add(self, **content):
+        self._waiting.append(tf.Event(wall_time=time.time(), **content))
 
 
 class Checkpoints(Callback):
@@ -328,9 +316,3 @@ def diverged(folder, step, what):
         f"training diverged at step {step:,}: {what}; {folder.last_checkpoint()}. Try a lower "
         "--learning_rate in another --run_dir"
     )
-
-
-def _draw_curves(path, rows, title=""):
-    # Tables hold float32 values, so that the figure is the same after a run was resumed.
-    steps, d_losses, g_losses = zip(*rows, strict=True)
-    pictures.curves(path, steps, np.float32(d_losses), np.float32(g_losses), title)

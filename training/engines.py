@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models.inference import assign, check_shapes, one_hot, variables_behind
 from support.errors import UserError
-from training.batches import block_steps
+from training.batches import Inputs, block_steps
 from training.run import RESERVED_NAMES
 
 
@@ -87,8 +87,8 @@ class StepEngine(_Engine):
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields lists of one Progress."""
         for step in range(start, stop):
-            inputs = self._batches.block(step, step + 1).map(lambda array: array[0])
-            losses = run_step(self.session, self.gan, inputs, self._batches.recipe.conditional)
+            block = self._batches.block(step, step + 1)
+            losses = run_step(self.session, self.gan, block, self._batches.recipe.conditional)
             yield [Progress(step + 1, *losses)]
 
 
@@ -113,8 +113,11 @@ class FusedEngine(_Engine):
         self._updates = updates
         self._conditional = batches.recipe.conditional
         self._length = block_steps(batches.recipe)
-        self._inputs = batches.block(0, 1).map(
-            lambda array: tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
+        self._inputs = Inputs(
+            *(
+                tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
+                for array in batches.block(0, 1)
+            )
         )
         self._count = tf.placeholder(tf.int32, [])
         loop = tf.function(self._loop, autograph=False, jit_compile=jit)
@@ -124,12 +127,13 @@ class FusedEngine(_Engine):
 
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields a list of Progress for each block."""
-        starts = range(start, stop, self._length)
-        spans = [(first, min(first + self._length, stop)) for first in starts]
         with ThreadPoolExecutor(1) as pool:
-            blocks = _prefetch(pool, self._padded_block, spans)
-            for (first, last), block in zip(spans, blocks, strict=True):
-                feed = dict(zip(self._inputs, block, strict=True))
+            upcoming = pool.submit(self._padded_block, start, stop)
+            for first in range(start, stop, self._length):
+                last = min(first + self._length, stop)
+                feed = dict(zip(self._inputs, upcoming.result(), strict=True))
+                if last < stop:
+                    upcoming = pool.submit(self._padded_block, last, stop)
                 try:
                     losses = self.session.run(self._losses, {**feed, self._count: last - first})
                 except tf.errors.InvalidArgumentError as error:
@@ -143,14 +147,14 @@ class FusedEngine(_Engine):
                 rows = losses[: last - first].tolist()
                 yield [Progress(first + i, *row) for i, row in enumerate(rows, 1)]
 
-    def _padded_block(self, span):
-        """Returns the inputs of these steps, repeated up to the length of a block."""
-        block = self._batches.block(*span)
-        return block.map(lambda array: np.resize(array, [self._length, *array.shape[1:]]))
+    def _padded_block(self, start, stop):
+        """Returns the inputs of a block; those of one that `stop` cuts short are repeated."""
+        block = self._batches.block(start, min(start + self._length, stop))
+        return [np.resize(array, [self._length, *array.shape[1:]]) for array in block]
 
     def _loop(self, inputs, count):
         def body(i, losses):
-            step = inputs.map(lambda array: array[i])
+            step = Inputs(*(array[i] for array in inputs))
             return i + 1, losses.write(i, tf.stack(self._step(step)))
 
         losses = tf.TensorArray(tf.float32, self._length, element_shape=[2])
@@ -184,17 +188,17 @@ class FusedEngine(_Engine):
             return tf.identity(d_loss), tf.identity(g_loss)
 
 
-def run_step(session, gan, inputs, conditional=False):
+def run_step(session, gan, block, conditional=False):
     """Runs one step of a Gan's train ops.
 
     Args:
-      inputs: `Inputs` of one step, without their first axis.
+      block: `Inputs` of one step.
       conditional: Whether the Gan has placeholders of labels.
 
     Returns:
       D's and G's loss before their last updates, as floats.
     """
-    feed = {}
+    feed, inputs = {}, Inputs(*(array[0] for array in block))
     d_rate, g_rate = inputs.rates
     for i in range(len(inputs.images)):
         feed[gan.x_placeholder] = inputs.images[i].astype(np.float32) / np.float32(255)
@@ -216,15 +220,3 @@ def run_step(session, gan, inputs, conditional=False):
 def has_convolutions(gan):
     """Returns whether a Gan's graph has convolutions."""
     return any(op.type.startswith("Conv") for op in gan.x_hat.graph.get_operations())
-
-
-def _prefetch(pool, function, arguments):
-    """Yields function(a) for each argument; computes the next in the background."""
-    waiting = None
-    for argument in arguments:
-        upcoming = pool.submit(function, argument)
-        if waiting is not None:
-            yield waiting.result()
-        waiting = upcoming
-    if waiting is not None:
-        yield waiting.result()

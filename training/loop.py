@@ -2,15 +2,13 @@
 
 import contextlib
 import dataclasses
-import itertools
-import math
 import signal
 import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import custom_class, recipes, summary
+from models import custom_class, layers, recipes
 from models.inference import Inference
 from support.errors import UserError
 from support.terminal import Bar, on_stop
@@ -67,7 +65,7 @@ def train(
         if start:
             log(f"Continuing {folder} after step {start:,}.")
         else:
-            log(f"{summary.of_gan(engine.gan)}\n")
+            log(f"{layers.summary(engine.gan)}\n")
             if recipe.pretraining:
                 pretrain(recipe, images.test.pixels, engine, batches, inference, ranks, log)
         callbacks = []
@@ -84,7 +82,9 @@ def train(
             # The other ranks wait here while rank 0 draws, scores and saves.
             until = ranks.broadcast(min([recipe.num_steps, *next_steps]))
             for block in engine.train(step, until):
-                finite = list(itertools.takewhile(_is_finite, block))
+                finite = block
+                if not np.isfinite(block).all():
+                    finite = block[: np.isfinite(block).all(axis=1).argmin()]
                 for callback in callbacks:
                     callback.on_steps(finite)
                 if ranks.is_chief and len(finite) < len(block):
@@ -222,7 +222,3 @@ def stop_signals():
 
         handlers.enter_context(on_stop(note))
         yield received
-
-
-def _is_finite(progress):
-    return math.isfinite(progress.d_loss) and math.isfinite(progress.g_loss)

@@ -85,10 +85,7 @@ class SingleProcess:
 
         return passes.WHOLE
 
-    def check(self, recipe):
-        pass
-
-    def check_same(self, configuration):
+    def check_run(self, configuration):
         pass
 
     def synchronise(self, engine, step):
@@ -151,8 +148,9 @@ class Ranks:
         if self.is_chief:
             self._exchange()
 
-    def check(self, recipe):
-        """Raises UserError if a batch of the recipe cannot be divided among the ranks."""
+    def check_run(self, configuration):
+        """Raises UserError if the ranks would train different runs, or cannot divide a batch."""
+        recipe = configuration.full_recipe()
         divisors = {"batch_size": self.count * (2 if recipe.half_batches else 1)}
         if recipe.pretraining:
             divisors["pretraining_batch"] = self.count
@@ -163,9 +161,6 @@ class Ranks:
                     f"--{name} must be a multiple of {divisor} with {self.count} processes, got "
                     f"{value}"
                 )
-
-    def check_same(self, configuration):
-        """Raises UserError if the ranks would train different runs."""
         chief, *others = self._exchange(configuration.facts())
         for rank, theirs in enumerate(others, 1):
             differing = [

@@ -15,9 +15,8 @@ import numpy as np
 
 from input_data import DATASETS, NUM_CLASSES
 from models import custom_class, recipes
-from models.recipes import EVERYDAY, RECIPES, Recipe
+from models.recipes import EVERYDAY, RECIPES, Recipe, check_value, option
 from support.errors import RunError, UserError
-from support.options import check_value, option
 
 WHILE_TRAINING = "While it trains"
 ENGINES = "Classes and engines"

@@ -60,7 +60,6 @@ def _changes(gan, batches, all_ops):
             for step in range(_STEPS):
                 inputs = batches.block(step, step + 1)
                 inputs = inputs._replace(rates=np.full_like(inputs.rates, _LEARNING_RATE))
-                inputs = inputs.map(lambda array: array[0])
                 run_step(session, gan, inputs, batches.recipe.conditional)
             after = session.run(variables)
             moved = [np.ravel(after[name] - before[name]) for name in trained]

@@ -153,7 +153,7 @@ class RunFolder:
 
     def losses(self):
         """Returns the rows (step, d_loss, g_loss) of losses.csv; none if it is missing."""
-        return Table(self.file("losses.csv"), LOSSES, every=1).read()
+        return read_table(self.file("losses.csv"), LOSSES, every=1)
 
     def _resume(self, configuration, log):
         """Returns the configuration to train with.
@@ -195,10 +195,8 @@ class RunFolder:
         while (backup := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
         with FileLock(self.file(_LOCK), timeout=0):
-            if os.name != "nt":
-                os.replace(self.path, backup)
-        if os.name == "nt":  # which cannot rename a folder with an open file, the lock
-            os.replace(self.path, backup)
+            pass  # no other process uses it
+        os.replace(self.path, backup)
         log(f"Moved the existing run to {backup}.")
 
     def _checkpoints(self):
@@ -233,45 +231,37 @@ class RunFolder:
 
 
 class Table:
-    """A CSV file with one row per step, epoch or score, in the order of the steps."""
+    """A CSV file with one row per step, epoch or score, in the order of the steps.
 
-    def __init__(self, path, columns, every=None):
-        """Opens nothing yet.
+    Attributes:
+      rows: All rows, each of an integer step and float32 values.
+    """
 
-        Args:
-          columns: Names; the first is the step.
-          every: Number of steps between two rows, if it is always the same.
-        """
-        self._path = Path(path)
-        self._header = ",".join(columns)
-        self._width = len(columns)
-        self._every = every
-        self._file = None
-
-    def open(self, last):
+    def __init__(self, path, columns, last, every=None):
         """Opens the table to append rows after the step `last`.
 
         Later rows, which a killed run wrote after its last checkpoint, are removed.
 
-        Returns:
-          The rows up to `last`.
+        Args:
+          columns: Names; the first is the step.
+          every: Number of steps between two rows, if it is always the same.
 
         Raises:
           RunError: If a row up to there is damaged or missing; the file is then untouched.
         """
-        rows = self.read(last)
-        if self._every and rows and rows[-1][0] + self._every <= last:
+        self.rows = read_table(path, columns, last, every)
+        if every and self.rows and self.rows[-1][0] + every <= last:
             raise RunError(
-                f"{self._path} ends at step {rows[-1][0]:,}, but the run is at step {last:,}; "
+                f"{path} ends at step {self.rows[-1][0]:,}, but the run is at step {last:,}; "
                 f"{_REMEDY}"
             )
-        with atomic_write(self._path) as temporary:
-            temporary.write_text(f"{self._header}\n{_csv(rows)}", encoding="utf-8")
-        self._file = open(self._path, "a", encoding="utf-8")  # noqa: SIM115
-        return rows
+        with atomic_write(path) as temporary:
+            temporary.write_text(f"{','.join(columns)}\n{_csv(self.rows)}", encoding="utf-8")
+        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115
 
     def append(self, rows):
         """Appends rows, each of an integer step and float32 values."""
+        self.rows.extend(rows)
         self._file.write(_csv(rows))
 
     def flush(self):
@@ -287,44 +277,43 @@ class Table:
             if error.errno not in FULL:
                 raise
 
-    def read(self, last=math.inf):
-        """Returns all complete rows up to the step `last`.
 
-        Raises:
-          RunError: If one is damaged.
-        """
-        if not self._path.exists():
-            return []
-        text = self._path.read_text(encoding="utf-8", errors="replace")
-        header, *lines = text.split("\n")[:-1] or [self._header]  # the last line may be cut short
-        if header.strip() != self._header:
-            raise self._damaged(1, header, f"expected {self._header}")
-        rows, before = [], 0
-        for number, line in enumerate(lines, 2):
-            if before >= last:
-                break
+def read_table(path, columns, last=math.inf, every=None):
+    """Returns all complete rows of a `Table` up to the step `last`; none if it is missing.
+
+    Raises:
+      RunError: If one is damaged.
+    """
+    if not path.exists():
+        return []
+    text = path.read_text(encoding="utf-8", errors="replace")
+    rows, before = [], 0
+    for number, line in enumerate(text.split("\n")[:-1], 1):  # the last line may be cut short
+        fault = None
+        if number == 1:
+            if line.strip() != ",".join(columns):
+                fault = f"expected {','.join(columns)}"
+        elif before >= last:
+            break
+        else:
             try:
                 step, *values = line.split(",")
                 row = [int(step), *map(float, values)]
-                is_valid = len(row) == self._width and np.isfinite(row).all()
+                is_valid = len(row) == len(columns) and np.isfinite(row).all()
             except ValueError:
                 is_valid = False
             if not is_valid:
-                fault = f"expected a step and {self._width - 1} finite numbers"
-                raise self._damaged(number, line, fault)
-            is_next = not self._every or not rows or row[0] == before + self._every
-            if row[0] <= before or not is_next:
-                raise self._damaged(number, line, f"it follows step {before}")
-            if row[0] > last:
+                fault = f"expected a step and {len(columns) - 1} finite numbers"
+            elif row[0] <= before or (every and rows and row[0] != before + every):
+                fault = f"it follows step {before}"
+            elif row[0] > last:
                 break
-            rows.append(row)
-            before = row[0]
-        return rows
-
-    def _damaged(self, number, line, fault):
-        return RunError(
-            f"{self._path} is damaged in line {number}, {line[:60]!r}: {fault}; {_REMEDY}"
-        )
+            else:
+                rows.append(row)
+                before = row[0]
+        if fault:
+            raise RunError(f"{path} is damaged in line {number}, {line[:60]!r}: {fault}; {_REMEDY}")
+    return rows
 
 
 def digest(state) -> str:
