@@ -13,6 +13,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -136,7 +137,9 @@ def _train(steps):
     return losses.tolist(), seconds, 1024 * int(peak[1]) if peak else 0
 
 
-def run_race(recipe, batch, contestants, rounds, advance=lambda note: None):
+def run_race(
+    recipe: str, batch: int, contestants: list, rounds: int, advance: Callable = lambda note: None
+) -> tuple[list, dict]:
     """Times contestants in turns.
 
     Args:
@@ -250,10 +253,10 @@ def measure(names: list[str], rounds: int) -> str:
     flop_rate = roofline.measure_flops()
     turns = sum(len(contestants) for *_, contestants in plan) * (1 + rounds)
     with contextlib.closing(terminal.Bar(turns, unit="turn")) as bar:
-        races = [
-            (name, batch, *run_race(name, batch, each, rounds, lambda note: bar.advance(1, note)))
-            for name, batch, each in plan
-        ]
+        races = []
+        for name, batch, contestants in plan:
+            found = run_race(name, batch, contestants, rounds, lambda note: bar.advance(1, note))
+            races.append((name, batch, found))
     flop_rate = max(flop_rate, roofline.measure_flops())
     heading = (
         f"Written by `python -m benchmarks`: {rounds} rounds; medians, and in brackets the "
@@ -262,7 +265,7 @@ def measure(names: list[str], rounds: int) -> str:
         "of the times for its arithmetic at that rate and for its memory traffic at the rate of a "
         "copy."
     )
-    sections = [section(*race, flop_rate) for race in races]
+    sections = [section(name, batch, *found, flop_rate) for name, batch, found in races]
     return "\n\n".join(["# Speed", heading, *sections]) + "\n"
 
 

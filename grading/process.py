@@ -106,30 +106,15 @@ class Process:
             raise Stopped("its process has ended")
         token = secrets.token_hex(8)
         seconds = max(0.001, self._check_ends - time.monotonic())
-        question = json.dumps([token, operation, arguments, seconds], default=np.ndarray.tolist)
-        child, lines = self._child, queue.SimpleQueue()
-        # A class that has stopped its process, or given the pipe to another, blocks the thread.
-        threading.Thread(target=_talk, args=[child, question, lines], daemon=True).start()
-        try:
-            line = lines.get(timeout=seconds)
-            if not line:
-                raise EOFError
-            answer = json.loads(line)
-            # What a class writes by itself is not an answer: it does not know the token.
-            if not isinstance(answer, dict) or answer.get("token") != token:
-                raise ValueError
-        except queue.Empty:
-            reason = self._describe_time_out()
-        except EOFError:
-            reason = self._describe_end()
-        except (ValueError, RecursionError):
-            reason = "its process sent something that is not an answer"
-        else:
-            if "error" in answer:
-                raise Raised(one_line(answer["error"])[:400])
-            return answer.get("value")
-        self._close()
-        raise Stopped(reason)
+        question = [token, operation, arguments, seconds]
+        answer = self._exchange(json.dumps(question, default=np.ndarray.tolist), seconds)
+        # What a class writes by itself is not an answer: it does not know the question's token.
+        if not isinstance(answer, dict) or answer.get("token") != token:
+            self._close()
+            raise Stopped("it answered what was not asked")
+        if "error" in answer:
+            raise Raised(one_line(answer["error"])[:400])
+        return answer.get("value")
 
     def end(self):
         """Ends the process for good: no question starts it again."""
@@ -164,18 +149,33 @@ class Process:
                 f"--memory_gb={self._limits.memory_gb:g}?"
             ) from None
 
-    def _describe_end(self):
-        """Returns why there is no answer from a process that closed its pipes."""
+    def _exchange(self, question, seconds):
+        """Sends a line and returns the answer's JSON.
+
+        Raises:
+          Stopped: If there is none; the process has then been ended.
+        """
+        child, answers = self._child, queue.SimpleQueue()
+        # A class that has stopped its process, or given the pipe to another, blocks the thread.
+        threading.Thread(target=_talk, args=[child, question, answers], daemon=True).start()
         try:
-            code = self._child.wait(2)
-        except subprocess.TimeoutExpired:
-            return "its process sent something that is not an answer"
-        if code >= 0:
-            return f"its process ended itself with exit code {code}: does the file exit?"
-        return (
-            f"ended by {signal.Signals(-code).name}: more than the "
-            f"{self._limits.memory_gb:g} GB of memory allowed, or a recursion without end?"
-        )
+            line = answers.get(timeout=seconds)
+            if line:
+                return json.loads(line)
+            code = child.wait(2)
+        except queue.Empty:
+            reason = self._describe_time_out()
+        except (ValueError, RecursionError, subprocess.TimeoutExpired):
+            reason = "its process sent something that is not an answer"
+        else:
+            reason = f"its process ended itself with exit code {code}: does the file exit?"
+            if code < 0:
+                reason = (
+                    f"ended by {signal.Signals(-code).name}: more than the "
+                    f"{self._limits.memory_gb:g} GB of memory allowed, or a recursion without end?"
+                )
+        self._close()
+        raise Stopped(reason)
 
     def _describe_time_out(self):
         """Returns the time that was exceeded, and the student's line at nine tenths of it."""
