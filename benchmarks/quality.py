@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -167,6 +168,7 @@ def compare(
     seconds: int | None = None,
     jobs: int = 1,
     command: str = "python -m benchmarks.quality",
+    describe: Callable | None = None,
 ) -> dict[str, list]:
     """Trains and scores sets of flags, and writes a table, a verdict and figures.
 
@@ -181,6 +183,7 @@ def compare(
       seconds: Seconds of training of each run, instead of steps.
       jobs: Number of runs at a time, each on a core of its own if possible.
       command: The command to name in the text.
+      describe: Function of the result, that returns the text; by default `table` and `verdict`.
 
     Returns:
       {name: [scores of each seed]}, see `Run.measure`.
@@ -215,7 +218,10 @@ def compare(
         for number, (run, future) in enumerate(zip(runs, futures, strict=True), 1):
             scores = future.result()
             outcomes.setdefault(run.name, []).append(scores)
-            text = f"{table(outcomes)}\n\n{verdict(outcomes)}\n"
+            if describe:
+                text = f"{describe(outcomes)}\n"
+            else:
+                text = f"{table(outcomes)}\n\n{verdict(outcomes)}\n"
             write_text(out / f"quality-{name}.md", f"{heading}\n\n{text}")
             plot(out / f"quality-{name}-distances.png", outcomes)
             distance = report.number(scores["frechet_distance"])
@@ -341,7 +347,8 @@ def plot(path: Path, outcomes: dict[str, list]) -> None:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _count(text):
+def count(text: str) -> int:
+    """Parses a positive integer of the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text}")
     return int(text)
@@ -380,12 +387,12 @@ def parse(words: list[str]) -> dict:
     add("--runs", action="append", metavar="'NAME: FLAGS'", help="a column: flags of main.py")
     add("--table", choices=TABLES.sections(), default="recipes", help="a published table")
     add("--only", help="comma-separated columns (default: all)")
-    add("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
+    add("--seeds", type=count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=_count, help="of each run (default: as its flags say)")
-    length.add_argument("--seconds", type=_count, help="of training of each run, instead of steps")
+    length.add_argument("--steps", type=count, help="of each run (default: as its flags say)")
+    length.add_argument("--seconds", type=count, help="of training of each run, instead of steps")
     pinned = "runs at a time, each on a core of its own if the system allows it (default: 1)"
-    add("--jobs", type=_count, default=1, help=pinned)
+    add("--jobs", type=count, default=1, help=pinned)
     add("--out", type=Path, help="folder for the results (default: quality/TABLE)")
     options = vars(parser.parse_args(words))
     texts, table_name, only = (options.pop(key) for key in ("runs", "table", "only"))

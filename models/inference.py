@@ -23,14 +23,21 @@ class Inference:
     graph optimisation. The weights are those of the last `load`.
     """
 
-    def __init__(self, gan):
+    def __init__(self, gan, loss=None):
+        """Opens a session.
+
+        Args:
+          gan: Instance in any graph.
+          loss: `models.losses.Loss` that `losses` returns, if it will be called.
+        """
         self.gan = gan
         with gan.x_hat.graph.as_default() as graph:
             self._y = gan._discriminator(gan.x_placeholder, reuse=True)
             self._y_hat = gan._discriminator(gan.x_hat, reuse=True)
             self._variables = {v.op.name: v for v in variables_behind([self._y, self._y_hat])}
-            d_loss = gan._discriminator_loss(self._y, self._y_hat)
-            self._losses = [d_loss, gan._generator_loss(self._y_hat)]
+            if loss:
+                both = self._y, self._y_hat
+                self._losses = [loss.discriminator(*both), loss.generator(*both)]
         config = tf.ConfigProto()
         config.gpu_options.allow_growth = True
         self.session = tf.Session(graph=graph, config=config)
@@ -106,7 +113,7 @@ class Inference:
         return self.session.run([self._y, self._y_hat], feed)
 
     def losses(self, x, z):
-        """Returns D's and G's loss, the class's own, for images [n, ndims] and latents."""
+        """Returns D's and G's loss for images [n, ndims] and latents [n, nlatent]."""
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
         return self.session.run(self._losses, feed)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from input_data import NUM_PIXELS
 from models import custom_class, priors
+from models.losses import LOSSES
 from support.errors import UserError
 from support.options import check_value, option
 
@@ -121,8 +122,14 @@ class Recipe:
         "Adam's second moment: v = beta2 * v + (1 - beta2) * grad^2",
         bounds=(0, 0.999999),
     )
+    loss: str = option(
+        "cross_entropy",
+        UPDATES,
+        f"loss of both networks: {'; '.join(f'{k}, {v.source}' for k, v in LOSSES.items())}",
+        choices=LOSSES,
+    )
     separate_updates: bool = option(
-        False, UPDATES, "update D twice, on mean ce(1, D(x)), then on mean ce(0, D(G(z)))"
+        False, UPDATES, "update D twice, on its loss at real, then on that at generated images"
     )
     # Only the real images': Salimans et al. 2016.
     label_smoothing: float = option(
@@ -132,8 +139,26 @@ class Recipe:
     r1_gamma: float = option(
         0.0, UPDATES, "R1: add gamma/2 * mean ||grad D(x)||^2 to D's loss", bounds=(0, 1e6)
     )
+    r2_gamma: float = option(0.0, UPDATES, "R2: like R1, but at generated images", bounds=(0, 1e6))
+    gradient_penalty: float = option(
+        0.0,
+        UPDATES,
+        "add this times mean (||grad D(x)|| - 1)^2 to D's loss, at random points x between real "
+        "and generated images; usually 10 (Gulrajani et al. 2017)",
+        bounds=(0, 1e6),
+    )
+    weight_clip: float = option(
+        0.0,
+        UPDATES,
+        "clip D's weights to [-weight_clip, weight_clip] after each of its updates; usually 0.01 "
+        "(Arjovsky et al. 2017)",
+        bounds=(0, 1e6),
+    )
     penalty_every: int = option(
-        1, UPDATES, "apply R1 at every N-th update of D, with N times the weight", bounds=(1, 1000)
+        1,
+        UPDATES,
+        "apply penalties at every N-th update of D, with N times the weight",
+        bounds=(1, 1000),
     )
     # With d = min(ema_decay, (1 + t) / (10 + t)) at update t.
     ema_decay: float = option(
@@ -308,7 +333,23 @@ def override(recipe: Recipe, **values) -> Recipe:
             value = value.item()
         check_value(fields[name], value)
         values[name] = value
+    loss = LOSSES[values.get("loss", recipe.loss)]
+    if not loss.has_targets:
+        values.setdefault("label_smoothing", 0.0)
     recipe = dataclasses.replace(recipe, **values)
+    if recipe.label_smoothing and not loss.has_targets:
+        raise UserError(
+            f"--label_smoothing is not valid with --loss={recipe.loss}, which has no targets"
+        )
+    for name in ("half_batches", "separate_updates"):
+        if loss.compares_pairs and getattr(recipe, name):
+            raise UserError(
+                f"--loss={recipe.loss} is not valid with --{name}: it compares each real image "
+                f"with a generated one; add --no{name}"
+            )
+    for name in ("weight_clip", "separate_updates"):
+        if recipe.gradient_penalty and getattr(recipe, name):
+            raise UserError(f"--gradient_penalty is not valid with --{name}; omit one of the two")
     if recipe.half_batches and recipe.reuse_latents:
         raise UserError("--half_batches is not valid with --reuse_latents: G needs more latents")
     if recipe.half_batches and recipe.batch_size < 2:

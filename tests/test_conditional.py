@@ -74,7 +74,7 @@ def test_images_and_logits_depend_on_the_label():
 def test_r1_is_the_gradient_in_the_images_at_fixed_labels():
     gan = ConditionalGan(nlatent=4)
     y = gan._discriminator(gan.x_placeholder, reuse=True)
-    penalty = losses.r1_penalty(y, gan.x_placeholder)
+    penalty = losses.squared_gradient_penalty(y, gan.x_placeholder)
     feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(LABELS)}
     kernel, bias = weights(gan, "hidden")
     (embedding, shift), (logit, _) = weights(gan, "embedding"), weights(gan, "logit")

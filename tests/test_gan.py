@@ -134,7 +134,7 @@ def test_reuse_adds_no_variable_and_returns_the_same_values(model):
 
 LOSSES = [
     ("discriminator", lambda w, x, z: twin.d_loss(w, PLAIN, x, z)),
-    ("generator", lambda w, x, z: twin.g_loss(w, z)),
+    ("generator", lambda w, x, z: twin.g_loss(w, PLAIN, x, z)),
 ]
 
 

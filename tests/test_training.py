@@ -30,6 +30,7 @@ from training.batches import Batches, learning_rates
 from training.callbacks import Callback
 from training.loop import pretrain
 from training.run import RunFolder
+from training.updates import training_loss
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
@@ -79,6 +80,20 @@ def test_rates_and_half_batches_reach_both_engines():
     check_agreement(small(half_batches=True, **values), "fused without XLA")
 
 
+@pytest.mark.parametrize(
+    "additions",
+    [
+        {"loss": "relativistic", "r1_gamma": 1.0, "r2_gamma": 1.0, "penalty_every": 2},
+        {"loss": "relativistic", "conditional": True, "d_iters": 2},
+        {"loss": "wasserstein", "gradient_penalty": 10.0},
+        {"loss": "hinge", "weight_clip": 0.01},
+    ],
+    ids=str,
+)
+def test_losses_and_penalties_train_equally_in_both_engines(additions):
+    check_agreement(small(**additions), "fused without XLA", steps=4)
+
+
 @pytest.mark.slow
 def test_conditional_training_is_equal_and_labels_matter():
     recipe = small("stable_cnn", conditional=True)
@@ -120,7 +135,7 @@ def test_losses_are_those_before_the_updates_at_each_networks_rate():
     expected = twin.d_loss(before, recipe, block.images[0, 0] / 255, block.d_latents[0, 0])
     assert done[1].d_loss == pytest.approx(expected, rel=1e-5)
     between = {n: (after if n.startswith("discriminator") else before)[n] for n in before}
-    expected = twin.g_loss(between, block.g_latents[0, 0])
+    expected = twin.g_loss(between, recipe, None, block.g_latents[0, 0])
     assert (done[1].step, done[1].g_loss) == (2, pytest.approx(expected, rel=1e-5))
 
 
@@ -320,7 +335,7 @@ class Wasserstein(Gan):
 
 def test_losses_on_held_out_images_are_the_classs_own():
     with assembled(small(), gan_class=Wasserstein, engine="fused without XLA") as engine:
-        inference = Inference(engine.gan)
+        inference = Inference(engine.gan, training_loss(engine.gan, small()))
         inference.load(engine.state())
         batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
         (y, y_hat), losses = inference.logits(*batch), inference.losses(*batch)

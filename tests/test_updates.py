@@ -8,6 +8,7 @@ from assembly import assembled, feed, frozen, generate, trained
 
 from models import layers, randomness, recipes
 from models.gan import Gan
+from models.losses import LOSSES
 from support.errors import UserError
 from training.updates import Updates
 
@@ -22,14 +23,14 @@ def small(**values):
     return recipes.override(recipes.get("minimal"), **values)
 
 
-def update(engine, network, rate=1e-3):
-    """Runs one update of a network on X and Z; returns its loss before."""
+def update(engine, network, rate=1e-3, x=X):
+    """Runs one update of a network on x and Z; returns its loss before."""
     gan = engine.gan
     ops = {
         "discriminator": [gan.d_loss, gan.d_optimizer],
         "generator": [gan.g_loss, gan.g_optimizer],
     }
-    return engine.session.run(ops[network], feed(engine, X, Z, rate))[0]
+    return engine.session.run(ops[network], feed(engine, x, Z, rate))[0]
 
 
 def weights(state, network=""):
@@ -48,30 +49,67 @@ def assert_close(one, other, atol=1e-6):
 
 
 @pytest.mark.parametrize(
-    "additions", [{}, {"label_smoothing": 0.1, "beta1": 0.5}, {"r1_gamma": 6.0}], ids=str
+    "additions",
+    [
+        *({"loss": name} for name in LOSSES),
+        {"label_smoothing": 0.1, "beta1": 0.5},
+        {"r1_gamma": 6.0, "r2_gamma": 2.0},
+        {"gradient_penalty": 10.0},
+    ],
+    ids=str,
 )
 def test_gradients_of_updates_are_central_differences_of_the_formulas(additions):
     recipe = small(**additions)
-    totals = {
-        "discriminator": lambda w: twin.d_total(w, recipe, X, Z),
-        "generator": lambda w: twin.g_loss(w, Z),
-    }
+    totals = {"discriminator": twin.d_total, "generator": twin.g_loss}
     with assembled(recipe) as engine:
-        start = engine.state()
+        start, x = engine.state(), X
+        if recipe.gradient_penalty:  # all points between G's images and the real ones are the same
+            start.update({n: np.zeros_like(start[n]) for n in weights(start, "generator/pixels")})
+            x = np.full_like(X, 0.5)
         w = twin.doubles(start)
         for network, total in totals.items():
             engine.load(start)
-            loss = update(engine, network)
-            # The reported loss is that before the update and without the penalty.
-            plain = twin.d_loss(w, recipe, X, Z) if network[0] == "d" else total(w)
-            assert loss == pytest.approx(plain, rel=1e-5)
+            loss = update(engine, network, x=x)
+            # The reported loss is that before the update and without the penalties.
+            plain = {"discriminator": twin.d_loss, "generator": twin.g_loss}[network]
+            assert loss == pytest.approx(plain(w, recipe, x, Z), rel=1e-5, abs=1e-6)
             after = engine.state()
             for name in weights(w, network):
                 direction = np.random.default_rng(1).normal(size=w[name].shape)
-                expected = twin.directional(total, w, name, direction)
+                expected = twin.directional(
+                    lambda w, total=total: total(w, recipe, x, Z), w, name, direction
+                )
                 # Adam's first moment after its first step.
                 gradient = after[f"{name}/{network[0]}_adam"] / (1 - recipe.beta1)
                 assert (gradient * direction).sum() == pytest.approx(expected, rel=2e-3, abs=1e-4)
+
+
+def test_gradient_penalty_is_taken_at_random_points_between_real_and_generated_images():
+    recipe = small(gradient_penalty=10.0)
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(recipe)
+        updates = Updates(gan, recipe, seed=0)
+        x, z = gan.x_placeholder, gan.z_placeholder
+        between = updates.points_between(x, None, gan.x_hat, z).images
+        gan.session.run(tf.global_variables_initializer())
+        points, x_hat = gan.session.run([between, gan.x_hat], {x: X, z: Z})
+        gan.session.close()
+    position = (points - x_hat) / (X - x_hat)
+    middle = np.median(position, axis=1)
+    np.testing.assert_allclose(points, middle[:, None] * (X - x_hat) + x_hat, atol=1e-5)
+    assert (middle >= 0).all() and (middle < 1).all() and len(set(middle)) == BATCH
+
+
+def test_weights_are_clipped_after_each_update_of_the_discriminator():
+    states = []
+    for limit in (0.0, 0.01):
+        with assembled(small(weight_clip=limit)) as engine:
+            update(engine, "discriminator")
+            states.append(weights(engine.state()))
+    free, clipped = states
+    for name in free:
+        limit = 0.01 if name.startswith("discriminator") else np.inf
+        np.testing.assert_array_equal(clipped[name], np.clip(free[name], -limit, limit))
 
 
 @pytest.mark.parametrize("betas", [{}, {"beta1": 0.0, "beta2": 0.99}], ids=str)
@@ -80,19 +118,21 @@ def test_separate_updates_are_two_steps_of_adam(betas):
     with assembled(recipe) as engine:
         w, adam = twin.doubles(engine.state()), twin.Adam(1e-3, recipe.beta1, recipe.beta2)
         for _ in range(2):
-            expected = twin.d_loss(w, recipe, X, Z)
-            assert update(engine, "discriminator") == pytest.approx(expected, rel=1e-5)
+            expected = twin.softplus(-twin.logits(w, X)).mean()
             adam.step(w, twin.d_gradients(w, X, 1))
+            expected += twin.softplus(twin.logits(w, twin.generate(w, Z))).mean()
+            assert update(engine, "discriminator") == pytest.approx(expected, rel=1e-4)
             adam.step(w, twin.d_gradients(w, twin.generate(w, Z), 0))
         assert_close(weights(engine.state()), weights(w), atol=2e-5)
 
 
+@pytest.mark.parametrize("penalty", ["r1_gamma", "r2_gamma"])
 @pytest.mark.parametrize("separate, every", [(False, 3), (True, 2)])
-def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, every):
+def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, every, penalty):
     """A lazy update equals one with the complete penalty, or one without any."""
 
-    def after(r1_gamma, penalty_every, updates):
-        recipe = small(r1_gamma=r1_gamma, penalty_every=penalty_every, separate_updates=separate)
+    def after(gamma, penalty_every, updates):
+        recipe = small(separate_updates=separate, penalty_every=penalty_every, **{penalty: gamma})
         with assembled(recipe) as engine:
             for before in updates:
                 engine.load({**engine.state(), **before})

@@ -112,7 +112,19 @@ def recipe_for(name, options, log=print, **overrides):
       UserError: For an override that the recipe does not allow, or that a custom class's own train
         ops would ignore.
     """
-    recipe = recipes.override(recipes.get(name), **overrides)
+    standard = recipes.get(name)
+    recipe = recipes.override(standard, **overrides)
+    if options.gan and recipe.loss != standard.loss:
+        raise UserError(
+            f"--loss={recipe.loss} would replace the losses of the custom class; omit it"
+        )
+    if standard.label_smoothing > recipe.label_smoothing and "label_smoothing" not in overrides:
+        log(f"Note: --loss={recipe.loss} has no targets; {name}'s label smoothing is not used.")
+    if recipe.loss == "wasserstein" and not (recipe.weight_clip or recipe.gradient_penalty):
+        log(
+            "Warning: --loss=wasserstein can only learn if D's slope is bounded; add "
+            "--gradient_penalty=10 or --weight_clip=0.01."
+        )
     if not options.gan:
         recipes.check_has_conditional_form(recipe)
     if not options.own_train_ops:

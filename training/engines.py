@@ -178,7 +178,7 @@ class FusedEngine(_Engine):
         for i in range(step.g_latents.shape[0]):
             with tf.control_dependencies(done):
                 z, z_labels = step.g_latents[i], one_hot_tensor(step.g_labels[i])
-                g_loss, update = self._updates.g_update(z, g_rate, z_labels)
+                g_loss, update = self._updates.g_update(z, g_rate, z_labels, x, labels)
                 done = [update]
         with tf.control_dependencies(done):
             return tf.identity(d_loss), tf.identity(g_loss)

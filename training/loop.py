@@ -1,6 +1,7 @@
 """Trains a run: builds the graph, then runs the loop."""
 
 import contextlib
+import dataclasses
 import itertools
 import math
 import signal
@@ -18,7 +19,7 @@ from training.batches import Batches, learning_rates
 from training.callbacks import Context, diverged, make_callbacks
 from training.engines import FusedEngine, StepEngine, has_convolutions
 from training.own_updates import differ_from_ours
-from training.updates import Updates
+from training.updates import Updates, training_loss
 
 _PRETRAINING_TEST_IMAGES = 512
 
@@ -48,7 +49,8 @@ def train(
         train_set, shard = images.train, (ranks.index, ranks.count)
         batches = Batches(recipe, train_set.pixels, options.seed, train_set.file_labels, shard)
         engine = make_engine(recipe, batches, options, gan_class, ranks=ranks, log=log)
-        inference = Inference(engine.gan)
+        hard_labels = dataclasses.replace(recipe, label_smoothing=0.0)
+        inference = Inference(engine.gan, training_loss(engine.gan, hard_labels))
         start = 0
         if ranks.is_chief and (loaded := folder.load_checkpoint(log)):
             start, state = loaded
