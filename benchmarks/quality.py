@@ -249,7 +249,14 @@ def table(outcomes: dict) -> str:
     Returns:
       Means, and in brackets the ranges over the seeds; the reference scores at the right.
     """
-    columns = {**outcomes, **{name: [each] for name, each in _references(outcomes).items()}}
+    runs = [scores for scores_of_seeds in outcomes.values() for scores in scores_of_seeds]
+    references = {name: dict(each) for name, each in runs[0]["reference_scores"].items()}
+    real = next(iter(references.values()))
+    for scores in runs:
+        if "real_label_accuracy" in scores:
+            real["label_accuracy"] = scores["real_label_accuracy"]
+            real["label_frechet_distances"] = scores["real_label_frechet_distances"]
+    columns = {**outcomes, **{name: [each] for name, each in references.items()}}
     values = [[_values(scores) for scores in runs] for runs in columns.values()]
     rows = [["", *columns]]
     for label in values[0][0]:
@@ -261,18 +268,6 @@ def table(outcomes: dict) -> str:
         if any(cells):
             rows.append([label, *cells])
     return report.table(rows)
-
-
-def _references(outcomes):
-    """Returns {name: scores} of real images, with those of labels, and noise."""
-    runs = [scores for scores_of_seeds in outcomes.values() for scores in scores_of_seeds]
-    references = {name: dict(each) for name, each in runs[0]["reference_scores"].items()}
-    real = next(iter(references.values()))
-    for scores in runs:
-        if "real_label_accuracy" in scores:
-            real["label_accuracy"] = scores["real_label_accuracy"]
-            real["label_frechet_distances"] = scores["real_label_frechet_distances"]
-    return references
 
 
 def _values(scores):

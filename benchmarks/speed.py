@@ -13,6 +13,7 @@ import re
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -136,23 +137,9 @@ def _train(steps):
     return losses.tolist(), seconds, 1024 * int(peak[1]) if peak else 0
 
 
-class Race(NamedTuple):
-    """The times of a recipe's contestants.
-
-    Attributes:
-      recipe: Its name.
-      batch: Number of images per batch.
-      racers: The `Racer` of each contestant that took part, this project's first.
-      unavailable: {label: reason} of the others.
-    """
-
-    recipe: str
-    batch: int
-    racers: list
-    unavailable: dict
-
-
-def run_race(recipe, batch, contestants, rounds, advance=lambda note: None) -> Race:
+def run_race(
+    recipe: str, batch: int, contestants: list, rounds: int, advance: Callable = lambda note: None
+) -> tuple[list, dict]:
     """Times contestants in turns.
 
     Args:
@@ -161,6 +148,10 @@ def run_race(recipe, batch, contestants, rounds, advance=lambda note: None) -> R
       contestants: List of `Contestant`, this project first.
       rounds: Number of turns of each.
       advance: Function of a note, called after each start and each turn.
+
+    Returns:
+      The `Racer` of each contestant that took part, this project's first; and {label: reason} of
+      the others.
     """
     racers, unavailable = [], {}
     with contextlib.ExitStack() as stack:
@@ -179,17 +170,19 @@ def run_race(recipe, batch, contestants, rounds, advance=lambda note: None) -> R
             for racer in [*racers[first:], *racers[:first]]:
                 racer.take_turn()
                 advance(f"{recipe} {batch}: {racer.contestant.label}")
-    return Race(recipe, batch, racers, unavailable)
+    return racers, unavailable
 
 
-def section(race: Race, flop_rate: float) -> str:
+def section(name: str, batch: int, racers: list, unavailable: dict, flop_rate: float) -> str:
     """Returns the Markdown of a race.
 
     Args:
-      race: `Race`.
+      name: Name of the recipe.
+      batch: Number of images per batch.
+      racers, unavailable: What `run_race` returned.
       flop_rate: FLOPs per second of a large product.
     """
-    recipe = recipe_of(race.recipe, race.batch)
+    recipe = recipe_of(name, batch)
     parameters = roofline.parameters(recipe)
     flops, traffic = roofline.step_cost(recipe)
     least = 1e6 * roofline.least_seconds(recipe, flop_rate)
@@ -201,11 +194,11 @@ def section(race: Race, flop_rate: float) -> str:
     )
     header = ["", "µs per step", "times ours", "of the roofline", "losses of D, G"]
     rows, notes = [[*header, "s to start", "peak MiB"]], [text]
-    medians = np.median([racer.losses for racer in race.racers], axis=0)
+    medians = np.median([racer.losses for racer in racers], axis=0)
     limits = _LOSS_FRACTION * np.abs(medians) + _LOSS_MARGIN
-    for racer in race.racers:
+    for racer in racers:
         label = racer.contestant.label
-        pairs = zip(racer.microseconds, race.racers[0].microseconds, strict=True)
+        pairs = zip(racer.microseconds, racers[0].microseconds, strict=True)
         ratios = [theirs / ours for theirs, ours in pairs]
         time_cell = report.spread(racer.microseconds, statistics.median)
         ratio = report.spread(ratios, statistics.median)
@@ -217,68 +210,63 @@ def section(race: Race, flop_rate: float) -> str:
             notes.append(f"{label} trains other networks.")
         start, peak = report.number(racer.start), f"{racer.peak / 2**20:,.0f}"
         rows.append([label, time_cell, ratio, fraction, losses, start, peak])
-    notes += [f"Unavailable: {label} ({why})." for label, why in race.unavailable.items()]
-    title = f"## {race.recipe}, batch {race.batch}"
-    return "\n\n".join([title, report.table(rows), " ".join(notes)])
+    notes += [f"Unavailable: {label} ({why})." for label, why in unavailable.items()]
+    return "\n\n".join([f"## {name}, batch {batch}", report.table(rows), " ".join(notes)])
 
 
-def _parse(words):
+def main(words: list[str] | None = None) -> None:
+    """Measures, prints the tables, and writes them."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--recipes", help="comma-separated (default: all)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds of each race (default: 5)")
-    parser.add_argument(
-        "--out", type=Path, default=Path("speed"), help="folder for the results (default: speed)"
-    )
+    add = parser.add_argument
+    add("--recipes", help="comma-separated (default: all)")
+    add("--rounds", type=int, default=5, help="rounds of each race (default: 5)")
+    add("--out", type=Path, default=Path("speed"), help="folder for the results (default: speed)")
     options = parser.parse_args(words)
     if options.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {options.rounds}")
-    options.recipes = options.recipes.split(",") if options.recipes else list(CONTESTANTS)
-    for name in options.recipes:
+    names = options.recipes.split(",") if options.recipes else list(CONTESTANTS)
+    for name in names:
         if name not in CONTESTANTS:
             parser.error(f"--recipes must be some of {', '.join(CONTESTANTS)}, got {name}")
-    return options
-
-
-def main(words: list[str] | None = None) -> None:
-    """Measures, prints the tables, and writes them."""
-    options = _parse(words)
     try:
         options.out.mkdir(parents=True, exist_ok=True)
-        _measure(options)
+        text = measure(names, options.rounds)
+        write_text(options.out / "speed.md", text)
     except (UserError, OSError) as error:
         sys.exit(f"python -m benchmarks: {reason(error)}")
+    print(f"{text}\nSaved {options.out / 'speed.md'}.")
 
 
-def _measure(options):
+def measure(names: list[str], rounds: int) -> str:
+    """Runs the races of some recipes and returns the page of their tables."""
     plan = [
         (name, _BATCHES.get(name, recipes.get(name).batch_size), CONTESTANTS[name])
-        for name in options.recipes
+        for name in names
     ]
-    if "minimal" in options.recipes:
+    if "minimal" in names:
         plan += [("minimal", batch, _BY_BATCH) for batch in _LARGER_BATCHES]
     terminal.import_tensorflow()
     flop_rate = roofline.measure_flops()
-    turns = sum(len(contestants) for *_, contestants in plan) * (1 + options.rounds)
+    turns = sum(len(contestants) for *_, contestants in plan) * (1 + rounds)
     with contextlib.closing(terminal.Bar(turns, unit="turn")) as bar:
-        races = [
-            run_race(*each, options.rounds, lambda note: bar.advance(1, note)) for each in plan
-        ]
+        races = []
+        for name, batch, contestants in plan:
+            found = run_race(name, batch, contestants, rounds, lambda note: bar.advance(1, note))
+            races.append((name, batch, found))
     flop_rate = max(flop_rate, roofline.measure_flops())
     heading = (
-        f"Written by `python -m benchmarks`: {options.rounds} rounds; medians, and in brackets the "
+        f"Written by `python -m benchmarks`: {rounds} rounds; medians, and in brackets the "
         f"range of the rounds.\n\n{report.machine()} A large float32 product reaches "
         f"{report.number(flop_rate / 1e9)} GFLOP/s. The float32 roofline of a step is the larger "
         "of the times for its arithmetic at that rate and for its memory traffic at the rate of a "
         "copy."
     )
-    sections = [section(race, flop_rate) for race in races]
-    text = "\n\n".join(["# Speed", heading, *sections]) + "\n"
-    write_text(options.out / "speed.md", text)
-    print(f"{text}\nSaved {options.out / 'speed.md'}.")
+    sections = [section(name, batch, *found, flop_rate) for name, batch, found in races]
+    return "\n\n".join(["# Speed", heading, *sections]) + "\n"
 
 
 if __name__ == "__main__":

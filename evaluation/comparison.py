@@ -1,7 +1,6 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
 import json
-import shlex
 import textwrap
 
 import numpy as np
@@ -35,7 +34,11 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     rows, columns, notes = [], [], []
     for folder in map(RunFolder, run_dirs):
         configuration, name = folder.configuration(), one_line(folder)
-        generator = generation.load(folder.path, gan=_find_class(configuration, gans))
+        # Of the classes given, the one with the same code; else the one of the same path and name.
+        trained_with = (str(configuration.gan).rpartition(":")[2], configuration.gan_sha256)
+        same = [gan for gan in gans if custom_class.parse(gan)[1:] == trained_with]
+        same += [gan for gan in gans if gan == configuration.gan]
+        generator = generation.load(folder.path, gan=same[0] if same else None)
         samples, _ = generator.sample(_SAMPLES, seed)
         generator.close()
         rows.append((str(folder), samples.reshape(_SAMPLES, -1)))
@@ -57,8 +60,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
         if columns[-1]["classifier"] == "-":
-            command = _scoring_command(folder, configuration)
-            notes.append(f"{name} has no scores of these weights: {command}")
+            notes.append(f"{name} has no scores of these weights; run --mode=evaluate first.")
     for label, reason in _CONDITIONS.items():
         if len({column[label] for column in columns} - {"-"}) > 1:
             notes.append(f"Their scores are not comparable: {reason}.")
@@ -69,19 +71,6 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         log("  ".join([label.ljust(label_width), *cells]))
     log("\n".join(["", *notes]))
     pictures.compare(out, rows)
-
-
-def _find_class(configuration, gans):
-    """Returns the custom class that a run was trained with.
-
-    If no file of `gans` is the same, it is the one of the same path and name, or None.
-    """
-    if not configuration.gan:
-        return None
-    trained_with = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
-    same = [gan for gan in gans if custom_class.parse(gan)[1:] == trained_with]
-    same += [gan for gan in gans if gan == configuration.gan]
-    return same[0] if same else None
 
 
 def _read_scores(folder, generator):
@@ -98,15 +87,3 @@ def _read_scores(folder, generator):
     except (OSError, ValueError, KeyError, TypeError):
         pass  # the run has not been scored, or the file is damaged
     return dict(zip(labels, cells, strict=True))
-
-
-def _scoring_command(folder, configuration):
-    """Returns the command that scores a run."""
-    flags = ["--mode=evaluate", f"--run_dir={folder}"]
-    if configuration.gan:
-        flags.append(f"--gan={configuration.gan}")
-    if configuration.dataset is None:
-        flags.append("--data_dir=FOLDER")
-    elif configuration.dataset != "mnist":
-        flags.append(f"--dataset={configuration.dataset}")
-    return one_line(shlex.join(["python", "main.py", *flags]))

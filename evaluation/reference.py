@@ -3,14 +3,13 @@
 Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are made once and kept
 in the user's cache folder. Scores by different classifiers are not comparable.
 
-python -m evaluation.reference --out=FOLDER    makes those of MNIST again
+data = input_data.read_data_sets("MNIST_data", validation_size=0)
+reference.make(data, Path("FOLDER"), classifier_training.NUM_STEPS)    # those of MNIST again
 """
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,16 +28,10 @@ NUM_REFERENCE_FEATURES = 10_000
 FEWEST = 2 * NUM_FEATURES
 CACHED_STEPS = 3_000
 SHIPPED_FOLDER = Path(__file__).resolve().parent / "shipped"
-# Checksum of a data set -> its folder in `shipped/` and the SHA-256 of the weights there.
+# Checksum of a data set -> its folder in `shipped/`.
 SHIPPED = {
-    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": (
-        "mnist",
-        "86e2c74b63d5c351f375eb91893f92b590a10701a3a198977742e69030946a26",
-    ),
-    "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": (
-        "fashion_mnist",
-        "0223e1f90e377a1cc101dcd17e0b24c7d9c41546829e5f37c2906c2276d258fb",
-    ),
+    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": "mnist",
+    "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": "fashion_mnist",
 }
 _WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_scores.json"
 
@@ -74,8 +67,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     """
     key = checksum(data)
     if key in SHIPPED:
-        name, sha256 = SHIPPED[key]
-        return load(SHIPPED_FOLDER / name, data, sha256)
+        return load(SHIPPED_FOLDER / SHIPPED[key], data)
     if min(len(data.train.pixels), len(data.test.pixels)) < FEWEST:
         raise UserError(
             f"scoring requires at least {FEWEST} training and test images each, got "
@@ -108,13 +100,8 @@ def checksum(data: input_data.Datasets) -> str:
     return total.hexdigest()
 
 
-def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> Standard:
+def load(folder: Path, data: input_data.Datasets) -> Standard:
     """Loads a Standard that `make` wrote.
-
-    Args:
-      folder: Its folder.
-      data: Its data set.
-      sha256: The expected SHA-256 of the weights; None for that in the file of scores.
 
     Raises:
       UserError: If a file is missing, damaged or of another classifier.
@@ -124,18 +111,16 @@ def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> 
         content = json.loads(path.read_bytes())
         scores = content["reference_scores"].items()
         scores = {name: metrics.Scores(**each) for name, each in scores}
-        found, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
+        sha256, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected reference scores ({error})") from error
-    if sha256 not in (None, found):
-        raise UserError(
-            f"{path} was made for the classifier {found}, expected {sha256}; restore that file"
-        )
-    classifier = Classifier(load_arrays(folder / _WEIGHTS, found), found)
+    classifier = Classifier(load_arrays(folder / _WEIGHTS, sha256), sha256)
     arrays = load_arrays(folder / _STATISTICS)
     measured_by = str(arrays.pop("classifier_sha256", None))
-    if measured_by != found:
-        raise UserError(f"{folder / _STATISTICS}: expected classifier {found}, found {measured_by}")
+    if measured_by != sha256:
+        raise UserError(
+            f"{folder / _STATISTICS}: expected classifier {sha256}, found {measured_by}"
+        )
     reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
     return Standard(classifier, reference, scores, data, test_accuracy)
 
@@ -179,7 +164,7 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
         "reference_scores": scores,
     }
     write_json(folder / _SCORES, content)
-    return load(folder, data, sha256)
+    return load(folder, data)
 
 
 def reference_rows(num_images: int) -> np.ndarray:
@@ -188,23 +173,3 @@ def reference_rows(num_images: int) -> np.ndarray:
     Random ones, because MNIST's order repeats: every second image counts from 0 to 9.
     """
     return np.random.default_rng(0).permutation(num_images)[:NUM_REFERENCE_FEATURES]
-
-
-def main(arguments=None):
-    """Writes the three files of a data set into --out."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.reference")
-    parser.add_argument("--data_dir", default="MNIST_data", help="folder of the four IDX files")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--num_steps", type=int, default=classifier_training.NUM_STEPS)
-    flags = parser.parse_args(arguments)
-    try:
-        data = input_data.read_data_sets(flags.data_dir, validation_size=0)
-        standard = make(data, flags.out, flags.num_steps)
-    except (UserError, OSError) as error:
-        sys.exit(f"evaluation.reference: {error}")
-    print(f"Saved {flags.out}: test accuracy {standard.test_accuracy:.2%}.")
-    print(f"SHA-256 of the weights: {standard.classifier.sha256}")
-
-
-if __name__ == "__main__":
-    main()

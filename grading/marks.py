@@ -102,8 +102,8 @@ def page(mark: Mark) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def gradescope(mark: Mark) -> dict:
-    """Returns the content of results.json for Gradescope: a point for each check."""
+def write_student(folder: Path, mark: Mark):
+    """Writes feedback.txt, and results.json for Gradescope with a point for each check."""
     outputs = {None: "", NOT_REACHED: "Not reached: another check comes first."}
     tests = [
         {
@@ -116,19 +116,15 @@ def gradescope(mark: Mark) -> dict:
         }
         for name, verdict in mark.verdicts.items()
     ]
-    return {
+    results = {
         "output": summary(mark.verdicts),
         "execution_time": round(mark.seconds),
         "stdout_visibility": "hidden",
         "tests": tests,
     }
-
-
-def write_student(folder: Path, mark: Mark):
-    """Writes feedback.txt and results.json; creates the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "feedback.txt", page(mark))
-    write_json(folder / "results.json", gradescope(mark))
+    write_json(folder / "results.json", results)
 
 
 def write_csv(path: Path, marks: list[Mark]):

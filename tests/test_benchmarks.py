@@ -59,19 +59,20 @@ def test_numbers_have_three_digits_and_spreads_their_range():
 def test_a_race_of_processes_that_train_the_same_networks(monkeypatch):
     monkeypatch.setattr(speed, "_TURN_SECONDS", 0.02)
     contestants, notes = [speed._STEP, MISSING, speed._LITERAL], []
-    race = speed.run_race("leaky_mlp", 64, contestants, 2, notes.append)
-    assert "no_such_peer" in race.unavailable["missing"] and len(notes) == 3 + 2 * 2
-    for racer in race.racers:
+    racers, unavailable = speed.run_race("leaky_mlp", 64, contestants, 2, notes.append)
+    assert "no_such_peer" in unavailable["missing"] and len(notes) == 3 + 2 * 2
+    for racer in racers:
         assert racer.parameters == roofline.parameters(recipes.get("leaky_mlp"))
         assert len(racer.microseconds) == 2 and racer.start > 0
-    ours, literal = race.racers
+    ours, literal = racers
     ours.microseconds, literal.microseconds = [1.0, 2.0], [3.0, 4.0]
-    text = speed.section(race, 1e12)
+    race = ["leaky_mlp", 64, racers, unavailable, 1e12]
+    text = speed.section(*race)
     cells = _cells(text)[literal.contestant.label]
     assert cells[:2] == ["3.5 [3, 4]", "2.5 [2, 3]"]
     assert "Unavailable: missing (" in text and "(different)" not in text
     literal.losses = [9.0, 9.0]
-    assert "9.00, 9.00 (different)" in speed.section(race, 1e12)
+    assert "9.00, 9.00 (different)" in speed.section(*race)
 
 
 def test_a_race_without_this_project_says_why():
