@@ -28,7 +28,7 @@ class Inference:
 
         Args:
           gan: Instance in any graph.
-          loss: `models.losses.Loss` that `losses` returns, if it will be called.
+          loss: `models.losses.Loss`, which `losses` and `generator_gradient` require.
         """
         self.gan = gan
         with gan.x_hat.graph.as_default() as graph:
@@ -38,6 +38,9 @@ class Inference:
             if loss:
                 both = self._y, self._y_hat
                 self._losses = [loss.discriminator(*both), loss.generator(*both)]
+                weights = [v for v in variables_behind([gan.x_hat]) if v.trainable]
+                gradients = tf.gradients(self._losses[1], weights)
+                self._g_gradients = [g for g in gradients if g is not None]
         config = tf.ConfigProto()
         config.gpu_options.allow_growth = True
         self.session = tf.Session(graph=graph, config=config)
@@ -116,6 +119,20 @@ class Inference:
         """Returns D's and G's loss for images [n, ndims] and latents [n, nlatent]."""
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
         return self.session.run(self._losses, feed)
+
+    def generator_gradient(self, x, z, labels=None):
+        """Returns the largest absolute value in the gradient of G's loss in its weights.
+
+        Args:
+          x, z, labels: Images [n, ndims], latents [n, nlatent] and, for a conditional Gan, the
+            labels [n] of both.
+        """
+        gan = self.gan
+        feed = {gan.x_placeholder: x, gan.z_placeholder: z}
+        if labels is not None:
+            feed[gan.labels_placeholder] = feed[gan.x_labels_placeholder] = one_hot(labels)
+        gradients = self.session.run(self._g_gradients, feed)
+        return max((np.abs(gradient).max() for gradient in gradients), default=0.0)
 
     def close(self):
         """Closes the session."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from support.data_sets import NUM_CLASSES, NUM_PIXELS, SIDE
 from support.errors import one_line
@@ -19,7 +19,8 @@ NETWORKS = ("discriminator", "generator")
 
 # From the palette of Okabe and Ito, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
-FILM_FRAMES, FILM_MILLISECONDS = 200, 100
+FILM_FRAMES, FILM_MILLISECONDS = 200, 200
+_CAPTION_HEIGHT = 16
 SMALLEST_FRAME = 224  # pixels: a single image is enlarged eightfold
 MOST_POINTS = 1500  # of a curve: about one per pixel of the figure's width
 ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> options of Pillow
@@ -240,13 +241,23 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
         first.save(temporary, **how, **options)  # type: ignore[arg-type]
 
 
-def film(path: str | Path, pngs: Sequence[Path]) -> None:
-    """Saves an animation of at most 200 PNGs of one size.
+def film(path: str | Path, pngs: Sequence[tuple[str, Path]]) -> None:
+    """Saves an animation of at most 200 PNGs of one size, each with a caption below it.
 
     They are evenly chosen and stay in their order.
+
+    Args:
+      path: A `.gif` or `.webp` file.
+      pngs: Captions and files.
     """
     chosen = np.unique(np.linspace(0, len(pngs) - 1, FILM_FRAMES).round().astype(int))
-    frames = [np.asarray(Image.open(pngs[i]).convert("L")) / np.float32(255) for i in chosen]
+    frames = []
+    for caption, png in (pngs[i] for i in chosen):
+        with Image.open(png) as image:
+            frame = Image.new("L", (image.width, image.height + _CAPTION_HEIGHT))
+            frame.paste(image)
+        ImageDraw.Draw(frame).text((4, image.height + 2), caption, fill=255)
+        frames.append(np.asarray(frame) / np.float32(255))
     animation(path, np.stack(frames), FILM_MILLISECONDS)
 
 

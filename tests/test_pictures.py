@@ -190,7 +190,7 @@ def test_film_chooses_frames_evenly(tmp_path):
     pngs = [tmp_path / f"{k:03}.png" for k in range(250)]
     for k, path in enumerate(pngs):
         pictures.save_png(path, np.full([28, 28], k / 255))
-    pictures.film(tmp_path / "a.gif", pngs)
+    pictures.film(tmp_path / "a.gif", [(path.stem, path) for path in pngs])
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 200
         film.seek(199)

@@ -1,9 +1,10 @@
 """Callbacks of a run: losses, images, scores of held-out images, checkpoints and events.
 
-Each can act at two moments: after a block of steps, and after the steps that its period names.
+Each can act at two moments: after a block of steps, and after certain steps.
 """
 
 import contextlib
+import math
 import os
 import time
 
@@ -22,6 +23,11 @@ _GRID_SIDE = 20
 _FRAME_SIDE = 8
 # Steps between checkpoints; a step of a convolutional recipe takes a hundred times longer.
 _CHECKPOINT_EVERY, _CHECKPOINT_EVERY_CONVOLUTIONAL = 5000, 100
+# Steps with a frame of the film and a check of G, each about 1.4 times the one before.
+_GROWING_STEPS = [round(10 * 2 ** (k / 2)) for k in range(56)]
+# G learns nothing with a gradient below Adam's epsilon, 1e-8, or from one image for all latents.
+_SMALLEST_GRADIENT = 1e-7
+_SMALLEST_DEVIATION = 1e-3  # of a pixel in [0, 1] over the latents, a mean
 # A scalar for each step would make the events larger than the checkpoints.
 _SCALARS_EVERY = 100
 
@@ -69,7 +75,7 @@ class Context:
         state = self.engine.state()
         for name, values in state.items():
             if not np.isfinite(values).all():
-                raise diverged(self.folder, step, f"{name} is no longer finite")
+                raise diverged(self.folder, step, f"the weights {name} are no longer finite")
         self._state = state | self.inference.outputs(state)
         self.inference.load(state)
 
@@ -116,8 +122,8 @@ class Callback:
 
     Attributes:
       context: `Context`.
-      every: Steps between two calls of `on_interval`, which is also called at the end of a run;
-        0: only there.
+      every: Steps between two calls of `on_interval`, which is also called at the end of a run.
+        0: only there; None: at some twenty steps, at distances that grow.
       when_stopping: Whether `on_interval` is also called when a run is stopped early.
     """
 
@@ -126,6 +132,12 @@ class Callback:
     def __init__(self, context, every=0):
         self.context = context
         self.every = every
+
+    def next_step(self, step):
+        """Returns the first step above `step` for `on_interval`; infinity for none."""
+        if self.every is None:
+            return next(each for each in _GROWING_STEPS if each > step)
+        return step - step % self.every + self.every if self.every else math.inf
 
     def on_steps(self, block):
         """Called after some steps with a list of Progress, which may be empty."""
@@ -177,7 +189,44 @@ class Frames(Callback):
         images = self.context.inference.generate(*self.context.draw(_FRAME_SIDE**2))
         pictures.save_png(frames / f"step-{step:09d}.png", pictures.tiles(images, _FRAME_SIDE))
         if step == self.context.recipe.num_steps:
-            pictures.film(folder.file("training.gif"), sorted(frames.glob("step-*.png")))
+            pngs = sorted(frames.glob("step-*.png"))
+            captions = [f"step {int(png.stem.removeprefix('step-')):,}" for png in pngs]
+            film = zip(captions, pngs, strict=True)
+            pictures.film(folder.file("training.gif"), list(film))
+
+
+class Health(Callback):
+    """Lines that name, once each, why G cannot learn any more, with what to try."""
+
+    def __init__(self, context):
+        super().__init__(context, every=None)
+        self._named = set()
+
+    def on_interval(self, step):
+        context = self.context
+        latents, labels = context.draw(_FRAME_SIDE**2)
+        images = context.inference.generate(latents, labels)
+        if images.std(axis=0).mean() < _SMALLEST_DEVIATION:
+            self._name(
+                step,
+                "G makes the same image from all latents",
+                "another --seed, --r1_gamma=1, or a lower --learning_rate in a new run",
+            )
+        pixels = context.batches.pixels[: len(latents)] / np.float32(255)
+        batch = pixels, latents[: len(pixels)], None if labels is None else labels[: len(pixels)]
+        gradient = context.inference.generator_gradient(*batch)
+        if gradient < _SMALLEST_GRADIENT:
+            self._name(
+                step,
+                f"G's gradient has vanished: no weight's is above {gradient:.0e}",
+                "--loss=cross_entropy, whose gradient lasts, --r1_gamma=1, or a lower "
+                "--learning_rate with --g_learning_rate, in a new run",
+            )
+
+    def _name(self, step, symptom, remedy):
+        if remedy not in self._named:
+            self._named.add(remedy)
+            self.context.bar.line(f"Warning: step {step:,}: {symptom}. Try {remedy}.")
 
 
 class HeldOut(Callback):
@@ -300,8 +349,8 @@ def make_callbacks(context, extra=()):
     Args:
       extra: Functions of a `Context` that each return a further callback.
     """
-    callbacks = [Losses(context), Images(context)]
-    if context.options.image_every:
+    callbacks = [Losses(context), Images(context), Health(context)]
+    if context.options.image_every != 0:
         callbacks.append(Frames(context, context.options.image_every))
     if context.recipe.held_out:
         callbacks.append(HeldOut(context))
@@ -312,7 +361,12 @@ def make_callbacks(context, extra=()):
 
 def diverged(folder, step, what):
     """Returns the error of a run whose losses or weights are no longer finite."""
+    remedy = "Try a lower --learning_rate in another --run_dir"
+    if step == 1:
+        remedy = (
+            "Its first step has that already: look for a logarithm or quotient of 0 in the losses "
+            "and networks"
+        )
     return RunError(
-        f"training diverged at step {step:,}: {what}; {folder.last_checkpoint()}. Try a lower "
-        "--learning_rate in another --run_dir"
+        f"training diverged at step {step:,}: {what}; {folder.last_checkpoint()}. {remedy}"
     )

@@ -74,11 +74,10 @@ def train(
             stack.callback(context.close)
             callbacks = make_callbacks(context, extra)
 
-        periods = [callback.every for callback in callbacks if callback.every]
         step, began, stopped = start, time.monotonic(), None
         received = stack.enter_context(stop_signals())
         while step < recipe.num_steps and not stopped:
-            next_steps = [step - step % period + period for period in periods]
+            next_steps = [callback.next_step(step) for callback in callbacks]
             # The other ranks wait here while rank 0 draws, scores and saves.
             until = ranks.broadcast(min([recipe.num_steps, *next_steps]))
             for block in engine.train(step, until):
@@ -100,7 +99,7 @@ def train(
             if ranks.is_chief:
                 context.load_weights(step)
             for callback in callbacks:
-                is_due = callback.every and step % callback.every == 0
+                is_due = callback.next_step(step - 1) == step
                 if is_due or last or (stopped and callback.when_stopping):
                     callback.on_interval(step)
         seconds = time.monotonic() - began

@@ -71,8 +71,12 @@ class RunOptions:
         value="DIR",
         unset="MNIST_data next to main.py, or data/DATASET",
     )
-    image_every: int = option(
-        0, WHILE_TRAINING, "steps between images of the progress; 0 for none", bounds=(0, _MANY)
+    image_every: int | None = option(
+        None,
+        WHILE_TRAINING,
+        "steps between the frames of training.gif; 0 for none",
+        bounds=(0, _MANY),
+        unset="some twenty frames at growing distances",
     )
     checkpoint_every: int | None = option(
         None,
