@@ -72,12 +72,6 @@ def test_grid_of_a_bounded_prior_is_bilinear_between_its_draws():
     np.testing.assert_allclose(z[1, 1], corners.mean(axis=(0, 1)), atol=1e-6)
     np.testing.assert_allclose(z[0, 1], corners[0].mean(axis=0), atol=1e-6)
 
-    def generate(z):
-        return np.repeat(abs(z[:, :1]), 784, axis=1)
-
-    sheet = pictures.latent_grid(generate, prior, 5, 3, rng=rng())
-    np.testing.assert_array_equal(sheet, pictures.tiles(generate(z.reshape(9, 5)), 3))
-
 
 def test_grid_of_the_normal_prior_has_bilinear_norms():
     z = pictures.grid_latents(priors.get("normal"), 100, 20, rng())
