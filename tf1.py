@@ -79,6 +79,11 @@ RENAMED = {
     "sub": "subtract",
     "unpack": "unstack",
 }
+CROSS_ENTROPIES = (
+    "sigmoid_cross_entropy_with_logits",
+    "softmax_cross_entropy_with_logits",
+    "sparse_softmax_cross_entropy_with_logits",
+)
 # What cannot run: name -> what to use instead. The longest name that fits is reported.
 INSTEAD = {
     "scipy": "pip install scipy",
@@ -253,7 +258,11 @@ def _changed_names(v1):
         "tensorflow.examples.tutorials.mnist.input_data": mnist,
         "tensorflow.app.flags": flag_names,
         "tensorflow.flags": flag_names,
-        "tensorflow.nn": {"rnn": nn.static_rnn, "bidirectional_rnn": nn.static_bidirectional_rnn},
+        "tensorflow.nn": {
+            "rnn": nn.static_rnn,
+            "bidirectional_rnn": nn.static_bidirectional_rnn,
+            **{name: _logits_first(getattr(nn, name)) for name in CROSS_ENTROPIES},
+        },
         "tensorflow.train": {"SummaryWriter": summary.FileWriter},
     }
 
@@ -268,7 +277,8 @@ def _logits_first(function):
     def wrapped(*args, **names):
         if "targets" in names:
             names["labels"] = names.pop("targets")
-        return function(**dict(zip(("logits", "labels"), args, strict=False)), **names)
+        names.update(zip(("logits", "labels"), args, strict=False))
+        return function(**names)
 
     return wrapped
 
@@ -372,19 +382,15 @@ def install():
 
     v1 = tensorflow.compat.v1
     v1.disable_v2_behavior()
-    finder = Finder(tensorflow, _old_libraries())
-    _insert(finder)
-    losses = [name for name in dir(v1.nn) if name.endswith("cross_entropy_with_logits")]
-    vars(finder.module("tensorflow.nn")).update(
-        {name: _logits_first(getattr(v1.nn, name)) for name in losses}
-    )
+    _insert(Finder(tensorflow, _old_libraries()))
     _relax_tensorflow(v1)
     for name, value in NUMPY.items():
         if name not in vars(np):
             setattr(np, name, value)
     for name in collections.abc.__all__:
         setattr(collections, name, getattr(collections.abc, name))
-    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]
+    spec = collections.namedtuple("ArgSpec", "args varargs keywords defaults")
+    inspect.getargspec = lambda function: spec(*inspect.getfullargspec(function)[:4])
     builtins.xrange = range
     time.clock = time.perf_counter
 
@@ -507,6 +513,13 @@ class _Division(ast.NodeTransformer):
         if not isinstance(node.op, ast.Div):
             return node
         return ast.Call(ast.Name("_python_2_divide", ast.Load()), [node.left, node.right], [])
+
+    def visit_AugAssign(self, node):
+        self.generic_visit(node)
+        if not isinstance(node.op, ast.Div):
+            return node
+        value = ast.parse(ast.unparse(node.target), mode="eval").body
+        return ast.Assign([node.target], self.visit(ast.BinOp(value, ast.Div(), node.value)))
 
 
 def _divide(left, right):

@@ -7,7 +7,7 @@ from training.callbacks import Callback
 
 # Fewer than a report's 10,000: enough to compare the distances of one run.
 _SAMPLES = 5_000
-# D separates all images below this mean loss; one that guesses has 1.39.
+# D separates all images below this mean cross-entropy; one that guesses has 1.39.
 _D_WINS = 0.02
 # Mean change of a pixel in [0, 1] from one score to the next.
 _G_FROZEN = 1e-3
@@ -74,7 +74,8 @@ class Monitor(Callback):
                 f"almost no samples of {', '.join(missing)}: the generator is collapsing. "
                 "R1 (--r1_gamma) and Adam without momentum (--beta1=0) usually help"
             )
-        if self._d_losses and np.mean(self._d_losses) < _D_WINS:
+        is_cross_entropy = self._run.recipe.loss in ("cross_entropy", "minimax")
+        if is_cross_entropy and self._d_losses and np.mean(self._d_losses) < _D_WINS:
             symptoms["d_loss"] = (
                 f"D's loss is {np.mean(self._d_losses):.3f}: it separates all samples from real "
                 "images, and G learns little from it. Try --r1_gamma or a lower --learning_rate"

@@ -211,7 +211,8 @@ class _Compiler:
             size = np.array([at.max() for at in taken], np.int64) + 1 - begin
             if size[0] != shape[0]:
                 raise _unsupported(op, "it takes a part of the batch")
-            if size.prod() != taken[0].size:
+            straight = np.indices(size) + begin.reshape(-1, *[1] * len(size))
+            if not np.array_equal(straight.ravel(), np.ravel(taken)):
                 raise _unsupported(op, "its strides must be 1")
             size[size == shape] = -1
             part = self.emit("Slice", self.value(x), begin, size)

@@ -89,7 +89,8 @@ class Process:
         if not self._child:
             self._start()
         began = time.monotonic()
-        self._check_ends = began + min(self._limits.check_seconds, self.seconds_left)
+        self._allowed = self._limits.check_seconds
+        self._check_ends = began + min(self._allowed, self.seconds_left)
         try:
             yield
         finally:
@@ -140,7 +141,8 @@ class Process:
             stderr=self._stack,
             start_new_session=True,
         )
-        self._check_ends = time.monotonic() + START_SECONDS
+        self._allowed = START_SECONDS
+        self._check_ends = time.monotonic() + self._allowed
         try:
             self.ask("get_ready")
         except Stopped as error:
@@ -170,8 +172,9 @@ class Process:
         else:
             reason = f"its process ended itself with exit code {code}: does the file exit?"
             if code < 0:
+                names = {each.value: each.name for each in signal.Signals}
                 reason = (
-                    f"ended by {signal.Signals(-code).name}: more than the "
+                    f"ended by {names.get(-code, f'signal {-code}')}: more than the "
                     f"{self._limits.memory_gb:g} GB of memory allowed, or a recursion without end?"
                 )
         self._close()
@@ -179,8 +182,8 @@ class Process:
 
     def _describe_time_out(self):
         """Returns the time that was exceeded, and the student's line at nine tenths of it."""
-        seconds = f"{self._limits.check_seconds:g} s"
-        if self.seconds_left < self._limits.check_seconds:
+        seconds = f"{self._allowed:g} s"
+        if self.seconds_left < self._allowed != START_SECONDS:
             seconds = f"the {self._limits.file_seconds:g} s that a file has"
         self._stack.seek(0)
         *_, stack = self._stack.read().decode(errors="replace").split("Timeout (")
@@ -189,7 +192,7 @@ class Process:
         return f"still running after {seconds}{where}: an endless loop?"
 
     def _close(self):
-        """Ends the child process and all that it started, whatever they do."""
+        """Ends the child process, its group, and what else still has its environment."""
         child, self._child = self._child, None
         if child is None:
             return

@@ -47,7 +47,8 @@ _OWN_GENERATOR = "seed2"
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("models", "training", "generation", "evaluation", "support")
-_PROJECT = [_ROOT / name for name in ("main.py", "command_line.py", "input_data.py", *_PACKAGES)]
+_FILES = ("main.py", "command_line.py", "input_data.py", "tf1.py")
+_PROJECT = [_ROOT / name for name in (*_FILES, *_PACKAGES)]
 # Folders of the classes loaded so far, the latest first: their files may import each other.
 _folders: list[str] = []
 

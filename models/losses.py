@@ -19,6 +19,7 @@ class Loss:
         `label_smoothing` if the loss has targets.
       generator: Function of y and y_hat.
       source: The paper.
+      boundary: The logit for which D is undecided; None if only differences of logits count.
       has_targets: Whether real images have a target, which can be smoothed.
       compares_pairs: Whether D sees only the difference of each pair of a real and a generated
         image. Otherwise the discriminator's loss is the sum of one of y and one of y_hat, and the
@@ -28,6 +29,7 @@ class Loss:
     discriminator: Callable
     generator: Callable
     source: str
+    boundary: float | None = 0.0
     has_targets: bool = False
     compares_pairs: bool = False
 
@@ -95,6 +97,7 @@ LOSSES = {
         _least_squares,
         lambda y, y_hat: tf.reduce_mean(tf.square(y_hat - 1.0)) / 2,
         "Mao et al. 2017",
+        boundary=0.5,
         has_targets=True,
     ),
     "hinge": Loss(
@@ -106,11 +109,13 @@ LOSSES = {
         lambda y, y_hat: tf.reduce_mean(y_hat) - tf.reduce_mean(y),
         lambda y, y_hat: -tf.reduce_mean(y_hat),
         "Arjovsky et al. 2017",
+        boundary=None,
     ),
     "relativistic": Loss(
         lambda y, y_hat: _pairs(y, y_hat),
         lambda y, y_hat: _pairs(y_hat, y),
         "Jolicoeur-Martineau 2019",
+        boundary=None,
         compares_pairs=True,
     ),
 }

@@ -422,6 +422,8 @@ def override(recipe: Recipe, **values) -> Recipe:
         elif isinstance(value, np.generic):
             value = value.item()
         check_value(fields[name], value)
+        if value_type(fields[name])[0] is float and value is not None:
+            value = float(value)  # so that 1 and 1.0 are the same run
         values[name] = value
     loss = LOSSES[values.get("loss", recipe.loss)]
     if not loss.has_targets:

@@ -135,6 +135,7 @@ def test_statistics_of_a_batch_are_fixed():
         (lambda z: z - tf.reduce_mean(z, axis=0), "Mean .*over the batch"),
         (lambda z: tf.image.resize_nearest_neighbor(image(z), [6, 6]), "must be a multiple"),
         (lambda z: z[:, ::2], "StridedSlice .*strides"),
+        (lambda z: z[:, ::-1], "StridedSlice .*strides"),
         (lambda z: tf.pad(z, [[0, 0], [1, 1]], constant_values=1), "must pad with 0"),
         (lambda z: z[1:], "StridedSlice .*part of the batch"),
         (lambda z: z * tf.constant([np.nan] * NLATENT), "'Const.*finite weights, found nan"),

@@ -15,7 +15,7 @@ from input_data import DataSet
 from models import recipes
 from support.errors import RunError, UserError
 from training.options import Configuration, RunOptions
-from training.run import LOSSES, RunFolder, Table, digest
+from training.run import LOSS_COLUMNS, RunFolder, Table, digest
 
 ROOT = Path(__file__).resolve().parent.parent
 GAN = f"{ROOT}/models/gan.py:Gan"
@@ -329,7 +329,7 @@ ROWS = [(1, 0.1, 1 / 3), (2, np.float32(0.1), 12345678.0), (3, 1e-30, -2.5)]
 
 
 def open_table(folder, last=0):
-    return Table(folder / "losses.csv", LOSSES, last, every=1)
+    return Table(folder / "losses.csv", LOSS_COLUMNS, last, every=1)
 
 
 @pytest.fixture
@@ -401,7 +401,7 @@ def test_missing_rows_at_the_end_are_named_unless_all_are(tmp_path, written):
 def test_table_of_scores_has_rows_at_any_steps(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_bytes(b"step,d_loss,g_loss\r\n100,1,1\r\n200,1E-3,1\r\n250,1,1\r\n")  # by Excel
-    table = Table(path, LOSSES, last=220)
+    table = Table(path, LOSS_COLUMNS, last=220)
     assert table.rows == [[100, 1, 1], [200, 0.001, 1]]
     table.close()
     assert path.read_text() == "step,d_loss,g_loss\n100,1,1\n200,0.001,1\n"

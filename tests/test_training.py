@@ -14,6 +14,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, frozen, main, progress
+from PIL import Image
 from small_sets import write_set
 
 import evaluation
@@ -27,7 +28,7 @@ from support.errors import UserError
 from training.batches import Batches, learning_rates
 from training.callbacks import Callback
 from training.loop import pretrain
-from training.run import LOSSES, RunFolder, Table
+from training.run import LOSS_COLUMNS, RunFolder, Table
 from training.updates import training_loss
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
@@ -187,6 +188,27 @@ def test_at_most_half_of_the_images_are_held_out_by_default(train, monkeypatch, 
     assert RunFolder(run).configuration().full_recipe().validation_size == kept
 
 
+@pytest.mark.parametrize(
+    ("options", "symptoms"),
+    [
+        ({"loss": "relativistic"}, []),
+        (
+            {"loss": "minimax", "learning_rate": 0.5, "g_learning_rate": 1e-6},
+            ["G's gradient has vanished"],
+        ),
+        ({"learning_rate": 1.0}, ["G makes the same image from all latents"]),
+    ],
+    ids=str,
+)
+def test_generator_that_cannot_learn_is_named_once(train, capsys, options, symptoms):
+    run = train(num_steps=40, **options)
+    shown = "".join(capsys.readouterr())
+    assert shown.count("Warning: ") == len(symptoms)
+    assert all(symptom in shown for symptom in symptoms)
+    with Image.open(run / "training.gif") as film:  # after steps 10, 14, 20, 28 and 40
+        assert len(list((run / "progress").iterdir())) == 5 >= film.n_frames > 0
+
+
 class Look(Callback):
     """Notes the checkpoints and rows of losses.csv that are on the disk at every second step."""
 
@@ -262,7 +284,7 @@ def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, cap
     x, z = Batches(recipe, images.train.pixels, 0).held_out(images.test.pixels, 16, 1)
     y, y_hat = twin.leaky_logits(w, x / 255), twin.leaky_logits(w, twin.leaky_generate(w, z))
     d_loss = (twin.softplus(-y) + twin.softplus(y_hat)).mean()
-    (row,) = Table(run / "held_out.csv", LOSSES).read()
+    (row,) = Table(run / "held_out.csv", LOSS_COLUMNS).read()
     assert row == pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)
     _, d_loss, g_loss = row
     line = f"Epoch:   1/1 Discriminator Loss: {d_loss:.4f} Generator Loss: {g_loss:.4f}"

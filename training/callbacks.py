@@ -17,7 +17,7 @@ from support.errors import RunError
 from support.files import write_json
 from support.terminal import Bar
 from training.engines import has_convolutions
-from training.run import LOSSES, Table
+from training.run import LOSS_COLUMNS, Table
 
 _GRID_SIDE = 20
 _FRAME_SIDE = 8
@@ -151,7 +151,7 @@ class Losses(Callback):
 
     def __init__(self, context):
         super().__init__(context)
-        self._table = context.table("losses.csv", LOSSES, every=1)
+        self._table = context.table("losses.csv", LOSS_COLUMNS, every=1)
 
     def on_steps(self, block):
         self._table.append(block)
@@ -196,37 +196,30 @@ class Frames(Callback):
 
 
 class Health(Callback):
-    """Lines that name, once each, why G cannot learn any more, with what to try."""
+    """A line, once, that says why G cannot learn any more and what to try."""
 
     def __init__(self, context):
         super().__init__(context, every=None)
-        self._named = set()
+        self._is_well = True
 
     def on_interval(self, step):
         context = self.context
-        latents, labels = context.draw(_FRAME_SIDE**2)
-        images = context.inference.generate(latents, labels)
-        if images.std(axis=0).mean() < _SMALLEST_DEVIATION:
-            self._name(
-                step,
-                "G makes the same image from all latents",
-                "another --seed, --r1_gamma=1, or a lower --learning_rate in a new run",
-            )
+        latents, labels = context.draw(min(_FRAME_SIDE**2, len(context.batches.pixels)))
         pixels = context.batches.pixels[: len(latents)] / np.float32(255)
-        batch = pixels, latents[: len(pixels)], None if labels is None else labels[: len(pixels)]
-        gradient = context.inference.generator_gradient(*batch)
-        if gradient < _SMALLEST_GRADIENT:
-            self._name(
-                step,
-                f"G's gradient has vanished: no weight's is above {gradient:.0e}",
-                "--loss=cross_entropy, whose gradient lasts, --r1_gamma=1, or a lower "
-                "--learning_rate with --g_learning_rate, in a new run",
+        images = context.inference.generate(latents, labels)
+        gradient = context.inference.generator_gradient(pixels, latents, labels)
+        if images.std(axis=0).mean() < _SMALLEST_DEVIATION:
+            symptom = "G makes the same image from all latents"
+        elif gradient < _SMALLEST_GRADIENT:
+            symptom = f"G's gradient has vanished: no weight's is above {gradient:.0e}"
+        else:
+            return
+        if self._is_well:
+            context.bar.line(
+                f"Warning: step {step:,}: {symptom}. Try a lower --learning_rate, --r1_gamma=1 or "
+                "another --loss in a new run."
             )
-
-    def _name(self, step, symptom, remedy):
-        if remedy not in self._named:
-            self._named.add(remedy)
-            self.context.bar.line(f"Warning: step {step:,}: {symptom}. Try {remedy}.")
+        self._is_well = False
 
 
 class HeldOut(Callback):
@@ -238,7 +231,7 @@ class HeldOut(Callback):
 
     def __init__(self, context):
         super().__init__(context, every=context.batches.steps_per_epoch)
-        self._table = context.table("held_out.csv", LOSSES)
+        self._table = context.table("held_out.csv", LOSS_COLUMNS)
 
     def on_interval(self, step):
         context, last = self.context, self.context.recipe.num_steps

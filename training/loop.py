@@ -10,6 +10,7 @@ import tensorflow.compat.v1 as tf
 
 from models import custom_class, layers, recipes
 from models.inference import Inference
+from models.losses import LOSSES
 from support.errors import UserError
 from support.terminal import Bar, on_stop
 from training import mpi
@@ -184,7 +185,8 @@ def pretrain(recipe, test_pixels, engine, batches, inference, ranks=mpi.SINGLE, 
             loss, _ = engine.session.run([gan.d_loss, gan.d_optimizer], feed)
             if ranks.is_chief:
                 bar.advance(len(x), f"d_loss {loss:.3f}")
-    if not ranks.is_chief:
+    boundary = LOSSES[recipe.loss].boundary
+    if not ranks.is_chief or boundary is None:
         return
     count = min(_PRETRAINING_TEST_IMAGES, len(test_pixels))
     test = batches.held_out(test_pixels, count, epoch=0)
@@ -192,7 +194,7 @@ def pretrain(recipe, test_pixels, engine, batches, inference, ranks=mpi.SINGLE, 
     right = []
     for x, z in _whole_batches(*test, min(size, count)):
         y, y_hat = inference.logits(x, z)
-        right += [y > 0, y_hat < 0]
+        right += [y > boundary, y_hat < boundary]
     log(
         f"After pre-training, D classifies {np.count_nonzero(right):,} of {np.size(right):,} test "
         "and generated images correctly."

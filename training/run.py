@@ -20,7 +20,7 @@ from support.errors import FULL, RunError, reason
 from support.files import LEFTOVERS, atomic_write, remove_stale_files, write_json
 from training.options import Configuration
 
-LOSSES = ("step", "d_loss", "g_loss")
+LOSS_COLUMNS = ("step", "d_loss", "g_loss")
 RESERVED_NAMES = {"step", "file", "allow_pickle"}  # np.savez's own names and ours
 _LOCK = ".lock"
 _CHECKPOINTS_KEPT = 3
@@ -153,7 +153,7 @@ class RunFolder:
 
     def losses(self):
         """Returns the rows (step, d_loss, g_loss) of losses.csv; none if it is missing."""
-        return read_table(self.file("losses.csv"), LOSSES, every=1)
+        return read_table(self.file("losses.csv"), LOSS_COLUMNS, every=1)
 
     def _resume(self, configuration, log):
         """Returns the configuration to train with.
