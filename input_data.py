@@ -211,7 +211,7 @@ class DataSet:
         self._epochs_completed = 0
 
     def __getitem__(self, rows) -> "DataSet":
-        """Returns a new DataSet of a slice or mask of the order given, with the same options."""
+        """Returns a DataSet of a slice or mask of this one's order, with its options."""
         return DataSet(self._given[rows], self.given_labels[rows], **self.options)
 
     @property

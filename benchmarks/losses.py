@@ -1,4 +1,4 @@
-"""Measures what keeps article 003's networks from collapsing: the loss, or something else?
+"""Measures what keeps article 003's networks from collapsing.
 
 python -m benchmarks.losses                 each set of [losses] in tables.ini, with three seeds
 python -m benchmarks.losses --steps=5000    shorter

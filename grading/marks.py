@@ -103,7 +103,7 @@ def page(mark: Mark) -> str:
 
 
 def write_student(folder: Path, mark: Mark):
-    """Writes feedback.txt, and results.json for Gradescope with a point for each check."""
+    """Writes feedback.txt, and results.json with a point for each check."""
     outputs = {None: "", NOT_REACHED: "Not reached: another check comes first."}
     tests = [
         {

@@ -313,9 +313,9 @@ def _check_methods(gan, conditional):
     for method, parameters in _METHODS.items():
         if conditional and "reuse" in parameters:
             parameters = f"{parameters}, labels=None"
-        words = parameters.split(", ")
-        tensors = [word for word in words if "=" not in word]
-        named = {word.partition("=")[0]: None for word in words if "=" in word}
+        parts = parameters.split(", ")
+        tensors = [part for part in parts if "=" not in part]
+        named = {part.partition("=")[0]: None for part in parts if "=" in part}
         function, name = getattr(gan, method, None), f"{type(gan).__name__}.{method}"
         expected = f"write it as def {method}(self, {parameters})"
         if not callable(function):

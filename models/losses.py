@@ -35,7 +35,7 @@ class Loss:
 
 
 def cross_entropy(label, logits):
-    """Returns the sigmoid cross-entropy `[batch, 1]` of a label in [0, 1] and logits, in nats."""
+    """Returns the sigmoid cross-entropy `[batch, 1]`, in nats, of a label in [0, 1]."""
     return tf.nn.sigmoid_cross_entropy_with_logits(
         labels=label * tf.ones_like(logits), logits=logits
     )
@@ -76,7 +76,7 @@ def _hinge(y, y_hat):
 
 
 def _pairs(higher, lower):
-    """Returns mean softplus(lower - higher), small if each row of the one is above the other's."""
+    """Returns mean softplus(lower - higher), small if `higher` is higher in each row."""
     return tf.reduce_mean(tf.nn.softplus(lower - higher))
 
 
@@ -148,6 +148,6 @@ def gradient_penalty(logits, images):
 
 
 def _squared_norms(logits, images):
-    """Returns the squared norms, `[batch]`, of the gradients of logits at their images."""
+    """Returns the squared norms `[batch]` of the gradients of logits at images."""
     (gradient,) = tf.gradients(logits, images)
     return tf.reduce_sum(tf.square(gradient), axis=1)

@@ -48,7 +48,7 @@ def user_message(error: BaseException) -> str | None:
 
 
 def one_line(text: object) -> str:
-    """Returns the text as one line of printable characters; escapes others as Python does.
+    """Returns the text as one line; escapes characters that cannot be printed.
 
     Text from files and servers may contain characters that control a terminal.
     """

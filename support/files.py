@@ -70,7 +70,7 @@ def check_writable(path: Path) -> None:
 
 
 def remove_stale_files(folder: str | Path) -> None:
-    """Removes temporary files in and below a folder that were written more than an hour ago."""
+    """Removes temporary files below a folder that are more than an hour old."""
     for path in Path(folder).rglob(LEFTOVERS):
         with contextlib.suppress(OSError):  # a folder, or already removed by another process
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:

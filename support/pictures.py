@@ -84,7 +84,7 @@ def grid_latents(prior, nlatent: int, side: int, rng: np.random.Generator) -> np
 
 
 def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
-    """Saves a PNG of both networks' losses: a band of all values, and their running mean.
+    """Saves a PNG of both losses: a band of all values, and their running mean.
 
     Far outliers are drawn at the edge of the axes, and a note counts them.
 

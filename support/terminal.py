@@ -27,7 +27,7 @@ _READER_GONE = (errno.EPIPE, errno.EINVAL, errno.EIO)
 
 
 class _Stream(io.TextIOWrapper):
-    """A text stream that discards its text after a failure, so that the work continues.
+    """A text stream that discards its text after a failure.
 
     Attributes:
       failure: The `OSError` that ended the output, or None.

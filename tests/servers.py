@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 
 @contextmanager
 def serving(handler, host="127.0.0.1"):
-    """Context manager that yields the address of a server, of a folder or with a handler."""
+    """Context manager that yields the address of a server of a folder."""
     if not isinstance(handler, type):
         handler = partial(Files, directory=str(handler))
     server = ThreadingHTTPServer((host, 0), handler)

@@ -1,4 +1,4 @@
-"""The benchmarks: arithmetic by hand, tables of known outcomes, and small runs of the commands."""
+"""The benchmarks: arithmetic, tables of known outcomes, and small runs."""
 
 import json
 import subprocess

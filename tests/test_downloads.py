@@ -1,4 +1,4 @@
-"""Downloads from real servers: mirrors, checksums, addresses, and what failures leave."""
+"""Downloads from real servers: mirrors, checksums and failures."""
 
 import dataclasses
 import gzip

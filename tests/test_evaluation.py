@@ -1,4 +1,4 @@
-"""Scoring a run, the sentences about it, labels that were requested, and comparing runs."""
+"""Scoring a run, sentences about it, requested labels, and comparing runs."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_scores_by_label(monkeypatch):
 
 
 def test_a_classifier_is_trained_on_samples_and_requested_labels(monkeypatch):
-    """The label is which half is bright; a classifier of swapped labels is always wrong."""
+    """The label is which half is bright; a swapped classifier is always wrong."""
     monkeypatch.setattr(conditional, "TRAINING_STEPS", 20)
     images, labels = np.zeros([400, 784], np.float32), np.arange(400) % 2
     images[labels == 0, :392], images[labels == 1, 392:] = 0.8, 0.8

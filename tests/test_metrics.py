@@ -1,4 +1,4 @@
-"""Metrics compared with results by hand, closed forms and straightforward implementations."""
+"""Metrics compared with closed forms and straightforward implementations."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores during training: the table, the best checkpoint, and warnings about symptoms."""
+"""Scores during training: the table, the best checkpoint, and warnings."""
 
 from types import SimpleNamespace
 

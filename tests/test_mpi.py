@@ -295,7 +295,7 @@ def calls_behind(op):
 
 
 def test_each_update_of_dcgan_is_one_chain_of_calls():
-    """Gradients of D; in G four layers' means and variances, forward and back; its gradients."""
+    """Gradients of both networks, and four layers' means and variances in G."""
     with tf.Graph().as_default():
         recipe = dataclasses.replace(recipes.get("dcgan"), batch_size=4)
         gan = recipes.build_gan(recipe)

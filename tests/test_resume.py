@@ -1,4 +1,4 @@
-"""Runs that are stopped, killed, broken or full, and resumed: `main.py` itself, in processes.
+"""`main.py` in processes that are stopped, killed, broken or full.
 
 The processes are forks of one that has imported TensorFlow already, which saves each its import;
 from there on each is the complete program, with its own flags, streams and signals.
@@ -75,7 +75,7 @@ class Process:
         os.kill(self.pid, number)
 
     def end(self):
-        """Waits for its end; removes from stderr the progress lines that a slow machine prints."""
+        """Waits for its end; removes progress lines of a slow machine from stderr."""
         self._process.join(300)
         out, err = (path.read_text() if path.exists() else "" for path in self._streams)
         return Ended(self._process.exitcode, out, re.sub(rf"^{PROGRESS}\n", "", err, flags=re.M))

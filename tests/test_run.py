@@ -51,7 +51,7 @@ def prepare(path, expected=None, *, new=False):
 
 @contextlib.contextmanager
 def refused(folder, *patterns):
-    """Context manager that expects a UserError of one line, and nothing changed in the folder."""
+    """Context manager that expects a one-line UserError and no changed file."""
     before = snapshot(folder)
     with pytest.raises(UserError) as error:
         yield

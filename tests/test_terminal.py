@@ -1,4 +1,4 @@
-"""Streams that fail, signals, TensorFlow's import, progress bars, and messages of errors."""
+"""Failing streams, signals, TensorFlow's import, bars, and error messages."""
 
 import os
 import re

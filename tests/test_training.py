@@ -1,4 +1,4 @@
-"""Training: both engines, `training.train` from Python, custom classes and changed code."""
+"""Training: both engines, from Python, custom classes and changed code."""
 
 import dataclasses
 import functools
@@ -47,7 +47,7 @@ def trained(recipe, engine, steps):
 
 
 def check_agreement(recipe, engine, steps=8):
-    """Checks losses to 1e-4; a variable in 10,000 may differ by more than a tenth of a step.
+    """Checks losses to 1e-4, and variables to a tenth of a step but for 1 in 10,000.
 
     Adam divides by the gradient's own size: where that is only rounding, so is the step.
     """
@@ -155,7 +155,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def train(data_dir, tmp_path, monkeypatch):
-    """`training.train` in an empty folder, on small data; `train.lines` are those logged."""
+    """`training.train` in an empty folder, on small data, with `lines` logged."""
     monkeypatch.chdir(tmp_path)
 
     def train(recipe="minimal", **more):
@@ -210,7 +210,7 @@ def test_generator_that_cannot_learn_is_named_once(train, capsys, options, sympt
 
 
 class Look(Callback):
-    """Notes the checkpoints and rows of losses.csv that are on the disk at every second step."""
+    """Notes checkpoints and rows of losses.csv on the disk at every second step."""
 
     def __init__(self, context, seen):
         super().__init__(context, every=2)

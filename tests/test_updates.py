@@ -1,4 +1,4 @@
-"""One update of each network, compared with NumPy, finite differences or its own absence."""
+"""One update of each network, compared with NumPy and finite differences."""
 
 import numpy as np
 import pytest
@@ -150,7 +150,7 @@ def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, eve
 
 
 class Hinge(Gan):
-    """Lim & Ye 2017; near 0 its gradient is -1 at each real logit, 1 at each generated one."""
+    """Lim & Ye 2017; near 0 its gradient is -1 at real logits, 1 at others."""
 
     def _discriminator_loss(self, y, y_hat):
         return tf.reduce_mean(tf.nn.relu(1 - y)) + tf.reduce_mean(tf.nn.relu(1 + y_hat))
@@ -256,7 +256,7 @@ def test_no_variable_is_read_while_it_may_be_written(additions):
 
 
 def ancestors(operation):
-    """Returns {each operation that it needs, itself included: those that must run first}."""
+    """Returns {operation that it needs, or itself: those that must run first}."""
     found, waiting = {}, [operation]
     while waiting:
         last = waiting[-1]

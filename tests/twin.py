@@ -86,7 +86,7 @@ def d_total(w, recipe, x, z):
 
 
 def g_loss(w, recipe, x, z):
-    """Returns the reported g_loss, which G's update descends; x may be None unless it is read."""
+    """Returns the reported g_loss; x may be None unless the loss reads it."""
     y = None if x is None else logits(w, x)
     return G_LOSSES[recipe.loss](y, logits(w, generate(w, z)))
 

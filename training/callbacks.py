@@ -1,4 +1,4 @@
-"""Callbacks of a run: losses, images, scores of held-out images, checkpoints and events.
+"""Callbacks of a run: losses, images, warnings, checkpoints and events.
 
 Each can act at two moments: after a block of steps, and after certain steps.
 """
@@ -66,7 +66,7 @@ class Context:
         return table
 
     def load_weights(self, step):
-        """Loads the current weights, and the average of G's if one is kept, into `inference`.
+        """Loads the current weights, and the average of G's, into `inference`.
 
         Raises:
           RunError: If they are not finite. The losses do not show this yet: they are those before
@@ -101,7 +101,7 @@ class Context:
             listener(step, scores)
 
     def draw(self, count):
-        """Returns latents, the same at every call, and labels, each equally often and sorted.
+        """Returns the same latents at every call, and sorted labels.
 
         The labels are None unless the run is conditional.
         """
@@ -253,7 +253,7 @@ class HeldOut(Callback):
 
 
 class Events(Callback):
-    """TensorBoard events: `tensorboard --logdir=runs`. Writing them needs no extra package.
+    """TensorBoard events, for `tensorboard --logdir=runs`.
 
     They have both losses every 100 steps, scores, and at the end the run's images.
     """

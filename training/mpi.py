@@ -28,7 +28,7 @@ _SECONDS_BETWEEN_POLLS = 0.005
 
 
 def launched_count(environ):
-    """Returns how many processes a launcher started: 1 without one, None if it does not say."""
+    """Returns how many processes a launcher started; None if it does not say."""
     for name in _LAUNCHER_COUNTS:
         if environ.get(name, "").isdecimal():
             return int(environ[name])
@@ -73,7 +73,7 @@ def connect(environ=os.environ):
 
 
 class SingleProcess:
-    """One process without MPI: the interface of `Ranks`, in which there is nothing to wait for."""
+    """One process without MPI, with the interface of `Ranks`."""
 
     index = 0
     count = 1
@@ -149,7 +149,7 @@ class Ranks:
             self._exchange()
 
     def check_run(self, configuration):
-        """Raises UserError if the ranks would train different runs, or cannot divide a batch."""
+        """Checks that the ranks train the same run and can divide each batch."""
         recipe = configuration.full_recipe()
         divisors = {"batch_size": self.count * (2 if recipe.half_batches else 1)}
         if recipe.pretraining:
@@ -232,7 +232,7 @@ class Ranks:
         raise UserError(f"rank {rank}: {text}")
 
     def _abort(self, error):
-        """Prints the error and ends all ranks at once: those that compute cannot be asked to."""
+        """Prints the error and ends all ranks at once."""
         code, message = 1, errors.user_message(error)
         if isinstance(error, KeyboardInterrupt):
             code = 128 + (error.args[0] if error.args else signal.SIGINT)
@@ -247,7 +247,7 @@ class Ranks:
 
 
 class Mean:
-    """The mean of a tensor over all ranks: a differentiable function, one MPI call each time.
+    """The mean of a tensor over all ranks, differentiable, in one MPI call.
 
     The ranks must make the same calls in the same order, one at a time, but TensorFlow runs
     operations in any order that their inputs allow, or several at once. So each call within an
@@ -259,7 +259,7 @@ class Mean:
         self._last = {}  # graph: the result of the last call that was built in it
 
     def begin_update(self):
-        """Begins a new chain, so that running one network's update runs no call of the other's."""
+        """Begins a chain, so that one network's update runs no call of the other's."""
         self._last = {}
 
     def __call__(self, x):

@@ -1,4 +1,4 @@
-"""A run's options, from which flags and help follow, and its configuration, config.json.
+"""The options of a run, and its configuration, which is config.json.
 
 To add an option, add a field here and use it. Hyperparameters, which change what is learned, are
 fields of `models.recipes.Recipe`. Importing this module does not import TensorFlow.
@@ -115,7 +115,7 @@ class RunOptions:
 
     @property
     def own_train_ops(self) -> bool:
-        """Whether the train ops of a custom class train it, instead of this project's updates."""
+        """Whether a custom class's own train ops train it."""
         return self.gan is not None and self.engine != "fused"
 
 

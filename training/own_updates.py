@@ -47,7 +47,7 @@ def _ops(gan):
 
 
 def _changes(gan, batches, all_ops):
-    """Returns the change of all weights, [n], by the same steps of each set of train ops."""
+    """Returns the change of all weights, [n], by each set of train ops."""
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     trained = [variable.op.name for variable in tf.trainable_variables()]
     changes = []

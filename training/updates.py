@@ -174,7 +174,7 @@ class Updates:
         return _call(self.gan._discriminator, images, examples.labels)
 
     def _penalty(self, real, generated, z=None):
-        """Returns a function of the scalar that penalties add to D's loss, or None without any.
+        """Returns a function that returns D's penalty, a scalar; None without any.
 
         Args:
           real, generated: The images that the update sees; None for none.
