@@ -1,5 +1,6 @@
 """Old programs, unmodified, each in a process of `python tf1.py`."""
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -131,6 +132,14 @@ def test_python_2(tmp_path):
         assert "pip install fissix" in errors
 
 
+def test_pictures_are_scipys(tmp_path):
+    misc = tf1._old_libraries()["scipy.misc"]
+    misc["imsave"](tmp_path / "picture.png", [[-1.0, 0.0], [1.0, 3.0]])  # stretched to 0..255
+    np.testing.assert_array_equal(misc["imread"](tmp_path / "picture.png"), [[0, 64], [128, 255]])
+    for size in (50, 0.5, (2, 3)):
+        assert misc["imresize"](np.zeros([4, 6]), size).shape == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
@@ -145,6 +154,16 @@ def test_python_2(tmp_path):
 def test_missing_names_say_what_to_use_instead(line, message):
     with tf1.substituted(), pytest.raises((AttributeError, ImportError), match=re.escape(message)):
         exec(f"import tensorflow as tf\n{line}", {})
+
+
+def test_substitution_ends_with_its_context():
+    before = sys.modules["tensorflow"]
+    with tf1.substituted():
+        assert importlib.import_module("tensorflow.contrib.slim")
+        assert sys.modules["tensorflow"] is not before
+    assert importlib.import_module("tensorflow") is before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("tensorflow.contrib.slim")
 
 
 @pytest.mark.parametrize(

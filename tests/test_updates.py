@@ -54,6 +54,7 @@ def assert_close(one, other, atol=1e-6):
         *({"loss": name} for name in LOSSES),
         {"label_smoothing": 0.1, "beta1": 0.5},
         {"r1_gamma": 6.0, "r2_gamma": 2.0},
+        {"r2_gamma": 2.0},
         {"gradient_penalty": 10.0},
     ],
     ids=str,
@@ -104,6 +105,7 @@ def test_weights_are_clipped_after_each_update_of_the_discriminator():
     states = []
     for limit in (0.0, 0.01):
         with assembled(small(weight_clip=limit)) as engine:
+            update(engine, "generator")
             update(engine, "discriminator")
             states.append(weights(engine.state()))
     free, clipped = states
