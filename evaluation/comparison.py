@@ -1,6 +1,7 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
 import json
+import shlex
 import textwrap
 
 import numpy as np
@@ -60,7 +61,12 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
         if columns[-1]["classifier"] == "-":
-            notes.append(f"{name} has no scores of these weights; run --mode=evaluate first.")
+            flags = [f"--gan={configuration.gan}"] if configuration.gan else []
+            if configuration.dataset != "mnist":
+                known = configuration.dataset
+                flags.append(f"--dataset={known}" if known else "--data_dir=FOLDER")
+            command = shlex.join(["--mode=evaluate", f"--run_dir={folder}", *flags])
+            notes.append(f"{name} has no scores of these weights; run {one_line(command)} first.")
     for label, reason in _CONDITIONS.items():
         if len({column[label] for column in columns} - {"-"}) > 1:
             notes.append(f"Their scores are not comparable: {reason}.")

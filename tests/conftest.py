@@ -26,7 +26,7 @@ def small_data_dir(mnist, tmp_path_factory):
     arrays = train.pixels.reshape(-1, 28, 28), train.file_labels
     arrays += test.pixels.reshape(-1, 28, 28), test.file_labels
     for name, array in zip(NAMES, arrays, strict=True):
-        (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array)))
+        (folder / f"{name}.gz").write_bytes(gzip.compress(idx(array), mtime=0))
     return folder
 
 

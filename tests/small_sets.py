@@ -51,5 +51,5 @@ def write_set(folder, separator="-", suffix=".gz", **sizes):
     folder.mkdir(parents=True, exist_ok=True)
     for name, payload in payloads(**sizes).items():
         path = folder / (name.replace("-idx", f"{separator}idx") + suffix)
-        path.write_bytes(gzip.compress(payload) if suffix else payload)
+        path.write_bytes(gzip.compress(payload, mtime=0) if suffix else payload)
     return folder

@@ -20,7 +20,9 @@ class Run(SimpleNamespace):
     """A stand-in for `callbacks.Context` whose generator returns `images`."""
 
     def __init__(self, path, digit=None):
-        super().__init__(lines=[], best=[], note="", recipe=SimpleNamespace(digit=digit))
+        super().__init__(
+            lines=[], best=[], note="", recipe=SimpleNamespace(digit=digit, loss="cross_entropy")
+        )
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
         self.folder = RunFolder(path)

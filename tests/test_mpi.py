@@ -40,7 +40,10 @@ NET = "from models.gan import Gan\n\n\nclass Net(Gan):\n    pass\n"
 # A run of many short steps, and one of few long ones.
 QUICK = ["--batch_size=12", "--num_steps=2400", "--checkpoint_every=300", "--noevents"]
 SMALL = {
-    "minimal": ["--batch_size=12", "--r1_gamma=1", "--penalty_every=2", "--ema_decay=0.99"],
+    "minimal": [
+        *("--batch_size=12", "--loss=relativistic", "--penalty_every=2", "--ema_decay=0.99"),
+        *("--r1_gamma=1", "--r2_gamma=1", "--gradient_penalty=1"),
+    ],
     "leaky_mlp": ["--batch_size=12"],
     "dcgan": ["--batch_size=64"],  # the smaller, the sooner rounding errors grow
     "stable_cnn": ["--batch_size=24", "--penalty_every=2"],
@@ -318,7 +321,7 @@ def test_each_update_of_dcgan_is_one_chain_of_calls():
     [
         *((recipe, 2, []) for recipe in SMALL),
         ("stable_cnn", 3, ["--conditional", "--engine=step"]),
-        ("minimal", 2, ["--gan=mine.py:Net", "--engine=fused"]),
+        ("minimal", 2, ["--gan=mine.py:Net", "--engine=fused", "--loss=cross_entropy"]),
     ],
 )
 def test_several_processes_learn_what_one_learns(start, tmp_path, recipe, ranks, more):

@@ -263,7 +263,7 @@ def test_losses_and_weights_that_are_not_finite_stop_a_run(run, tmp_path):
     assert RunFolder(tmp_path / "run").load_checkpoint(pytest.fail)[0] == 3
     # After step 4 weights are not finite, which the losses show only after step 5.
     ended = run(*flags, "--image_every=50", "--num_steps=4", "--run_dir=short")
-    assert re.search(r"diverged at step 4: \S+ is no longer finite; ", error_of(ended))
+    assert re.search(r"diverged at step 4: the weights \S+ are no longer finite; ", error_of(ended))
     assert steps_of_checkpoints(tmp_path / "short") == [3]
     assert not (tmp_path / "short" / "samples.png").exists()
     assert rows_in(tmp_path / "short") == 4
