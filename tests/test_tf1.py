@@ -113,11 +113,14 @@ def test_own_modules_are_imported_from_the_programs_folder(tmp_path):
 
 PYTHON_2 = """
 import helper
+import inspect
 import numpy as np
 values = {"a": 7}
 for name, value in values.iteritems():
     print value / 2, np.int64(7) / 2, value / 2.0
-print helper.HALF
+    value /= 2
+    print value
+print helper.HALF, len(inspect.getargspec(lambda a, b: a).args)
 """
 
 
@@ -125,10 +128,10 @@ def test_python_2(tmp_path):
     (tmp_path / "old.py").write_text(PYTHON_2)
     (tmp_path / "helper.py").write_text("HALF = 5 / 2\n")  # decided for the whole program
     if importlib.util.find_spec("fissix"):
-        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 2], "")
+        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 3, 2, 2], "")
     else:
         _, errors = run("old.py", folder=tmp_path, code=1)
-        assert errors.startswith("Error: old.py, line 6: ")
+        assert errors.startswith("Error: old.py, line 7: ")
         assert "pip install fissix" in errors
 
 
