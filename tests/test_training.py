@@ -26,7 +26,7 @@ from models.gan import Gan
 from models.inference import Inference
 from support.errors import UserError
 from training.batches import Batches, learning_rates
-from training.callbacks import Callback, Context
+from training.callbacks import Callback, Context, diverged
 from training.loop import pretrain
 from training.run import LOSS_COLUMNS, RunFolder, Table
 from training.updates import training_loss
@@ -207,6 +207,16 @@ def test_generator_that_cannot_learn_is_named_once(train, capsys, options, sympt
     assert all(symptom in shown for symptom in symptoms)
     with Image.open(run / "training.gif") as film:  # after steps 10, 14, 20, 28 and 40
         assert len(list((run / "progress").iterdir())) == 5 >= film.n_frames > 0
+        film.seek(film.n_frames - 1)
+        with Image.open(run / "progress" / "step-000000040.png") as last:
+            frame = film.convert("L").crop((0, 0, *last.size))
+            np.testing.assert_array_equal(frame, last)
+
+
+def test_run_that_diverges_at_once_is_not_told_to_lower_its_rate(tmp_path):
+    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (1, 2))
+    assert "logarithm" in at_once and "--learning_rate" not in at_once
+    assert "Try a lower --learning_rate" in later
 
 
 class Look(Callback):
