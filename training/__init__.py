@@ -84,8 +84,11 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
 
         terminal.import_tensorflow()
+        from support import pictures
         from training import loop
 
+        if ranks.is_chief:
+            pictures.import_matplotlib()
         gan_class = custom_class.load(options.gan).gan_class if options.gan else None
         with custom_class.user_errors(gan_class is not None):
             stopped = loop.train(
