@@ -95,6 +95,11 @@ def export():
     """Makes files for use without this project."""
     folder = _run_folder()
     out = _out() or str(folder.file("export"))
+    if Path(out).suffix[1:2].isalpha() and not Path(out).exists():
+        raise UserError(
+            f"--out must be a folder for --mode=export, got {out}; it then contains saved_model, "
+            "generator.npz and, if tf2onnx is installed, generator.onnx"
+        )
     terminal.import_tensorflow()
     from generation.export import export as export_to
 
