@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from support.data_sets import NUM_CLASSES, NUM_PIXELS, SIDE
-from support.errors import UserError, one_line, reason
+from support.errors import broken_package, one_line
 from support.files import atomic_write
 
 NETWORKS = ("discriminator", "generator")
@@ -305,10 +305,7 @@ def import_matplotlib():
     try:
         import matplotlib.figure
     except Exception as error:
-        raise UserError(
-            "cannot import matplotlib: run python -m pip install --force-reinstall matplotlib, or "
-            f"remove your matplotlibrc ({reason(error)})"
-        ) from error
+        raise broken_package("matplotlib, or your matplotlibrc,", error) from error
     finally:
         logger.setLevel(level)
         if backend:
