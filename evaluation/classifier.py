@@ -115,5 +115,5 @@ def load_arrays(path: Path, sha256: str | None = None) -> dict:
         raise UserError(f"{path}: expected a valid .npz file ({error})") from error
     found = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, found):
-        raise UserError(f"{path}: expected SHA-256 {sha256}, found {found}")
+        raise UserError(f"{path}: expected SHA-256 {sha256[:12]}, found {found[:12]}")
     return loaded

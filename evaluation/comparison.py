@@ -66,7 +66,9 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
             if configuration.dataset != "mnist":
                 known = configuration.dataset
                 flags.append(f"--dataset={known}" if known else "--data_dir=FOLDER")
-            command = shlex.join(["--mode=evaluate", f"--run_dir={folder}", *flags])
+            command = shlex.join(
+                ["python", "main.py", "--mode=evaluate", f"--run_dir={folder}", *flags]
+            )
             notes.append(f"{name} has no scores of these weights; run {one_line(command)} first.")
     for label, reason in _CONDITIONS.items():
         if len({column[label] for column in columns} - {"-"}) > 1:

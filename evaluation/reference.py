@@ -91,7 +91,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     try:
         standard = load(folder, data)
     except UserError as error:
-        raise UserError(f"{error}; delete {folder} to make it again") from error
+        raise UserError(f"delete {folder}, which is then made again: {error}") from error
     log(
         f"The classifier of {info.title} has {standard.test_accuracy:.1%} test accuracy; its "
         "scores are not comparable with those of other classifiers."
@@ -126,9 +126,7 @@ def load(folder: Path, data: input_data.Datasets) -> Standard:
     arrays = load_arrays(folder / _STATISTICS)
     measured_by = str(arrays.pop("classifier_sha256", None))
     if measured_by != sha256:
-        raise UserError(
-            f"{folder / _STATISTICS}: expected classifier {sha256}, found {measured_by}"
-        )
+        raise UserError(f"{folder / _STATISTICS}: expected those of the classifier next to it")
     reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
     return Standard(classifier, reference, scores, data, test_accuracy)
 

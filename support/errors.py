@@ -54,8 +54,8 @@ def user_message(error: BaseException) -> str | None:
         return f"{error.name} is not installed; run {INSTALL}"
     # TensorFlow's ResourceExhaustedError, without importing it.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        cause = reason(error)
-        return f"not enough memory ({cause}); free some, or lower --batch_size or --num_samples"
+        remedy = "free some, or lower --batch_size or --num_samples"
+        return f"not enough memory; {remedy} ({reason(error)})"
     return None
 
 

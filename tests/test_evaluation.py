@@ -178,7 +178,14 @@ def test_runs_are_compared(scored, custom, tmp_path):
     losses = np.loadtxt(scored / "losses.csv", delimiter=",", skiprows=1)
     assert rows["d_loss"][0] == f"{losses[-1, 1]:.3f}"
     assert f"{scored} overrides nlatent=3" in " ".join(text.split())
-    flags = ["--mode=evaluate", f"--run_dir={path}", f"--gan={gan}", "--data_dir=FOLDER"]
+    flags = [
+        "python",
+        "main.py",
+        "--mode=evaluate",
+        f"--run_dir={path}",
+        f"--gan={gan}",
+        "--data_dir=FOLDER",
+    ]
     assert f"{path} has no scores of these weights; run {shlex.join(flags)} first." in " ".join(
         text.split()
     )

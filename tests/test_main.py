@@ -1,5 +1,6 @@
 """The command: its help, refusals and output, and one small run on the real files."""
 
+import ast
 import os
 import re
 import resource
@@ -93,6 +94,18 @@ def test_help_shows_the_defaults_of_a_recipe():
     shown = flags_in(main("--recipe=stable_cnn", "--help")[1])
     assert shown["learning_rate"][1].endswith("[1e-12 to 1, default 0.003]")
     assert shown["nlatent"][1].endswith("[1 to 4096, default 16]")
+
+
+def test_texts_name_only_flags_that_exist():
+    """Of all code that main.py runs."""
+    known = {"help", "no", *FIELDS, *(f"no{name}" for name in FIELDS)}
+    known |= {"logdir", "force", "table"}  # of TensorBoard, pip and the benchmarks
+    packages = ("models", "training", "evaluation", "generation", "support")
+    paths = [path for name in packages for path in (ROOT / name).glob("*.py")]
+    for path in [*paths, *(ROOT / f"{name}.py" for name in ("main", "command_line", "input_data"))]:
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                 if isinstance(node, ast.Constant) and isinstance(node.value, str)]  # fmt: skip
+        assert set(re.findall(r"--([a-z]\w+)", "\n".join(texts))) <= known, path
 
 
 # Refusals.

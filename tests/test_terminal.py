@@ -151,7 +151,7 @@ def test_one_line_contains_nothing_that_controls_a_terminal():
         (errors.UserError("--a must be b"), "--a must be b"),
         (OSError(28, "No space left on device", "a.png"), "a.png: No space left on device"),
         (OSError(27, "File too large"), "cannot continue: File too large"),
-        (MemoryError(), "not enough memory (MemoryError); free some, or lower --batch_size or --n"),
+        (MemoryError(), "not enough memory; free some, or lower --batch_size or --n"),
         (OSError(32, "Broken pipe"), None),
         (ImportError("no module"), None),
         (ValueError("ours"), None),

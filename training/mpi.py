@@ -198,11 +198,11 @@ class Ranks:
             UserError: If the weights differ between the ranks.
         """
         self._training = False
-        digests = self._exchange(digest(engine.state()))
+        digests = self._exchange(digest(engine.state())[:12])
         if len(set(digests)) > 1:
             raise UserError(
-                f"the weights differ between the ranks after the last step ({', '.join(digests)}); "
-                "use the same processor model and package versions on all hosts"
+                "the weights differ between the ranks after the last step; use the same processor "
+                f"model and package versions on all hosts ({', '.join(digests)})"
             )
 
     def _exchange(self, value=None, error=None):

@@ -111,7 +111,12 @@ class RunOptions:
         bounds=(1, _MANY),
         unset="5000, with convolutions 100",
     )
-    events: bool = option(True, WHILE_TRAINING, "write TensorBoard events")
+    events: bool = option(
+        True,
+        WHILE_TRAINING,
+        "write TensorBoard events; see them with `pip install tensorboard` and "
+        "`tensorboard --logdir=runs`",
+    )
     gan: str | None = option(
         None,
         ENGINES,
@@ -315,8 +320,8 @@ class Configuration:
         ]
         if differing:
             raise RunError(
-                f"{path} contains a different run: {'; '.join(differing)}. Use the same flags, "
-                "another --run_dir, or --new, which renames the existing run"
+                f"{path} contains a different run; use the same flags, another --run_dir, or "
+                f"--new, which renames the existing run: {'; '.join(differing)}"
             )
         if not step:
             return other
@@ -392,10 +397,10 @@ class Configuration:
         return {
             **flags,
             "--precision": self.precision,
-            "the checksum of the images (--data_dir)": self.data,
             "the class (--gan)": self.gan and _class_name(self.gan),
-            "the SHA-256 of the class file (--gan)": self.gan_sha256,
             **{f"--{k}": v for k, v in self.hyperparameters.items() if k != _EXTENDABLE},
+            "the checksum of the images (--data_dir)": self.data,
+            "the SHA-256 of the class file (--gan)": self.gan_sha256 and self.gan_sha256[:12],
         }
 
 

@@ -55,7 +55,7 @@ class Updates:
         if recipe.separate_updates and not _is_sum(gan.session, self._loss.discriminator):
             raise UserError(
                 "--separate_updates requires a loss of D that is one of real images plus one of "
-                f"generated ones, unlike {type(gan).__name__}'s; set it to False"
+                f"generated ones, unlike {type(gan).__name__}'s; use --noseparate_updates"
             )
         if shard.count > 1:
             self._check_learns_from_shards()
