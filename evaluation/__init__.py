@@ -70,9 +70,10 @@ def evaluate(
     predictions = standard.classifier(samples)
     scores = metrics.score(*predictions, samples, standard.reference)
     histogram, real = np.array(scores.histogram), standard.reference.histogram
+    typical = metrics.typical_precision(standard.reference.features, predictions.features)
     log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
-    log(f"\n{report.describe(histogram, recipe.digit, info, real)}")
+    log(f"\n{report.describe(histogram, typical, recipe.digit, info, real)}")
     by_label = {}
     if recipe.conditional:
         labels = generator.labels_in_turn(num_samples)
@@ -93,6 +94,7 @@ def evaluate(
         "classifier_sha256": standard.classifier.sha256,
         **by_label,
         **scores._asdict(),
+        "typical_precision": typical,
         "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
     }
     write_json(folder.file("metrics.json"), content)

@@ -8,6 +8,10 @@ from evaluation import metrics
 
 # A class above this fraction of the samples is over-represented.
 _DOMINANT = 0.25
+# Samples with a `metrics.typical_precision` below this are not images of the data set. Real images,
+# also of one class, have 0.6 and more; early or blurred digits 0.1; grey images, noise and blobs of
+# the first steps of all recipes at most 0.02, on Fashion-MNIST 0.04.
+_RECOGNISABLE = 0.05
 
 
 def table(columns: dict) -> str:
@@ -31,27 +35,37 @@ def table(columns: dict) -> str:
     return "\n".join(lines)
 
 
-def describe(histogram: np.ndarray, digit: int | None, info, real: np.ndarray) -> str:
-    """Describes whether the generator has collapsed, and to which classes.
+def describe(
+    histogram: np.ndarray, typical: float, digit: int | None, info, real: np.ndarray
+) -> str:
+    """Describes whether the samples are digits, and whether the generator has collapsed.
 
     Args:
       histogram: `[10]`, fractions of the classes among the samples.
+      typical: The samples' `metrics.typical_precision`.
       digit: The only digit that the run was trained on, or None.
       info: DataSetInfo with the names of the classes.
       real: `[10]`, fractions among the training images, where a class may be rare or missing.
     """
     names, noun = info.class_names, info.noun
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    if digit is not None:
-        return (
-            f"Trained only on {info.label(digit)}: {histogram[digit]:.1%} of the samples are "
-            f"classified as it. All other scores compare them with all ten {plural}."
-        )
     present = np.flatnonzero(real)
     if len(present) == 1:
         return (
             f"All images have one label, {names[present[0]]}: the classifier had nothing to "
             "distinguish, so its features and these scores mean little."
+        )
+    if typical < _RECOGNISABLE:
+        things = "like the training images" if noun == "class" else plural
+        return (
+            f"The samples are not {things}: {typical:.1%} of them resemble typical training "
+            "images, of real images about two thirds do. The classes that the classifier assigns "
+            "to them mean nothing. Train longer, or try --r1_gamma=1."
+        )
+    if digit is not None:
+        return (
+            f"Trained only on {info.label(digit)}: {histogram[digit]:.1%} of the samples are "
+            f"classified as it. All other scores compare them with all ten {plural}."
         )
     missing = [names[k] for k in metrics.lost_classes(histogram, real)]
     dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 import evaluation
 import generation
@@ -14,6 +15,7 @@ import input_data
 import training
 from evaluation import comparison, conditional, metrics, reference, report
 from evaluation.classifier import Predictions
+from models import priors, recipes
 from support.errors import UserError
 
 INFO = input_data.known(None)
@@ -39,20 +41,72 @@ FIVE = 0.9 * np.eye(10)[5] + 0.01
 
 
 @pytest.mark.parametrize(
-    ("drawn", "real", "digit", "words"),
+    ("drawn", "typical", "real", "digit", "words"),
     [
-        ([0.2] * 5 + [0] * 5, None, None, "No class is lost: the rarest, class 0, has 20.0%"),
-        ([0.996, 0.004] + [0] * 8, None, None, "No class is lost: the rarest, class 1, has 0.4%"),
-        ([0, *[0.25] * 4, *[0] * 5], np.repeat([0.2, 0], 5), None, "missing: class 0."),
-        (FIVE, FRACTIONS, 5, "Trained only on class 5: 91.0% of the samples are classified as it"),
-        (FIVE, FRACTIONS, None, "Mode collapse: the most frequent classes are class 5 (91.0%)"),
-        (np.eye(10)[3], None, None, "All images have one label, class 3:"),
+        ([0.2] * 5 + [0] * 5, 0.6, None, None, "No class is lost: the rarest, class 0, has 20.0%"),
+        (
+            [0.996, 0.004] + [0] * 8,
+            0.6,
+            None,
+            None,
+            "No class is lost: the rarest, class 1, has 0.4%",
+        ),
+        ([0, *[0.25] * 4, *[0] * 5], 0.6, np.repeat([0.2, 0], 5), None, "missing: class 0."),
+        (
+            FIVE,
+            0.1,
+            FRACTIONS,
+            5,
+            "Trained only on class 5: 91.0% of the samples are classified as it",
+        ),
+        (
+            FIVE,
+            0.1,
+            FRACTIONS,
+            None,
+            "Mode collapse: the most frequent classes are class 5 (91.0%)",
+        ),
+        (np.eye(10)[3], 0.0, None, None, "All images have one label, class 3:"),
+        (FIVE, 0.01, FRACTIONS, None, "The samples are not like the training images: 1.0% of them"),
+        (FIVE, 0.01, FRACTIONS, 5, "The samples are not like the training images: 1.0% of them"),
     ],
 )
-def test_sentences_about_classes(drawn, real, digit, words):
+def test_sentences_about_classes(drawn, typical, real, digit, words):
     """Samples distributed like the data, also on one class, are no collapse."""
     drawn = np.array(drawn)
-    assert words in report.describe(drawn, digit, INFO, drawn if real is None else real)
+    assert words in report.describe(drawn, typical, digit, INFO, drawn if real is None else real)
+
+
+def typical(name, data, images):
+    """Returns the typical precision of images by a shipped classifier."""
+    standard = reference.load(reference.SHIPPED_FOLDER / name, data)
+    return metrics.typical_precision(
+        standard.reference.features, standard.classifier(images).features
+    )
+
+
+@pytest.mark.parametrize("name", reference.SHIPPED.values())
+def test_images_of_nothing_are_not_typical(name, mnist):
+    """Noise, grey images and spots, but one digit is."""
+    noise = np.random.default_rng(0).random([100, 784], np.float32)
+    spots = np.hypot(*np.mgrid[-14:14, -14:14]).ravel() < np.linspace(3, 9, 100)[:, None]
+    images = np.concatenate([noise, 0.5 + 0.04 * noise, 0 * noise, noise * spots])
+    assert typical(name, mnist, images) < 0.02
+    if name == "mnist":
+        assert typical(name, mnist, mnist.test.images[mnist.test.labels == 7]) > 0.6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_samples_before_training_are_not_typical(recipe, mnist):
+    recipe = recipes.get(recipe)
+    z = priors.get(recipe.prior).sample(np.random.default_rng(0), [200, recipe.nlatent])
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(recipe)
+        images = gan.generate_samples(z)
+        gan.session.close()
+    for name in reference.SHIPPED.values():
+        assert typical(name, mnist, images) < 0.05
 
 
 def standard_of(images, labels):
