@@ -24,12 +24,15 @@ from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-import numpy as np
-from absl import flags
+from support import user_code
+from support.errors import UserError, imports_of, one_line, user_message
 
-import input_data
-from support import data_sets, terminal, user_code
-from support.errors import UserError, one_line, user_message
+with imports_of("Error"):
+    import numpy as np
+    from absl import flags
+
+    import input_data
+    from support import data_sets, terminal
 
 _ROOT = Path(__file__).resolve().parent
 _DATA = _ROOT / "MNIST_data"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 # Errors of TensorFlow 1 code: pattern of the message -> what to write instead.
 PORTING_HINTS = {
-    r"tensorflow.*\b(contrib|examples)\b|'(contrib|examples)' from 'tensorflow'": (
+    r"'tensorflow[\w.]*('.* '|\.)(contrib|examples)\b|'(contrib|examples)' from 'tensorflow": (
         "only a file of TensorFlow 1, with `import tensorflow as tf` and without compat, has it"
     ),
     r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|\w*keras\S*losses)' has|from 'tensorflow'": (
@@ -24,7 +24,7 @@ PORTING_HINTS = {
     "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
 }
 
-_LINE = re.compile(r'File "([^"]+)", line (\d+),? in (\S+)')
+_LINE = re.compile(r'File "(.+?)", line (\d+),? in (\S+)')
 _STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"]).resolve()
 # Lines that TensorFlow puts before the message of an error of a running graph.
 _PREAMBLE = ("Graph execution error", "Detected at node", "Node:", "File ")

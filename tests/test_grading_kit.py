@@ -262,7 +262,7 @@ def test_started_processes_end_with_the_class(verdicts, limited, tmp_path):
 
 @pytest.mark.slow
 def test_too_little_memory_is_not_the_students_fault(verdicts, limited):
-    with pytest.raises(UserError, match=r"cannot start: .*; try a larger --memory_gb"):
+    with pytest.raises(UserError, match=r"cannot start; .*, or try a larger --memory_gb"):
         verdicts(CORRECT, process=limited(memory_gb=0.2))
 
 
