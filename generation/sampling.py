@@ -23,8 +23,9 @@ def check_out(out, suffixes) -> Path:
       UserError: If it ends in none of the suffixes or its folder does not exist.
     """
     path = Path(out).expanduser()
-    if _ending(out) not in suffixes:
-        raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}")
+    if (ending := _ending(out)) not in suffixes:
+        hint = "; add --interpolate=6 for a walk" if ending in WALK_SUFFIXES else ""
+        raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {path.parent}; create it")
     return path
@@ -42,8 +43,8 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
 
     Args:
       generator: A `generation.Generator`.
-      out: .npz with `images`, `latents` and, if conditional, `labels`; .png with a sheet of tiles,
-        if conditional with a named row for each label; or a folder for a PNG of each.
+      out: .npz with `images`, `latents` and, if conditional, `labels`; .png with a square sheet of
+        tiles, in named rows if there are several labels; or a folder for a PNG of each.
       n: The number of samples.
       seed, truncation: Like `Generator.sample`.
       labels: Labels to draw in turn, of a conditional generator; None for all.
@@ -52,16 +53,21 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
     if labels is not None or generator.recipe.conditional:
         rows = generator.labels_in_turn(n, labels)
     images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
-    tiles = images.reshape(n, -1)
+    tiles, side = images.reshape(n, -1), math.ceil(math.sqrt(n))
     if _ending(out) == "/":
         _save_each(path, images, rows)
     elif _ending(out) == ".npz":
         _save_arrays(path, images, latents, **({} if rows is None else {"labels": rows}))
-    elif rows is None:
-        pictures.save_png(path, pictures.tiles(tiles, math.ceil(math.sqrt(n))))
+    elif rows is None or len(set(rows)) == 1:
+        pictures.save_png(path, pictures.tiles(tiles, side))
     else:
-        names = generator.class_names
-        pictures.compare(path, [(names[k], tiles[rows == k]) for k in sorted(set(rows.tolist()))])
+        strips = []
+        for label in sorted(set(rows.tolist())):
+            of_label = tiles[rows == label]
+            for start in range(0, len(of_label), side):
+                name = "" if start else generator.class_names[label]
+                strips.append((name, of_label[start : start + side]))
+        pictures.compare(path, strips)
 
 
 def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) -> None:
