@@ -73,7 +73,7 @@ def evaluate(
     typical = metrics.typical_precision(standard.reference.features, predictions.features)
     log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
-    log(f"\n{report.describe(histogram, typical, recipe.digit, info, real)}")
+    log(f"\n{report.describe(scores, typical, recipe.digit, info, real)}")
     by_label = {}
     if recipe.conditional:
         labels = generator.labels_in_turn(num_samples)

@@ -16,7 +16,7 @@ COVERED_FRACTION = 0.01
 MEMORISATION_SAMPLES = 1000
 COPY_PERCENTILE = 5
 # Balls around the rarest real images are so large that they contain grey images and noise.
-TYPICAL_FRACTION = 0.75
+TYPICAL_FRACTION = 0.7
 
 
 class Reference(NamedTuple):
@@ -223,8 +223,8 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 def typical_precision(real: np.ndarray, fake: np.ndarray, k: int = 3) -> float:
     """Returns the precision of fake points near typical real ones.
 
-    Only the three quarters of the balls of `precision_recall` with the smallest radii count. About
-    two thirds of real images are in one, but hardly any noise, grey images or blobs.
+    Only the 70 % of the balls of `precision_recall` with the smallest radii count. About 60 % of
+    real images are in one, but hardly any noise, grey image or blob.
     """
     radii = _squared_radii(real, k)
     radii[radii > np.quantile(radii, TYPICAL_FRACTION)] = -np.inf

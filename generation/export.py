@@ -145,7 +145,7 @@ def _save_onnx(path, frozen, metadata, log):
     import onnx
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     with tf.Graph().as_default() as graph:
         inputs = frozen.placeholders()
         names = {tensor.name: name for name, tensor in inputs.items()}
@@ -157,6 +157,11 @@ def _save_onnx(path, frozen, metadata, log):
             tensors_to_rename={**names, images.name: "images"},
             opset=_OPSET,
         )
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        log(f"Skipped {path.name}: {str(error).splitlines()[0]}.")
+        return
     texts = {name: json.dumps(value.tolist()) for name, value in metadata.items()}
     onnx.helper.set_model_props(model, texts)
     path.write_bytes(model.SerializeToString())

@@ -23,8 +23,7 @@ def check_out(out, suffixes) -> Path:
       UserError: If it ends in none of the suffixes or its folder does not exist.
     """
     path = Path(out).expanduser()
-    ending = _ending(out)
-    if ending not in suffixes:
+    if (ending := _ending(out)) not in suffixes:
         hint = "; add --interpolate=6 for a walk" if ending in WALK_SUFFIXES else ""
         raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():

@@ -118,7 +118,7 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     A custom class is trained by its own train ops unless the engine is `fused`.
 
     Raises:
-      UserError: If the class does not have the required interface.
+      UserError: If the class does not have the required interface, or the options do not suit it.
     """
     own_train_ops = options.own_train_ops
     if gan_class and not own_train_ops and differ_from_ours(recipe, batches, gan_class):
@@ -135,6 +135,11 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     gan = recipes.build_gan(recipe, gan_class)
     with contextlib.ExitStack() as stack:
         stack.callback(custom_class.close_session, gan)  # each engine opens its own
+        if options.precision == "bfloat16" and not has_convolutions(gan):
+            raise UserError(
+                "--precision=bfloat16 requires networks with convolutions, such as dcgan's; use "
+                "float32, in which XLA compiles the others"
+            )
         if gan_class:
             custom_class.check(gan, recipe)
             for name in custom_class.random_ops(gan)[:1]:
