@@ -373,8 +373,13 @@ def _insert(finder):
     return before
 
 
-def install():
-    """Substitutes TensorFlow 1, and what libraries have dropped since."""
+def install(folder: Path):
+    """Substitutes TensorFlow 1, and what libraries have dropped since.
+
+    Args:
+      folder: The program's. If it has no `input_data.py`, the tutorial's is imported under that
+        name, as programs of 2016 do.
+    """
     warnings.filterwarnings("ignore", category=SyntaxWarning)  # "\\s" in old strings
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
     terminal.import_tensorflow()
@@ -382,7 +387,11 @@ def install():
 
     v1 = tensorflow.compat.v1
     v1.disable_v2_behavior()
-    _insert(Finder(tensorflow, _old_libraries()))
+    finder = Finder(tensorflow, _old_libraries())
+    _insert(finder)
+    if not (folder / "input_data.py").exists():
+        tutorial = "tensorflow.examples.tutorials.mnist.input_data"
+        sys.modules["input_data"] = finder.module(tutorial)
     _relax_tensorflow(v1)
     for name, value in NUMPY.items():
         if name not in vars(np):
@@ -533,7 +542,7 @@ def _divide(left, right):
 def run(script: Path, args: list[str]):
     """Runs a program as `__main__`; its folder replaces this one on `sys.path`."""
     _translate_python_2(script)
-    install()
+    install(script.parent)
     names = {path.stem for path in _ROOT.iterdir()} & {
         path.stem for path in script.parent.iterdir()
     }

@@ -110,13 +110,25 @@ def test_own_modules_are_imported_from_the_programs_folder(tmp_path):
     assert run("code/main.py", folder=tmp_path) == ([6.0], "")
 
 
+def test_tutorials_module_is_there_under_its_first_name(tmp_path):
+    program = "import input_data\nprint(input_data.read_data_sets('data/').test.num_examples)\n"
+    (tmp_path / "old.py").write_text(program)
+    printed, errors = run("old.py", folder=tmp_path)
+    assert printed == [10_000] and errors.startswith("data has no MNIST; reading")
+    (tmp_path / "input_data.py").write_text(
+        "def read_data_sets(folder):\n    raise SystemExit(3)\n"
+    )
+    run("old.py", folder=tmp_path, code=3)
+
+
 PYTHON_2 = """
 import helper
 import numpy as np
 values = {"a": 7}
 for name, value in values.iteritems():
     print value / 2, np.int64(7) / 2, value / 2.0
-print helper.HALF
+value /= 2
+print helper.HALF, value
 """
 
 
@@ -124,7 +136,7 @@ def test_python_2(tmp_path):
     (tmp_path / "old.py").write_text(PYTHON_2)
     (tmp_path / "helper.py").write_text("HALF = 5 / 2\n")  # decided for the whole program
     if importlib.util.find_spec("fissix"):
-        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 2], "")
+        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 2, 3], "")
     else:
         _, errors = run("old.py", folder=tmp_path, code=1)
         assert errors.startswith("Error: old.py, line 6: ")
