@@ -496,6 +496,8 @@ def _translate_python_2(script):
     if not importlib.util.find_spec("fissix"):
         return
     from fissix import refactor
+    from fissix.pgen2.parse import ParseError
+    from fissix.pgen2.tokenize import TokenError
 
     tool = refactor.RefactoringTool(refactor.get_fixers_from_package("fissix.fixes"))
     to_code = SourceFileLoader.source_to_code
@@ -505,7 +507,11 @@ def _translate_python_2(script):
         is_own = script.parent in Path(path).parents and "site-packages" not in path
         if is_own and (is_python_2 or not _is_python_3(data, path)):
             text = importlib.util.decode_source(data).expandtabs(8)
-            data = ast.parse(str(tool.refactor_string(f"{text}\n", path)), path)
+            try:
+                translated = tool.refactor_string(f"{text}\n", path)
+            except (ParseError, TokenError, SyntaxError):  # not Python 2 either
+                return to_code(self, data, path, **options)
+            data = ast.parse(str(translated), path)
             if not re.search(r"^from __future__ import.*\bdivision", text, re.MULTILINE):
                 data = ast.fix_missing_locations(_Division().visit(data))
         return to_code(self, data, path, **options)
@@ -575,11 +581,19 @@ def _explain(error, folder):
 
 
 def main(argv):
-    if len(argv) < 2 or not argv[1].endswith(".py"):
-        sys.exit("usage: python tf1.py SCRIPT.py ARGS...")
+    usage = "usage: python tf1.py SCRIPT.py ARGS..."
+    if len(argv) < 2:
+        sys.exit(f"Error: the program to run is missing; {usage}")
+    if argv[1] in ("-h", "--help"):
+        print(f"{usage}\n\nRuns a TensorFlow 1 program unmodified, with its arguments.")
+        return
     script = Path(argv[1]).resolve()
-    if not script.is_file():
-        sys.exit(f"Error: {argv[1]} is not a file")
+    if not script.exists():
+        sys.exit(f"Error: {argv[1]} does not exist; {usage}")
+    if script.is_dir():
+        sys.exit(f"Error: {argv[1]} is a folder; name the program in it")
+    if script.suffix != ".py":
+        sys.exit(f"Error: {argv[1]} is not a .py file; {usage}")
     try:
         run(script, argv[2:])
     except Exception as error:

@@ -184,6 +184,25 @@ def test_what_cannot_run_ends_in_one_line(line, message, tmp_path):
         assert errors.count("\n") == 1
 
 
+def test_syntax_error_is_python_3s(tmp_path):
+    (tmp_path / "f.py").write_text("def f(:\n")
+    assert run("f.py", folder=tmp_path, code=1)[1] == "Error: f.py, line 1: invalid syntax\n"
+
+
+def test_wrong_arguments_are_named(tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    for words, message in [
+        ([], "the program to run is missing"),
+        ([tmp_path], "is a folder"),
+        ([tmp_path / "notes.txt"], "is not a .py file"),
+        ([tmp_path / "x.py"], "does not exist"),
+    ]:
+        with pytest.raises(SystemExit, match=f"^Error: .*{message}"):
+            tf1.main(["tf1.py", *map(str, words)])
+    tf1.main(["tf1.py", "--help"])
+    assert "Runs a TensorFlow 1 program" in capsys.readouterr().out
+
+
 def main(folder, gan_class, *flags):
     """Runs main.py on a class of classes.py; returns what it printed."""
     gan = f"--gan={PROGRAMS / 'classes.py'}:{gan_class}"
