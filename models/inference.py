@@ -96,6 +96,9 @@ class Inference:
 
         Returns:
           float32 [n, ndims] in [0, 1].
+
+        Raises:
+          UserError: If `x_hat` is not in [0, 1].
         """
         gan = self.gan
         if not len(z):  # TensorFlow's convolutions return a wrong shape for an empty batch
@@ -108,7 +111,14 @@ class Inference:
                 rows = np.asarray(labels)[part]
                 feed[gan.labels_placeholder] = rows if rows.ndim == 2 else one_hot(rows)
             images.append(self.session.run(gan.x_hat, feed))
-        return np.concatenate(images)
+        images = np.concatenate(images)
+        low, high = images.min(), images.max()
+        if not (low >= 0 and high <= 1):  # a custom class, after training
+            raise UserError(
+                f"x_hat must be in [0, 1], got values from {low:.3g} to {high:.3g}; end "
+                "_generator with tf.nn.sigmoid"
+            )
+        return images
 
     def logits(self, x, z):
         """Returns D's logits [n, 1] of images [n, ndims] and of the images of latents."""

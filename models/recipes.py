@@ -444,8 +444,8 @@ def override(recipe: Recipe, **values) -> Recipe:
             raise UserError(f"--gradient_penalty is not valid with --{name}; omit one of the two")
     if recipe.half_batches and recipe.reuse_latents:
         raise UserError("--half_batches is not valid with --reuse_latents: G needs more latents")
-    if recipe.half_batches and recipe.batch_size < 2:
-        raise UserError("--batch_size must be at least 2 with --half_batches, got 1")
+    if recipe.half_batches and recipe.batch_size % 2:
+        raise UserError(f"--batch_size must be even with --half_batches, got {recipe.batch_size}")
     if 0 < recipe.pretraining < recipe.pretraining_batch:
         raise UserError(
             f"--pretraining must be 0 or at least one batch, {recipe.pretraining_batch}, "
@@ -507,11 +507,17 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
         value = getattr(recipe, field.name)
         if value is None:
             continue
-        if field.name not in accepted:
+        if field.name not in accepted and is_custom:
             raise UserError(
-                f"--{field.name}={value} has no effect on {gan_class.__name__}, whose constructor "
-                f"does not take {field.name}; omit it"
+                f"--{field.name} has no effect on {gan_class.__name__}, whose constructor does not "
+                "take it; omit it"
             )
+        if field.name not in accepted:
+            flag = f"--{field.name}={value}"
+            if isinstance(value, bool):
+                flag = f"--{'' if value else 'no'}{field.name}"
+            needed = "--conditional" if field.name == "conditioning" else "--recipe=stable_cnn"
+            raise UserError(f"{flag} requires {needed}")
         arguments[field.name] = value
     with custom_class.user_errors(is_custom, otherwise=f"class {gan_class.__name__}"):
         return gan_class(**arguments)

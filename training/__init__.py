@@ -108,6 +108,9 @@ def recipe_for(name, options, log=print, **overrides):
     """
     standard = recipes.get(name)
     recipe = recipes.override(standard, **overrides)
+    has_penalty = recipe.r1_gamma or recipe.r2_gamma or recipe.gradient_penalty
+    if overrides.get("penalty_every", 1) > 1 and not has_penalty:
+        raise UserError("--penalty_every requires --r1_gamma, --r2_gamma or --gradient_penalty")
     if options.gan and recipe.loss != standard.loss:
         raise UserError(
             f"--loss={recipe.loss} would replace the losses of the custom class; omit it"
