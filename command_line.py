@@ -176,15 +176,22 @@ def parse(argv):
     try:
         rest = FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        close = difflib.get_close_matches(error.flagname, FIELDS, n=1)
+        close = difflib.get_close_matches(error.flagname, [*FIELDS, "help"], n=1)
         hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
+        missing = re.match(r"Missing value for flag --(\w+)", str(error))
+        if missing and missing[1] in FIELDS:
+            fail(f"--{missing[1]} requires a value: {describe_values(FIELDS[missing[1]])}")
         illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
-        if illegal is None or illegal[1] not in FIELDS:
+        if illegal is None:
             fail(f"{error}; see python main.py --help")
-        found = illegal[2] or "nothing"
-        fail(f"--{illegal[1]} must be {describe_values(FIELDS[illegal[1]])}, got {found}")
+        name, found = illegal[1], illegal[2] or "nothing"
+        if name in ("h", "help"):
+            fail("--help takes no value")
+        if value_type(FIELDS[name])[0] is bool:
+            fail(f"--{name}={found} is not valid; use --{name} or --no{name}")
+        fail(f"--{name} must be {describe_values(FIELDS[name])}, got {found}")
     try:
         if FLAGS.help:
             print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))

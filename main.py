@@ -117,10 +117,11 @@ def compare():
     if not FLAGS.run_dirs:
         raise UserError(f"--mode=compare requires --run_dirs; {_known_runs()}")
     if not all(FLAGS.run_dirs):
-        raise UserError(f"--run_dirs={','.join(FLAGS.run_dirs)} has an empty name")
+        found = ",".join(FLAGS.run_dirs)
+        raise UserError(f"--run_dirs must be folders separated by single commas, got {found!r}")
     folders = [RunFolder(path) for path in FLAGS.run_dirs]
     for folder in folders:
-        folder.configuration()
+        folder.configuration("--run_dirs")
     out = _out() or "comparison.png"
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"--out must end in .png, got {out}")

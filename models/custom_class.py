@@ -34,6 +34,7 @@ _HINTS = {
     r"__init__\(\) got an unexpected keyword argument '(ndims|nlatent)'": (
         "write it as `def __init__(self, ndims=784, nlatent=2)`"
     ),
+    r"\(\) takes no arguments": "__init__ must accept ndims and nlatent",
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
 _METHODS = {
@@ -80,8 +81,10 @@ def parse(spec: str) -> tuple[str, str, str]:
     path = os.path.expanduser(path)
     try:
         return path, name, hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"--gan: {path} does not exist; check the path") from error
     except OSError as error:
-        raise UserError(f"--gan={spec}: cannot read {path} ({error.strerror})") from error
+        raise UserError(f"--gan: cannot read {path} ({error.strerror})") from error
 
 
 def load(spec: str) -> CustomClass:

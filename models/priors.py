@@ -73,9 +73,7 @@ class Prior:
           UserError: If it does not.
         """
         if not self.spherical:
-            raise UserError(
-                f"--truncation requires the prior 'normal', got '{self.name}', a bounded one"
-            )
+            raise UserError(f"--truncation requires --prior=normal, but this run used {self.name}")
         if not limit >= SMALLEST_TRUNCATION:
             raise UserError(f"--truncation must be at least {SMALLEST_TRUNCATION}, got {limit}")
 

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import io
 import math
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -278,17 +279,20 @@ def _complete(paths, folder, dataset, source_url):
                 f"{path}: not a file of {info.title}, from whose mirrors the missing {missing[0]} "
                 "would be downloaded; put that file there by hand or pass source_url"
             )
-    for number, name in enumerate(missing):
+    for name in missing:
         path = folder / f"{name}.gz"
         accepted = accepted_from(source_url, name) if source_url else {published[name]}
         addresses = [source_url] if source_url else info.mirrors
         try:
             download_idx(path, [f"{a.rstrip('/')}/{path.name}" for a in addresses], accepted)
         except DataError as error:
-            by_hand = ", ".join(f"{each}.gz" for each in missing[number:])
+            reasons = [
+                re.sub(r"(?: for url:)? ?\S+://\S+", "", each).strip()
+                for each in str(error).split("; ")
+            ]
             raise DataError(
-                f"{path.name} is not in {folder} and could not be downloaded ({error}): "
-                f"put {by_hand} there by hand"
+                f"{folder} lacks {path.name} and downloading it failed "
+                f"({'; '.join(dict.fromkeys(reasons))}); copy the four files there"
             ) from error
         paths[name] = path
 

@@ -251,6 +251,23 @@ def test_incompatible_class_is_rejected_in_one_line(written, body, words):
     assert "\n" not in str(error.value)
 
 
+def test_images_that_leave_the_unit_interval_are_rejected(written):
+    """The check before the training sees only those of the first weights."""
+    custom = written(
+        """
+        def _generator(self, z, reuse=False):
+            with tf1.variable_scope("generator", reuse=reuse):
+                zeros = tf1.get_variable("zeros", [3, 784], initializer=tf1.zeros_initializer())
+            return 0.5 + z @ zeros
+        """
+    )
+    message = r"x_hat must be in \[0, 1\], got values from -\d.* to \d.*; end _generator with"
+    with assembled(small(), gan_class=custom.gan_class) as engine:
+        progress(engine, (0, 2))
+        with pytest.raises(UserError, match=message):
+            generate(engine, np.full([2, 3], 1e6))
+
+
 IMPORTS = {
     "import tensorflow.contrib\n": "line 1: .*only a file of TensorFlow 1.*docs/porting.md",
     "import tensorflow as tf\ntf.placeholder\n": "line 2: .*import tensorflow.compat.v1 as tf",
@@ -272,7 +289,7 @@ def test_file_that_cannot_be_imported_is_rejected_in_one_line(written, before):
     "spec, words",
     [
         ("mine.py", "--gan must be FILE.py:CLASS, such as my_gan.py:Gan, got 'mine.py'"),
-        ("no/such/file.py:Gan", "cannot read no/such/file.py"),
+        ("no/such/file.py:Gan", "--gan: no/such/file.py does not exist; check the path"),
         ("~/mine.py:Other", r"--gan must name a class of .*mine.py \(Gan, Mine\), got Other"),
     ],
 )

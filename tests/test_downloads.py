@@ -82,17 +82,17 @@ def test_mirrors_are_tried_in_turn_by_checksum(tmp_path, small, monkeypatch, par
     assert {path.name for path in (tmp_path / "to").iterdir()} == {f"{name}.gz" for name in NAMES}
 
 
-def test_failure_names_each_mirrors_reason_and_the_files_to_get(tmp_path, small, monkeypatch):
+def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeypatch):
     with serving(small) as good, serving(small / "none") as empty:
         publish(monkeypatch, (good, empty), 4 * ("0" * 64,))
         with pytest.raises(DataError) as error:
             read_data_sets(tmp_path / "to")
     line = str(error.value)
-    assert line.startswith(f"{NAME} is not in {tmp_path / 'to'} and could not be downloaded (")
+    assert line.startswith(f"{tmp_path / 'to'} lacks {NAME} and downloading it failed (expected ")
     found = sha256(CONTENT[TRAIN_IMAGES])
-    for reason in (f"{good}{NAME}: expected SHA-256 {'0' * 64}, found {found}", "404 Client Error"):
+    for reason in (f"SHA-256 {'0' * 64}, found ", found, "404 Client Error"):
         assert reason in line
-    assert line.endswith(f": put {', '.join(f'{name}.gz' for name in NAMES)} there by hand")
+    assert line.endswith("); copy the four files there") and "http" not in line
     assert not (tmp_path / "to").exists()
 
 
@@ -116,13 +116,13 @@ def test_bad_server_or_file_is_one_line_and_leaves_nothing(
         (small / NAME).write_bytes(bad)
     with serving(small if isinstance(bad, bytes) else bad) as url:
         line = failure(tmp_path, url)
-    assert f"({url}{NAME}: " in line and message in line
+    assert message in line and url not in line
     assert "\x1b" not in "".join(capfd.readouterr())
 
 
 def test_redirects_to_plain_http_are_rejected(tmp_path, small):
     with serving(small, host="127.0.0.2") as other, serving(redirect_to(f"{other}{NAME}")) as url:
-        assert f"({other}{NAME}: expected an https address" in failure(tmp_path, url)
+        assert "(expected an https address)" in failure(tmp_path, url)
 
 
 @pytest.mark.parametrize(

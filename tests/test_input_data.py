@@ -319,7 +319,9 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"mine")
     for folder in (path, path / "below"):
-        with pytest.raises(DataError, match=f"is not in {folder} and could not be downloaded"):
+        with pytest.raises(
+            DataError, match=f"{folder} lacks {NAMES[0]}.gz and downloading it failed"
+        ):
             read_data_sets(folder, source_url="http://127.0.0.1:9/")
     assert path.read_bytes() == b"mine"
 

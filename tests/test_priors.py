@@ -59,7 +59,7 @@ def test_truncated_normal():
     "name, limit, message",
     [
         *(("normal", limit, r"must be at least 0\.01") for limit in (0, -1, 1e-9, float("nan"))),
-        *((name, 0.5, f"got '{name}', a bounded one") for name in BOUNDED),
+        *((name, 0.5, f"but this run used {name}") for name in BOUNDED),
     ],
 )
 def test_truncation_that_would_never_end_or_has_no_effect_is_rejected(name, limit, message):

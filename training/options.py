@@ -229,7 +229,7 @@ class Configuration:
         if content.get("format") != FORMAT:
             raise UserError(
                 f"its format is {content.get('format', 1)}, expected {FORMAT}: another version of "
-                "this project made it; train again in another --run_dir, or with --new"
+                "this project made it"
             )
         configuration = cls(**{**content, "classes": tuple(content["classes"])})
         recipe = configuration.full_recipe()  # whose values are tuples where JSON has lists
@@ -269,6 +269,11 @@ class Configuration:
         Raises:
           RunError: If `other` is a different run than that in `path`.
         """
+        if self.recipe != other.recipe:
+            raise RunError(
+                f"{path} contains a run of {self.recipe}, not {other.recipe}; choose another "
+                "--run_dir, or --new, which renames it"
+            )
         old, new = self._identity(), other._identity()
         differing = [
             f"{name} was {_text(old[name])}, now {_text(new[name])}"

@@ -45,22 +45,30 @@ class RunFolder:
         """Returns the path of a file or folder in the run folder."""
         return self.path / name
 
-    def configuration(self):
+    def configuration(self, flag="--run_dir"):
         """Returns the `Configuration` in config.json.
+
+        Args:
+          flag: The flag that an error names.
 
         Raises:
           RunError: If it cannot be read.
         """
         path = self.file("config.json")
+        if self.path.is_file():
+            raise RunError(f"{flag}={self.path} is a file; name a run folder")
         try:
             return Configuration.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise RunError(
-                f"--run_dir={self.path} is not a run folder (it has no config.json); name the "
-                "folder of a run that `python main.py` made"
+                f"{flag}={self.path} is not a run folder (no config.json); name the folder of a "
+                "run that `python main.py` made"
             ) from error
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(f"cannot read {path}: {reason(error)}") from error
+            raise RunError(
+                f"cannot read {path}: {reason(error)}; restore the file, or train again with "
+                "--new, which renames the folder"
+            ) from error
 
     @contextlib.contextmanager
     def open_for_training(self, configuration, *, new, log):
@@ -123,11 +131,12 @@ class RunFolder:
             try:
                 return _read_checkpoint(path, number)
             except RunError as error:
-                log(f"Warning: {error}; trying the checkpoint before it.")
+                is_first = number == found[0][0]
+                log(f"Warning: {error}{'' if is_first else '; trying the checkpoint before it'}.")
         if found:
             raise RunError(
-                f"--run_dir={self.path}: none of its checkpoints is valid; start again with --new, "
-                "which renames the folder"
+                f"no valid checkpoint in {self.file('checkpoints')}; train again with --new, which "
+                "renames the folder"
             )
         return None
 
@@ -140,10 +149,9 @@ class RunFolder:
         folder = self.file("checkpoints")
         names = sorted(path.stem for path in folder.glob("*.npz"))
         if name not in names:
-            known = ", ".join(names) or "none yet"
-            raise RunError(
-                f"--checkpoint must name a file in {folder}, got {name}; it contains {known}"
-            )
+            hint = "; train with --eval_every to get best" if name == "best" else ""
+            known = f"one of {', '.join(names)}" if names else f"in {folder}, which has none yet"
+            raise RunError(f"--checkpoint must be {known}, got {name}{hint}")
         return _read_checkpoint(folder / f"{name}.npz")
 
     def last_checkpoint(self):
