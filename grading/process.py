@@ -112,7 +112,7 @@ class Process:
         # What a class writes by itself is not an answer: it does not know the question's token.
         if not isinstance(answer, dict) or answer.get("token") != token:
             self._close()
-            raise Stopped("it answered what was not asked")
+            raise Stopped("it sent an unexpected answer")
         if "error" in answer:
             raise Raised(one_line(answer["error"])[:400])
         return answer.get("value")
@@ -147,8 +147,7 @@ class Process:
             self.ask("get_ready")
         except Stopped as error:
             raise UserError(
-                f"the process for a class cannot start: {error}; does it need more than "
-                f"--memory_gb={self._limits.memory_gb:g}?"
+                f"the process for a class cannot start: {error}; try a larger --memory_gb"
             ) from None
 
     def _exchange(self, question, seconds):

@@ -104,7 +104,7 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
         pairs = zip(names, entries, strict=True)
         return [Submission(one_line(name), entry, class_name) for name, entry in pairs]
     if not path.is_file():
-        raise UserError(f"{text}: no such file: {path}")
+        raise UserError(f"{place} does not exist")
     if path.suffix == ".py" and surely_lacks(path, class_name):
         raise UserError(f"{text}: no class {class_name} in {path}")
     return [Submission(one_line(path.stem), path, class_name, single=True)]

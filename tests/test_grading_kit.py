@@ -86,7 +86,7 @@ def test_every_check_has_a_mutant_and_a_sentence_without_code():
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_fails_the_check_meant_for_it(mutant, verdicts):
+def test_mutant_fails_its_check(mutant, verdicts):
     check = BY_NAME[mutant.check]
     before = [each for each in FIRST if CHECKS.index(each) < CHECKS.index(check)]
     found = failures(verdicts(mutant.source, [*before, check]))
@@ -191,11 +191,11 @@ def test_starter_file_leads_to_a_class_that_passes(verdicts):
     assert not any(verdicts(source).values())
 
 
-# A class that fights back.
+# Classes that misbehave.
 
 WRITE = "import os\nfor fd in range(3, 30):\n    try: os.write(fd, {})\n    except OSError: pass"
 # Code in the constructor, and the message; none if nothing is wrong.
-ATTACKS = {
+ODD_CONSTRUCTORS = {
     "crashes": ("import ctypes; ctypes.string_at(0)", "ended by SIGSEGV"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "asks_for_100_gb": ("import numpy as np; np.ones(100 * 2**27)", "more memory than"),
@@ -203,7 +203,7 @@ ATTACKS = {
     "floods": (WRITE.format(r"b'[' * 9999 + b'\n'"), "not an answer"),
     "answers_by_itself": (
         WRITE.format(r"""b'{"token": "", "value": null}\n'"""),
-        "answered what was not asked|not an answer",
+        "sent an unexpected answer|not an answer",
     ),
     "prints_and_leaves_a_thread": (
         "import sys, threading, time\n"
@@ -219,10 +219,10 @@ ATTACKS = {
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attack_does_not_pass(verdicts, monkeypatch, name):
+@pytest.mark.parametrize("name", ODD_CONSTRUCTORS)
+def test_odd_constructors_get_their_verdict(verdicts, monkeypatch, name):
     monkeypatch.setenv("TEACHERS_SECRET", "1")
-    code, message = ATTACKS[name]
+    code, message = ODD_CONSTRUCTORS[name]
     found = verdicts(in_constructor(code), FIRST)
     assert found["imports"] is None
     assert re.search(message, found["builds"] or "")
@@ -262,7 +262,7 @@ def test_started_processes_end_with_the_class(verdicts, limited, tmp_path):
 
 @pytest.mark.slow
 def test_too_little_memory_is_not_the_students_fault(verdicts, limited):
-    with pytest.raises(UserError, match=r"cannot start: .* does it need more than --memory_gb=0.2"):
+    with pytest.raises(UserError, match=r"cannot start: .*; try a larger --memory_gb"):
         verdicts(CORRECT, process=limited(memory_gb=0.2))
 
 
@@ -377,7 +377,7 @@ def test_file_in_the_project_does_not_find_the_solution(limited):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("nowhere.py", "no such file"),
+        ("nowhere.py", "nowhere.py does not exist"),
         ("correct.py:Gam", "no class Gam in"),
         ("correct.py:Gan()", "expected FILE.py:CLASS"),
         ("empty", "nothing to mark"),
@@ -435,7 +435,7 @@ def test_class_is_marked_whatever_one_student_does(tmp_path):
     halved, students = BY_MUTANT["d_loss_halved"], tmp_path / "students"
     out = students / "marks"
     out.mkdir(parents=True)
-    greedy = in_constructor(ATTACKS["asks_for_100_gb"][0])
+    greedy = in_constructor(ODD_CONSTRUCTORS["asks_for_100_gb"][0])
     files = {"correct.py": CORRECT, "halved.py": halved.source, "greedy.py": greedy}
     write_submission(students, files)
     for name, (content, _) in UNMARKABLE.items():
@@ -482,7 +482,7 @@ def test_wrong_option_ends_pytest():
     arguments = ["-p", "no:cacheprovider", "tests/grading", "--gan=nowhere.py:Gan"]
     code, output = ended(command("pytest", *arguments))
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert ["no such file" in line for line in output.splitlines() if line] == [True]
+    assert ["nowhere.py does not exist" in line for line in output.splitlines() if line] == [True]
 
 
 @pytest.mark.slow
