@@ -112,12 +112,12 @@ class Run(NamedTuple):
         steps = max(1, int(self.seconds * rate)) if self.seconds else self.steps
         length = [f"--num_steps={steps}"] if steps else []
         is_new, began = not self.folder.exists(), time.monotonic()
-        _main(*self.flags, *length, f"--seed={self.seed}", f"--run_dir={self.folder}")
+        _main(self.name, *self.flags, *length, f"--seed={self.seed}", f"--run_dir={self.folder}")
         command_seconds = time.monotonic() - began if is_new else None
         summary = json.loads((self.folder / "summary.json").read_text())
         is_unbroken = summary["steps_this_time"] == summary["steps"]
         loading = [flag for flag in self.flags if flag.startswith(_LOADING)]
-        _main("--mode=evaluate", f"--run_dir={self.folder}", *loading)
+        _main(self.name, "--mode=evaluate", f"--run_dir={self.folder}", *loading)
         scores = json.loads((self.folder / "metrics.json").read_text())
         scores["steps"] = summary["steps"]
         scores["training_seconds"] = summary["seconds"] if is_unbroken else None
@@ -129,8 +129,8 @@ class Run(NamedTuple):
         return {"flags": list(self.flags), "steps": self.steps, "seconds": self.seconds}
 
 
-def _main(*flags):
-    """Runs main.py.
+def _main(name, *flags):
+    """Runs main.py for the run of that name.
 
     Raises:
       UserError: If it fails, with its last line.
@@ -139,10 +139,10 @@ def _main(*flags):
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"main.py {shlex.join(flags)}: {lines[-1]}")
+        raise UserError(f"{name}: {lines[-1].removeprefix('main.py: ')}")
 
 
-def steps_per_second(flags: tuple) -> float:
+def steps_per_second(name: str, flags: tuple) -> float:
     """Trains two short runs and returns the rate of their difference.
 
     The difference excludes the time of compilation.
@@ -153,7 +153,7 @@ def steps_per_second(flags: tuple) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         for steps in (few, 2 * few):
             folder = Path(scratch, str(steps))
-            _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}")
+            _main(name, *flags, f"--num_steps={steps}", f"--run_dir={folder}")
             seconds.append(json.loads((folder / "summary.json").read_text())["seconds"])
     return few / max(seconds[1] - seconds[0], 1e-3)
 
@@ -189,7 +189,6 @@ def compare(
       {name: [scores of each seed]}, see `Run.measure`.
     """
     out = out.resolve()
-    out.mkdir(parents=True, exist_ok=True)
     # The first seed of all sets before the second: a table of every set exists early.
     runs = [
         Run(key, flags, steps, seconds, seed, out / "runs" / f"seed-{seed}" / key)
@@ -212,7 +211,7 @@ def compare(
     try:
         rates = {}
         if seconds:  # before any run is timed
-            measured = pool.map(steps_per_second, unfinished.values())
+            measured = pool.map(steps_per_second, unfinished, unfinished.values())
             rates = dict(zip(unfinished, measured, strict=True))
         futures = [pool.submit(run.measure, rates.get(run.name, 0.0)) for run in runs]
         for number, (run, future) in enumerate(zip(runs, futures, strict=True), 1):

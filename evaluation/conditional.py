@@ -30,7 +30,7 @@ def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) 
       label's samples and the training images of that label, if there are enough of both for a
       covariance. `real_label_frechet_distances`: the same of the real test images.
       `trained_on_samples`: number of samples that another classifier was trained on.
-      `trained_on_samples_accuracy`: fraction of the real test images that it gets right.
+      `trained_on_samples_accuracy`: its accuracy on the real test images.
     """
     right = predictions.probabilities.argmax(axis=1) == labels
     accuracies = {
@@ -95,7 +95,7 @@ def describe(scores: dict, info) -> str:
             f"of {farthest}."
         )
     sentences.append(
-        f"A classifier trained only on {scores['trained_on_samples']:,} samples gets "
-        f"{scores['trained_on_samples_accuracy']:.1%} of the real test images right."
+        f"A classifier trained only on {scores['trained_on_samples']:,} samples has "
+        f"{scores['trained_on_samples_accuracy']:.1%} accuracy on the real test images."
     )
     return "\n".join(sentences)

@@ -39,14 +39,14 @@ class Reference(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All metrics of samples, most described by functions of the same names.
+    """All metrics of samples; most are described by the functions of the same names.
 
     Attributes:
       mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is
-        also confident about images of no class: see the score of uniform noise.
+        also confident about images that belong to no class: see the score of uniform noise.
       histogram: Fractions of the ten classes, a list.
       total_variation: Half the sum of the differences of `histogram` from that of the training
-        images: 0 if equal, 1 if no class is in both.
+        images: 0 if equal, 1 if they share no class.
     """
 
     num_samples: int
@@ -128,13 +128,11 @@ def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def frechet_distance(
     mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray
 ) -> float:
-    """Returns the squared Fréchet (Wasserstein-2) distance of two Gaussians.
-
-    It is 0 if they are equal.
+    """Returns the squared Fréchet (Wasserstein-2) distance between two Gaussians.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), Heusel et al. 2017, written with a
-    symmetric root so that eigenvalues suffice. It falls with the number of samples: compare only
-    equal numbers.
+    symmetric root so that eigenvalues suffice. Its estimate decreases as the number of samples
+    grows; only compare estimates from equal numbers.
     """
     # Rounding turns some eigenvalues that are 0 into small negative ones.
     eigenvalues, vectors = np.linalg.eigh(covariance1)
@@ -149,10 +147,10 @@ def frechet_distance(
 def kernel_distance(features1: np.ndarray, features2: np.ndarray) -> float:
     """Returns the unbiased squared MMD of `[n, F]` and `[m, F]`; n, m >= 2.
 
-    With kernel (x.y/F + 1)^3, Bińkowski et al. 2018. Its mean is 0 for samples of one
-    distribution, so it can be negative. They average over random subsets; this is the estimate
-    from all pairs. It needs no matrix of pairs, because the kernel is the inner product of the
-    third moments of [x/sqrt(F), 1].
+    The kernel is (x.y/F + 1)^3, Bińkowski et al. 2018. The mean is 0 for samples of the same
+    distribution, so the estimate can be negative. The paper averages over random subsets; this
+    estimate uses all pairs. It needs no matrix of pairs, because the kernel is the inner product
+    of the third moments of [x/sqrt(F), 1].
     """
     moments1, within1 = _third_moments(features1)
     moments2, within2 = _third_moments(features2)
@@ -160,7 +158,7 @@ def kernel_distance(features1: np.ndarray, features2: np.ndarray) -> float:
 
 
 def _third_moments(features):
-    """Returns the mean of x (x) x (x) x and the mean kernel of two different rows."""
+    """Returns the mean of x ⊗ x ⊗ x and the mean kernel of two different rows."""
     features = np.asarray(features, np.float64)
     n, width = features.shape
     rows = np.hstack([features / np.sqrt(width), np.ones((n, 1))])
@@ -176,7 +174,7 @@ def classifier_score(probabilities: np.ndarray) -> float:
     """Returns exp(mean KL(p(y|x) || p(y))) of `[n, 10]`, from 1 to 10.
 
     The inception score (Salimans et al. 2016) with this project's classifier, on all samples at
-    once. 10 means that each prediction is certain and all classes are equally frequent.
+    once. It is 10 if every prediction is certain and all classes are equally frequent.
     """
     rows = np.asarray(probabilities, np.float64)
     rows = np.vstack([rows.mean(axis=0), rows])
@@ -195,10 +193,10 @@ def classes_covered(histogram: np.ndarray) -> int:
 
 
 def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
-    """Returns the training images' classes that almost lack samples.
+    """Returns the classes that the generator has almost lost.
 
-    Below 1 % of the samples, or for a class that is rare among the training images below half of
-    its fraction there.
+    A class is lost if it has less than 1 % of the samples, or, if it is rare among the training
+    images, less than half of its fraction there.
 
     Args:
       histogram: `[10]`, fractions among the samples.
@@ -208,7 +206,7 @@ def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Returns improved precision and recall, Kynkäänniemi et al. 2019.
+    """Returns improved precision and recall (Kynkäänniemi et al. 2019).
 
     The ball around each point reaches its k-th nearest neighbour in its own set. Precision is the
     fraction of fake points in any ball around a real one, recall the fraction of real points in
@@ -221,12 +219,11 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
 
 def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """Returns density and coverage with balls around the real points.
+    """Returns density and coverage (Naeem et al. 2020).
 
-    Naeem et al. 2020.
-
+    The balls are those around the real points, up to their k-th nearest neighbour.
     Density is the mean number of balls that a fake point is in, divided by k: near 1 for a perfect
-    model, above 1 if samples crowd. Coverage is the fraction of balls with any fake point in them.
+    model, above 1 if samples cluster. Coverage is the fraction of balls that contain a fake point.
     """
     radii = _squared_radii(real, k)
     density = np.mean(_count_balls(fake, real, radii)) / k
@@ -235,7 +232,7 @@ def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[fl
 
 
 def _squared_radii(points, k):
-    """Returns the squared distance of each point to its k-th nearest other.
+    """Returns the squared distance of each point to its k-th nearest neighbour.
 
     The shape is `[n]`, with n > k.
     """
@@ -254,7 +251,7 @@ def _count_balls(points, centres, squared_radii):
 def _squared_distances(points, others):
     """Yields the squared distances `[n, m]` in blocks of rows, float32.
 
-    Rounding may leave some values below 0.
+    Rounding may make some values negative.
     """
     others = np.asarray(others, np.float32)
     norms = np.einsum("ij,ij->i", others, others)[:, None]
@@ -287,9 +284,9 @@ def copy_distances(
 ) -> np.ndarray:
     """Returns each class's distance below which an image counts as a copy, `[10]`.
 
-    The 5th percentile of the distances of the class's images to the nearest training image, since
-    classes differ: any 1 is near some other 1. It is 0, below which nothing is, for a class
-    without images.
+    It is the 5th percentile of the distances of the class's images to their nearest training
+    images. Classes differ: any 1 is close to some other 1. For a class without images it is 0, so
+    that nothing counts as a copy.
 
     Args:
       images: Real images that were not trained on, `[n, 784]`.
@@ -304,8 +301,8 @@ def copy_distances(
 def memorised_share(images: np.ndarray, labels: np.ndarray, reference: Reference) -> float:
     """Returns the fraction of images nearer to a training image than `copy_distances`.
 
-    About 0.05 for real images that were not trained on, 1 for copies. Blurred samples are near
-    many images: a value above 0.05 is a reason to look at the neighbours, not a proof.
+    It is about 0.05 for real images that were not trained on, and 1 for copies. Blurred samples are
+    close to many images: a value above 0.05 is a reason to inspect the neighbours, not a proof.
 
     Args:
       images: `[n, 784]` or `[n, 28, 28]` in [0, 1].

@@ -1,4 +1,4 @@
-"""A callback that scores during training, warns and keeps the best weights."""
+"""A callback that scores during training, warns and saves the best weights."""
 
 import numpy as np
 
@@ -9,18 +9,19 @@ from training.callbacks import Callback
 _SAMPLES = 5_000
 # D separates all images below this mean cross-entropy; one that guesses has 1.39.
 _D_WINS = 0.02
-# Mean change of a pixel in [0, 1] from one score to the next.
+# Mean change of a pixel in [0, 1] between two scores.
 _G_FROZEN = 1e-3
 
 
 class Monitor(Callback):
-    """Scores in metrics.csv and the progress bar, warnings, checkpoints/best.npz.
+    """Callback that scores the generator, warns, and saves the best weights.
 
-    The same latents are scored every `every` steps and at the end.
+    It scores samples of the same latents every `every` steps and at the end. The scores are written
+    to metrics.csv and shown in the progress bar, the weights saved as checkpoints/best.npz.
 
     Args:
       run: The `callbacks.Context`.
-      every: Steps from one score to the next.
+      every: Steps between scores.
       standard: The `reference.Standard` of the run's data set.
       info: The DataSetInfo.
     """
@@ -66,19 +67,23 @@ class Monitor(Callback):
             self._run.save_checkpoint(step, name="best")
 
     def _warn(self, step, histogram, images):
-        """Prints what looks wrong; each symptom once, until it disappears."""
-        symptoms = {}
+        """Prints each new symptom once."""
+        symptoms, recipe = {}, self._run.recipe
         missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
         if missing:
             symptoms["classes"] = (
-                f"almost no samples of {', '.join(missing)}: the generator is collapsing. "
-                "R1 (--r1_gamma) and Adam without momentum (--beta1=0) usually help"
+                f"almost no samples of {', '.join(missing)}: the generator may have collapsed, or "
+                "needs more steps"
             )
-        is_cross_entropy = self._run.recipe.loss in ("cross_entropy", "minimax")
+            unset = {"--r1_gamma": not recipe.r1_gamma, "--beta1=0": recipe.beta1}
+            if remedies := [flag for flag, is_unset in unset.items() if is_unset]:
+                symptoms["classes"] += f". If it stays so, try {' and '.join(remedies)}"
+        is_cross_entropy = recipe.loss in ("cross_entropy", "minimax")
         if is_cross_entropy and self._d_losses and np.mean(self._d_losses) < _D_WINS:
             symptoms["d_loss"] = (
                 f"D's loss is {np.mean(self._d_losses):.3f}: it separates all samples from real "
-                "images, and G learns little from it. Try --r1_gamma or a lower --learning_rate"
+                "images, and G learns little from it. Try "
+                f"{'' if recipe.r1_gamma else '--r1_gamma or '}a lower --learning_rate"
             )
         if self._images is not None and np.abs(images - self._images).mean() < _G_FROZEN:
             symptoms["frozen"] = (

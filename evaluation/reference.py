@@ -1,10 +1,10 @@
 """The classifier, statistics and reference scores of a data set.
 
-Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are made once and kept
-in the user's cache folder. Scores by different classifiers are not comparable.
+Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are computed once and
+cached in the user's cache folder. Scores by different classifiers are not comparable.
 
 data = input_data.read_data_sets("MNIST_data", validation_size=0)
-reference.make(data, Path("FOLDER"), classifier_training.NUM_STEPS)    # those of MNIST again
+reference.make(data, Path("FOLDER"), classifier_training.NUM_STEPS)    # rebuilds those of MNIST
 """
 
 import hashlib
@@ -37,14 +37,14 @@ _WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_
 
 
 class Standard(NamedTuple):
-    """A classifier, statistics and scores to compare a data set's samples with.
+    """A data set's classifier, statistics and reference scores.
 
     Attributes:
       classifier: Trained on the data set.
       reference: Statistics of its training images.
       scores: Scores by name, of real images and of noise.
       data: The data set itself.
-      test_accuracy: Fraction of the test images that the classifier gets right.
+      test_accuracy: The classifier's accuracy on the test images.
     """
 
     classifier: Classifier
@@ -55,7 +55,9 @@ class Standard(NamedTuple):
 
 
 def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> Standard:
-    """Returns the Standard of a data set, made first if needed, which takes minutes.
+    """Returns the Standard of a data set.
+
+    The first time, it is computed, which takes minutes, unless it is shipped.
 
     Args:
       data: The data set, without a validation part.
@@ -71,22 +73,28 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     if min(len(data.train.pixels), len(data.test.pixels)) < FEWEST:
         raise UserError(
             f"scoring requires at least {FEWEST} training and test images each, got "
-            f"{len(data.train.pixels):,} and {len(data.test.pixels):,}"
+            f"{len(data.train.pixels):,} and {len(data.test.pixels):,}; use a larger data set"
         )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "small_gans" / key
     folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / ".lock"):  # another process may be making the same
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log(f"Waiting for another process that uses {folder}.")
+        held = lock.acquire()
+    with held:
         if not (folder / _SCORES).exists():  # which is written last
-            log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
+            log(f"Training a classifier on {info.title} once; it is cached in {folder}.")
             make(data, folder, CACHED_STEPS)
     try:
         standard = load(folder, data)
     except UserError as error:
         raise UserError(f"{error}; delete {folder} to make it again") from error
     log(
-        f"Scores are by a classifier of {info.title} that gets {standard.test_accuracy:.1%} of the "
-        "test images right; they are only comparable with scores by the same classifier."
+        f"The classifier of {info.title} has {standard.test_accuracy:.1%} test accuracy; its "
+        "scores are not comparable with those of other classifiers."
     )
     return standard
 
@@ -126,7 +134,7 @@ def load(folder: Path, data: input_data.Datasets) -> Standard:
 
 
 def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
-    """Trains a classifier, measures real images and noise, and writes all three files."""
+    """Trains a classifier, scores real images and noise, and writes the files."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = classifier_training.train(data.train, num_steps)
     with atomic_write(folder / _WEIGHTS) as temporary:
@@ -168,8 +176,9 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
 
 
 def reference_rows(num_images: int) -> np.ndarray:
-    """Returns the rows of the training images whose features are kept: all, or 10,000.
+    """Returns the rows of the training images whose features are stored.
 
-    Random ones, because MNIST's order repeats: every second image counts from 0 to 9.
+    They are at most 10,000 random ones, because MNIST's order has a pattern: every second image
+    counts from 0 to 9.
     """
     return np.random.default_rng(0).permutation(num_images)[:NUM_REFERENCE_FEATURES]

@@ -1,7 +1,7 @@
-"""A trained generator as one HTML file that runs it, without server or network.
+"""Writes a trained generator as one HTML file that runs it in a browser, offline.
 
-`generation/page/` has the parts of the file: `runner.js` runs the program, `page.js` is everything
-else that moves, `page.html` and `page.css` are the layout.
+`generation/page/` contains the parts of the file: `runner.js` runs the program, `page.js` handles
+all other interaction, `page.html` and `page.css` define the layout.
 """
 
 import base64
@@ -34,7 +34,7 @@ SCORES = ("frechet_distance", "classes_covered", "precision", "recall", "memoris
 
 
 def explore(run_dir, out, **loading) -> None:
-    """Writes a page that runs a run's generator.
+    """Writes a page with the generator of a run.
 
     Args:
       run_dir: The run folder.
@@ -42,8 +42,8 @@ def explore(run_dir, out, **loading) -> None:
       **loading: Options of `generation.load`.
 
     Raises:
-      UserError: If the generator has an operation that pages do not have, which it names, or the
-        page would exceed 10 MB.
+      UserError: If the generator has an operation that pages do not support, or the page would
+        exceed 10 MB.
     """
     out = Path(out).expanduser()
     if out.suffix.lower() not in (".html", ".htm"):
@@ -56,8 +56,8 @@ def explore(run_dir, out, **loading) -> None:
     content = page(graph, about, names if graph.classes else [])
     if len(content) > MAX_BYTES:
         raise UserError(
-            f"--run_dir={run_dir}: the page would be {len(content) / 2**20:.1f} MB, the limit is "
-            f"{MAX_BYTES / 2**20:.0f} MB: the generator has too many weights"
+            f"the page must be at most {MAX_BYTES / 2**20:.0f} MB, got "
+            f"{len(content) / 2**20:.3g}; use --mode=export"
         )
     with atomic_write(out) as temporary:
         temporary.write_bytes(content)
@@ -68,9 +68,9 @@ def page(graph, about, labels=()) -> bytes:
 
     Args:
       graph: A `Frozen`.
-      about: Facts of the run to show, in the form of `_about`; its film is omitted if a large
-        generator leaves no room for it.
-      labels: The names of a conditional generator's labels, None for one that was not trained.
+      about: Facts of the run to show, in the form of `_about`; its film is omitted if the
+        generator is too large for it.
+      labels: The names of a conditional generator's labels, None for untrained ones.
 
     Returns:
       The bytes of the file.
@@ -121,10 +121,10 @@ def page(graph, about, labels=()) -> bytes:
 
 
 def sliders(compiled, prior, nlatent, labels=()):
-    """Finds the directions in the space of latents that change the image most.
+    """Finds the directions in latent space that change the image most.
 
-    For a prior whose directions are equal, the principal directions of the mean squared slope of
-    the pixels; else the latents one by one, which stay within the range of training.
+    For a spherical prior, these are the principal directions of the mean squared slope of the
+    pixels. Otherwise they are the single latents, so that sliders stay in the range of training.
 
     Returns:
       [{"direction": unit vector [nlatent], "share": fraction of the change}], largest first.
@@ -157,7 +157,7 @@ def sliders(compiled, prior, nlatent, labels=()):
 
 
 def _about(folder, generator, graph):
-    """Returns what the page shows of a run."""
+    """Returns the facts, scores and film of a run for the page."""
     configuration, steps = generator.configuration, f"{generator.step:,}"
     facts = {"recipe": configuration.recipe, "steps": steps}
     for name, value in configuration.overrides.items():
@@ -176,7 +176,7 @@ def _about(folder, generator, graph):
         else:
             notes.append("The scores of this run are of other weights.")
     except FileNotFoundError:
-        notes.append("No scores yet: run python main.py --mode=evaluate.")
+        notes.append("No scores yet: run python main.py --mode=evaluate --run_dir=DIR.")
     except (ValueError, KeyError, TypeError):
         scores, notes = [], ["Cannot read metrics.json."]
     if graph.fixed_statistics:
@@ -195,11 +195,11 @@ def _about(folder, generator, graph):
 
 
 def _film(folder):
-    """Reads progress/step-N.png: the first 6 x 6 tiles of each, one below the other.
+    """Reads progress/step-N.png: the first 6 x 6 tiles of each, stacked vertically.
 
     Returns:
-      {"steps": [...], "sheet": data URI of a PNG}, with fewer frames if they exceed 600 kB; None if
-      there are none.
+      {"steps": [...], "sheet": data URI of a PNG}, with fewer frames if they exceed 600 kB. None if
+      there are fewer than two images, or if all choices exceed 600 kB.
     """
     paths, side = sorted(folder.glob("step-*.png")), _FILM_TILES * SIDE
     if len(paths) < 2:
@@ -220,7 +220,7 @@ def _film(folder):
 
 
 def _pack(constants):
-    """Packs constants for a page.
+    """Packs the constants of a program as text.
 
     Each array is divided by the power of two near its largest value, so that none exceeds the range
     of float16. All low bytes come before all high ones, which compresses better.

@@ -184,6 +184,12 @@ def test_flags_are_compared_and_their_results_kept(tmp_path, capsys):
         quality.main([*options, "--runs=a: --recipe=minimal --beta1=0.5"])
 
 
+def test_wrong_recipe_names_the_run_and_makes_no_folder(tmp_path):
+    with pytest.raises(SystemExit, match=r"quality: a: --recipe must be one of .*, got nosuch"):
+        quality.main([f"--out={tmp_path / 'out'}", "--seeds=1", "--runs=a: --recipe=nosuch"])
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_runs_that_fit_into_seconds(tmp_path):
     quality.main([f"--out={tmp_path}", "--seeds=1", "--seconds=1", "--runs=a: --prior='normal'"])

@@ -92,7 +92,7 @@ def test_training_is_repeatable_and_learns(tmp_path, small):
 def test_an_unknown_data_set_has_its_own_classifier(small, cache):
     lines, folder = [], cache / reference.checksum(small)
     made = reference.get(small, input_data.known(None), lines.append)
-    assert lines[0].startswith("Training a classifier of") and len(lines) == 2
+    assert lines[0].startswith("Training a classifier on") and len(lines) == 2
     again = reference.get(small, input_data.known(None), lines.append)
     assert lines[2:] == lines[1:2]  # not trained again
     assert again.scores == made.scores

@@ -79,7 +79,7 @@ def test_scores_by_label(monkeypatch):
     scores["real_label_frechet_distances"] = {"class 1": 0.0}
     text = conditional.describe(scores, INFO)
     assert "97.7% of the samples (90.0% of real" in text and "class 1 with 95.0%" in text
-    assert "at most 9 (0 for real" in text and "only on 43 samples gets 50.0% of" in text
+    assert "at most 9 (0 for real" in text and "only on 43 samples has 50.0% acc" in text
 
 
 def test_a_classifier_is_trained_on_samples_and_requested_labels(monkeypatch):

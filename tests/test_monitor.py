@@ -9,6 +9,7 @@ from test_evaluation import FromPixels, images_of
 import input_data
 from evaluation import metrics
 from evaluation.monitor import Monitor
+from models import recipes
 from training.engines import Progress
 from training.run import RunFolder, Table
 
@@ -20,9 +21,8 @@ class Run(SimpleNamespace):
     """A stand-in for `callbacks.Context` whose generator returns `images`."""
 
     def __init__(self, path, digit=None):
-        super().__init__(
-            lines=[], best=[], note="", recipe=SimpleNamespace(digit=digit, loss="cross_entropy")
-        )
+        recipe = recipes.override(recipes.get("minimal"), digit=digit, beta1=0)
+        super().__init__(lines=[], best=[], note="", recipe=recipe)
         pixels = np.uint8(np.rint(255 * images_of(LABELS, FEATURES)))
         self.batches = SimpleNamespace(pixels=pixels[digit == LABELS])
         self.folder = RunFolder(path)
@@ -75,6 +75,7 @@ def test_symptoms_are_reported_once_until_they_disappear(tmp_path):
     run.interval(20, 0 * LABELS)
     run.interval(30, LABELS)
     run.interval(40, LABELS, 100 - FEATURES, d_loss=0.001)
+    assert run.lines[0].endswith("needs more steps. If it stays so, try --r1_gamma.")
     assert [line.split(":")[:2] for line in run.lines] == [
         ["Step 10", " almost no samples of 1, 2, 3, 4, 5, 6, 7, 8, 9"],
         ["Step 10", " D's loss is 0.001"],

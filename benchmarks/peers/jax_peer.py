@@ -14,9 +14,9 @@ _EPSILON = 1e-8
 
 
 class Peer:
-    """One jitted function that trains a block of steps.
+    """A jitted function that trains a block of steps.
 
-    The next block is drawn while one computes.
+    The data of the next block are drawn while one runs.
     """
 
     def __init__(self, job: Job):
@@ -41,7 +41,7 @@ class Peer:
 
 
 def _weights(key, widths):
-    """Returns [(kernel, bias), ...], Glorot uniform and zeros."""
+    """Returns [(kernel, bias), ...]: Glorot uniform kernels and zero biases."""
     inputs, hidden, outputs = widths
     first, second = jax.random.split(key, 2)
     glorot = nn.initializers.glorot_uniform()

@@ -1,6 +1,6 @@
 """The task of every contestant: a recipe's updates on random batches of MNIST.
 
-Importing this module does not import TensorFlow, which some contestants do without.
+Importing this module does not import TensorFlow, because some contestants do not use it.
 """
 
 import numpy as np
@@ -18,15 +18,15 @@ _CONVOLUTIONAL_STEPS = 4
 
 
 def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
-    """Returns a recipe, with another batch size if one is given."""
+    """Returns a recipe, with its batch size replaced if one is given."""
     recipe = recipes.get(name)
     return recipe if batch is None else recipes.override(recipe, batch_size=batch)
 
 
 def first_steps(recipe: recipes.Recipe) -> int:
-    """Returns the number of steps that a contestant trains before its time is taken.
+    """Returns the number of warm-up steps before a contestant is timed.
 
-    It is also the number of steps in a block of those that train in blocks.
+    It is also the block size of contestants that train in blocks.
     """
     return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
 
@@ -41,7 +41,7 @@ def graph_parameters() -> tuple[int, int]:
 
 
 class Job:
-    """A recipe, and what a peer needs to train its networks in the same way.
+    """A recipe, and all that a peer needs to train its networks in the same way.
 
     Attributes:
       name: The recipe's name.
@@ -52,7 +52,7 @@ class Job:
       rates: Learning rates of D and of G.
       labels: D's targets for a batch of real and one of generated images, float32 [2 * batch, 1].
       scale: (a, b), so that a * pixels + b is in the range of G's last activation: (-1, 1) for
-        tanh, which the article of leaky_mlp has, else (0, 1).
+        tanh, as in the article of leaky_mlp, else (0, 1).
     """
 
     def __init__(self, name: str, batch: int, block: int):

@@ -1,6 +1,6 @@
 """The same GANs in Keras 3 on TensorFlow.
 
-They are trained by `train_on_batch`, like articles 004 and 001.
+They are trained with `train_on_batch`, as in articles 004 and 001.
 """
 
 import os
@@ -56,7 +56,7 @@ def _dcgan():
 
 
 class Peer:
-    """Two compiled models: D, and G followed by a D that is frozen."""
+    """Two compiled models: D, and G followed by a frozen D."""
 
     block = 1
 

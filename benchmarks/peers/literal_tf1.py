@@ -1,4 +1,4 @@
-"""Article 003's own class and training loop: a fed `session.run` per update."""
+"""Article 003's own class and training loop: a `session.run` per update."""
 
 import numpy as np
 import tensorflow.compat.v1 as tf

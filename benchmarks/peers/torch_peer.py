@@ -1,4 +1,4 @@
-"""The same GANs in PyTorch, like in its tutorials, tuned for a CPU or compiled."""
+"""The same GANs in PyTorch: as in its tutorials, tuned for a CPU, or compiled."""
 
 import torch
 from torch import nn
@@ -46,12 +46,12 @@ def _glorot(layer):
 
 
 class Peer:
-    """A generator, a discriminator, an Adam for each, and the usual loop.
+    """A generator and a discriminator, each with its Adam, and the usual loop.
 
     Args:
       job: `Job`.
-      tuned: Adam as one kernel, denormals as zeros, and channels last in convolutions.
-      compiled: Each net and its loss through torch.compile.
+      tuned: Whether to use fused Adam, flush denormals to zero, and use channels last.
+      compiled: Whether to compile each net and its loss with torch.compile.
     """
 
     block = 1
@@ -116,7 +116,7 @@ class Peer:
 
 
 def _update(adam, loss):
-    """Updates the weights of one Adam, and returns the loss before the update."""
+    """Runs one update of an Adam, and returns the loss before it."""
     adam.zero_grad(set_to_none=True)
     loss.backward(inputs=adam.param_groups[0]["params"])
     adam.step()
