@@ -215,7 +215,7 @@ class Recipe:
     loss: str = option(
         "cross_entropy",
         UPDATES,
-        f"loss of both networks: {'; '.join(f'{k}, {v.source}' for k, v in LOSSES.items())}",
+        f"loss of both networks: {', '.join(f'{k} ({v.source})' for k, v in LOSSES.items())}",
         choices=LOSSES,
     )
     separate_updates: bool = option(

@@ -85,6 +85,23 @@ def test_losses_have_real_and_generated_images_with_their_own_labels(build):
     assert actual == pytest.approx(expected, rel=1e-5)
 
 
+def test_both_images_of_a_pair_have_one_label():
+    gan = training.build("minimal", conditional=True, nlatent=4, loss="relativistic")
+    found = [
+        gan.session.run(
+            [gan.d_loss, gan.g_loss],
+            {
+                gan.x_placeholder: X,
+                gan.z_placeholder: np.ones([3, 4]),
+                gan.x_labels_placeholder: one_hot(LABELS),
+                gan.labels_placeholder: one_hot(to_generate),
+            },
+        )
+        for to_generate in (LABELS, LABELS[::-1])
+    ]
+    assert found[0] == found[1]
+
+
 class OthersLabels(ConditionalGan):
     """Its D sees real images with the labels to generate."""
 

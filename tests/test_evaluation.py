@@ -1,6 +1,7 @@
 """Scoring a run, sentences about it, requested labels, and comparing runs."""
 
 import json
+import shlex
 import shutil
 from types import SimpleNamespace
 
@@ -177,7 +178,10 @@ def test_runs_are_compared(scored, custom, tmp_path):
     losses = np.loadtxt(scored / "losses.csv", delimiter=",", skiprows=1)
     assert rows["d_loss"][0] == f"{losses[-1, 1]:.3f}"
     assert f"{scored} overrides nlatent=3" in " ".join(text.split())
-    assert f"{path} has no scores of these weights; run --mode=evaluate" in text
+    flags = ["--mode=evaluate", f"--run_dir={path}", f"--gan={gan}", "--data_dir=FOLDER"]
+    assert f"{path} has no scores of these weights; run {shlex.join(flags)} first." in " ".join(
+        text.split()
+    )
     assert (tmp_path / "a.png").stat().st_size > 1000
     other = shutil.copytree(path, tmp_path / "run")
     edit(other / "config.json", dataset="fashion_mnist", gan=None)

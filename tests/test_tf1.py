@@ -1,5 +1,6 @@
 """Old programs, unmodified, each in a process of `python tf1.py`."""
 
+import importlib
 import importlib.util
 import re
 import subprocess
@@ -123,12 +124,14 @@ def test_tutorials_module_is_there_under_its_first_name(tmp_path):
 
 PYTHON_2 = """
 import helper
+import inspect
 import numpy as np
 values = {"a": 7}
 for name, value in values.iteritems():
     print value / 2, np.int64(7) / 2, value / 2.0
-value /= 2
-print helper.HALF, value
+    value /= 2
+    print value
+print helper.HALF, len(inspect.getargspec(lambda a, b: a).args)
 """
 
 
@@ -136,11 +139,19 @@ def test_python_2(tmp_path):
     (tmp_path / "old.py").write_text(PYTHON_2)
     (tmp_path / "helper.py").write_text("HALF = 5 / 2\n")  # decided for the whole program
     if importlib.util.find_spec("fissix"):
-        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 2, 3], "")
+        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 3, 2, 2], "")
     else:
         _, errors = run("old.py", folder=tmp_path, code=1)
-        assert errors.startswith("Error: old.py, line 6: ")
+        assert errors.startswith("Error: old.py, line 7: ")
         assert "pip install fissix" in errors
+
+
+def test_pictures_are_scipys(tmp_path):
+    misc = tf1._old_libraries()["scipy.misc"]
+    misc["imsave"](tmp_path / "picture.png", [[-1.0, 0.0], [1.0, 3.0]])  # stretched to 0..255
+    np.testing.assert_array_equal(misc["imread"](tmp_path / "picture.png"), [[0, 64], [128, 255]])
+    for size in (50, 0.5, (2, 3)):
+        assert misc["imresize"](np.zeros([4, 6]), size).shape == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +168,16 @@ def test_python_2(tmp_path):
 def test_missing_names_say_what_to_use_instead(line, message):
     with tf1.substituted(), pytest.raises((AttributeError, ImportError), match=re.escape(message)):
         exec(f"import tensorflow as tf\n{line}", {})
+
+
+def test_substitution_ends_with_its_context():
+    before = sys.modules["tensorflow"]
+    with tf1.substituted():
+        assert importlib.import_module("tensorflow.contrib.slim")
+        assert sys.modules["tensorflow"] is not before
+    assert importlib.import_module("tensorflow") is before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("tensorflow.contrib.slim")
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from models.gan import Gan
 from models.inference import Inference
 from support.errors import UserError
 from training.batches import Batches, learning_rates
-from training.callbacks import Callback
+from training.callbacks import Callback, Context, diverged
 from training.loop import pretrain
 from training.run import LOSS_COLUMNS, RunFolder, Table
 from training.updates import training_loss
@@ -207,6 +207,16 @@ def test_generator_that_cannot_learn_is_named_once(train, capsys, options, sympt
     assert all(symptom in shown for symptom in symptoms)
     with Image.open(run / "training.gif") as film:  # after steps 10, 14, 20, 28 and 40
         assert len(list((run / "progress").iterdir())) == 5 >= film.n_frames > 0
+        film.seek(film.n_frames - 1)
+        with Image.open(run / "progress" / "step-000000040.png") as last:
+            frame = film.convert("L").crop((0, 0, *last.size))
+            np.testing.assert_array_equal(frame, last)
+
+
+def test_run_that_diverges_at_once_is_not_told_to_lower_its_rate(tmp_path):
+    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (1, 2))
+    assert "logarithm" in at_once and "--learning_rate" not in at_once
+    assert "Try a lower --learning_rate" in later
 
 
 class Look(Callback):
@@ -313,6 +323,21 @@ def test_losses_on_held_out_images_are_the_classs_own():
         batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
         (y, y_hat), losses = inference.logits(*batch), inference.losses(*batch)
     assert losses == pytest.approx(((y_hat - y).mean(), -y_hat.mean()), abs=1e-6)
+
+
+def test_losses_on_held_out_images_are_of_the_weights_and_samples_of_their_average(tmp_path):
+    batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
+    recipe = small(ema_decay=0.9)
+    with assembled(recipe, engine="fused without XLA") as engine:
+        inference = Inference(engine.gan, training_loss(engine.gan, recipe))
+        progress(engine, (0, 3))
+        inference.load(engine.state(), average=False)
+        losses = inference.losses(*batch)
+        context = Context(recipe, None, None, None, engine, inference, RunFolder(tmp_path), 0)
+        context.load_weights(3)
+        samples = inference.generate(batch[1])
+        assert context.losses(*batch) == losses != inference.losses(*batch)
+        np.testing.assert_array_equal(inference.generate(batch[1]), samples)
 
 
 @pytest.mark.parametrize(

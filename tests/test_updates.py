@@ -8,6 +8,7 @@ from assembly import assembled, feed, frozen, generate, trained
 
 from models import layers, randomness, recipes
 from models.gan import Gan
+from models.inference import Inference
 from models.losses import LOSSES
 from support.errors import UserError
 from training.updates import Updates
@@ -84,15 +85,32 @@ def test_gradients_of_updates_are_central_differences_of_the_formulas(additions)
                 assert (gradient * direction).sum() == pytest.approx(expected, rel=2e-3, abs=1e-4)
 
 
-def test_gradient_penalty_is_taken_at_random_points_between_real_and_generated_images():
-    recipe = small(gradient_penalty=10.0)
+def test_largest_gradient_of_the_generator_is_that_of_its_update():
+    recipe = small(loss="least_squares")
+    with assembled(recipe) as engine:
+        inference = Inference(engine.gan, LOSSES[recipe.loss])
+        inference.load(engine.state())
+        found = inference.generator_gradient(X, Z)
+        update(engine, "generator")
+        moments = [v for name, v in engine.state().items() if name.endswith("/g_adam")]
+    expected = max(np.abs(moment).max() for moment in moments) / (1 - recipe.beta1)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_gradient_penalty_is_at_random_points_between_real_and_generated_images(conditional):
+    recipe = small(gradient_penalty=10.0, conditional=conditional)
     with tf.Graph().as_default():
         gan = recipes.build_gan(recipe)
         updates = Updates(gan, recipe, seed=0)
         x, z = gan.x_placeholder, gan.z_placeholder
-        between = updates.points_between(x, None, gan.x_hat, z).images
+        given = {"labels": tf.eye(BATCH, 10)} if conditional else {}
+        x_hat = gan._generator(z, reuse=True, **given)
+        # With labels, it generates from the latents itself.
+        others = tf.zeros_like(x_hat) if conditional else x_hat
+        between = updates.points_between(x, given.get("labels"), others, z).images
         gan.session.run(tf.global_variables_initializer())
-        points, x_hat = gan.session.run([between, gan.x_hat], {x: X, z: Z})
+        points, x_hat = gan.session.run([between, x_hat], {x: X, z: Z})
         gan.session.close()
     position = (points - x_hat) / (X - x_hat)
     middle = np.median(position, axis=1)
@@ -104,6 +122,7 @@ def test_weights_are_clipped_after_each_update_of_the_discriminator():
     states = []
     for limit in (0.0, 0.01):
         with assembled(small(weight_clip=limit)) as engine:
+            update(engine, "generator")
             update(engine, "discriminator")
             states.append(weights(engine.state()))
     free, clipped = states
@@ -141,6 +160,7 @@ def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, eve
 
     first = after(6.0 / every, every, [{}])
     assert_close(first, after(6.0, 1, [{}]))
+    assert frozen(first) != frozen(after(0.0, 1, [{}]))
     names = [name for name in first if name.startswith("discriminator") or "d_adam" in name]
     kept = {name: first[name] for name in names}
     assert_close(after(6.0 / every, every, [{}, {}]), after(0.0, 1, [kept]))
@@ -154,6 +174,11 @@ class Hinge(Gan):
 
     def _discriminator_loss(self, y, y_hat):
         return tf.reduce_mean(tf.nn.relu(1 - y)) + tf.reduce_mean(tf.nn.relu(1 + y_hat))
+
+
+class Pairs(Gan):
+    def _discriminator_loss(self, y, y_hat):
+        return tf.reduce_mean(tf.nn.softplus(y_hat - y))
 
 
 def hinge_gradients(w, x, sign):
@@ -183,9 +208,17 @@ def test_overridden_loss_is_the_one_that_trains(separate):
     assert_close(weights(after, "discriminator"), weights(w, "discriminator"), atol=2e-5)
 
 
-def test_label_smoothing_does_not_replace_an_overridden_loss():
-    with pytest.raises(UserError, match="would replace the _discriminator_loss of Hinge"):
-        trained(small(label_smoothing=0.1), 1, "fused", gan_class=Hinge)
+@pytest.mark.parametrize(
+    ("gan_class", "values", "message"),
+    [
+        (Hinge, {"label_smoothing": 0.1}, "would replace the _discriminator_loss of Hinge"),
+        (Hinge, {"loss": "hinge"}, "--loss=hinge would replace the losses of Hinge"),
+        (Pairs, {"separate_updates": True}, "--separate_updates requires .* unlike Pairs's"),
+    ],
+)
+def test_losses_that_would_be_replaced_or_split_are_refused(gan_class, values, message):
+    with pytest.raises(UserError, match=message):
+        trained(small(**values), 1, "fused", gan_class=gan_class)
 
 
 class Normalised(Gan):
