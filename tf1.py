@@ -398,10 +398,13 @@ def install(folder: Path):
             setattr(np, name, value)
     for name in collections.abc.__all__:
         setattr(collections, name, getattr(collections.abc, name))
-    spec = collections.namedtuple("ArgSpec", "args varargs keywords defaults")
-    inspect.getargspec = lambda function: spec(*inspect.getfullargspec(function)[:4])
-    builtins.xrange = range
-    time.clock = time.perf_counter
+    spec = collections.namedtuple("spec", "args varargs keywords defaults")
+    for module, name, value in [
+        (inspect, "getargspec", lambda function: spec(*inspect.getfullargspec(function)[:4])),
+        (builtins, "xrange", range),
+        (time, "clock", time.perf_counter),
+    ]:
+        setattr(module, name, value)
 
 
 def _relax_tensorflow(v1):
