@@ -341,16 +341,16 @@ def test_losses_on_held_out_images_are_of_the_weights_and_samples_of_their_avera
 
 
 @pytest.mark.parametrize(
-    "name, engine",
+    "name, engine, loss",
     [
-        ("leaky_mlp", "step"),
-        ("leaky_mlp", "fused"),
-        pytest.param("pretrained_cnn", "fused", marks=pytest.mark.slow),
+        ("leaky_mlp", "step", "cross_entropy"),
+        ("leaky_mlp", "fused", "least_squares"),
+        pytest.param("pretrained_cnn", "fused", "cross_entropy", marks=pytest.mark.slow),
     ],
 )
-def test_pretraining_trains_only_the_discriminator(name, engine):
+def test_pretraining_trains_only_the_discriminator(name, engine, loss):
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)
-    recipe, lines = small(name, pretraining=128), []
+    recipe, lines = small(name, pretraining=128, loss=loss), []
     with assembled(recipe, engine, pixels=greys) as built:
         inference = Inference(built.gan)
         before, after = built.state(), []
@@ -358,6 +358,8 @@ def test_pretraining_trains_only_the_discriminator(name, engine):
             built.load(before)
             pretrain(recipe, greys[:100], built, built._batches, inference, log=lines.append)
             after.append(built.state())
+        x, z = built._batches.held_out(greys[:100], 100, epoch=0)
+        y, y_hat = inference.logits(x[:64] / np.float32(255), z[:64])
     assert frozen(after[0]) == frozen(after[1])
     moved = {n for n in before if not np.array_equal(before[n], after[0][n])}
     assert moved
@@ -366,7 +368,9 @@ def test_pretraining_trains_only_the_discriminator(name, engine):
     right, count = (int(word) for word in lines[0].split() if word.isdigit())
     # Of 100 test images and as many generated ones, whole batches of 64.
     assert count == 2 * 64
-    assert right > 0.5 * count or name != "leaky_mlp"
+    middle = 0.5 if loss == "least_squares" else 0  # between the logits of real and generated
+    assert right == np.count_nonzero([y > middle, y_hat < middle])
+    assert right > 0.5 * count or (name, loss) != ("leaky_mlp", "cross_entropy")
 
 
 # Custom classes under --engine=fused.
