@@ -302,7 +302,8 @@ def test_scores_and_film_are_shown(browser, run, tmp_path):
     scores["reference_scores"] = {"real": dict.fromkeys(explore.SCORES, 2.0)}
     scores["checkpoint_sha256"] = generation.load(run).digest
     (copy / "metrics.json").write_text(json.dumps(scores))
-    (copy / "progress").mkdir(exist_ok=True)
+    shutil.rmtree(copy / "progress")
+    (copy / "progress").mkdir()
     for step in (1, 2):
         sheet = np.full([224, 224], 100 * step, np.uint8)
         Image.fromarray(sheet).save(copy / "progress" / f"step-{step:09d}.png")

@@ -28,7 +28,7 @@ from support.errors import UserError
 from training.batches import Batches, learning_rates
 from training.callbacks import Callback, Context, diverged
 from training.loop import pretrain
-from training.run import LOSS_COLUMNS, RunFolder, Table
+from training.run import LOSS_COLUMNS, RunFolder, read_table
 from training.updates import training_loss
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
@@ -294,7 +294,7 @@ def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, cap
     x, z = Batches(recipe, images.train.pixels, 0).held_out(images.test.pixels, 16, 1)
     y, y_hat = twin.leaky_logits(w, x / 255), twin.leaky_logits(w, twin.leaky_generate(w, z))
     d_loss = (twin.softplus(-y) + twin.softplus(y_hat)).mean()
-    (row,) = Table(run / "held_out.csv", LOSS_COLUMNS).read()
+    (row,) = read_table(run / "held_out.csv", LOSS_COLUMNS)
     assert row == pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)
     _, d_loss, g_loss = row
     line = f"Epoch:   1/1 Discriminator Loss: {d_loss:.4f} Generator Loss: {g_loss:.4f}"
