@@ -192,7 +192,7 @@ def test_errors_at_the_start_are_one_line(start, tmp_path, ranks, flags, others,
     ("name", "values", "message"),
     [
         ("upsampling_cnn", {"batch_size": 12}, None),
-        ("upsampling_cnn", {"batch_size": 9}, "--batch_size must be a multiple of 6 .* got 9"),
+        ("upsampling_cnn", {"batch_size": 10}, "--batch_size must be a multiple of 6 .* got 10"),
         ("pretrained_cnn", {"batch_size": 9}, "--pretraining_batch must be a multiple of 3"),
     ],
 )
