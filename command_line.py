@@ -8,7 +8,6 @@ does not import TensorFlow.
 import dataclasses
 import difflib
 import itertools
-import os
 import re
 import sys
 import textwrap
@@ -16,10 +15,17 @@ import textwrap
 from absl import flags
 
 from models import recipes
-from models.recipes import EVERYDAY, RECIPES
+from models.recipes import (
+    EVERYDAY,
+    RECIPES,
+    bounds_text,
+    check_value,
+    describe_values,
+    option,
+    value_type,
+)
 from support import errors
 from support.errors import UserError
-from support.options import bounds_text, check_value, describe_values, option, value_type
 from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
 
 FLAGS = flags.FLAGS
@@ -47,19 +53,18 @@ _EXAMPLES = {
     "compare": "--run_dirs=runs/minimal,runs/stable_cnn",
 }
 _OTHER_MODES = "Other modes (named before each flag)"
-_HEADINGS = {
-    EVERYDAY: EVERYDAY,
-    recipes.BATCHES: "Hyperparameters: latents and batches",
-    recipes.LEARNING_RATES: "Hyperparameters: learning rates",
-    recipes.UPDATES: "Hyperparameters: losses, updates and averages",
-    recipes.NETWORKS: "Hyperparameters: networks",
-    WHILE_TRAINING: WHILE_TRAINING,
-    ENGINES: ENGINES,
-    _OTHER_MODES: _OTHER_MODES,
-}
+_GROUPS = (
+    EVERYDAY,
+    recipes.BATCHES,
+    recipes.LEARNING_RATES,
+    recipes.UPDATES,
+    recipes.NETWORKS,
+    WHILE_TRAINING,
+    ENGINES,
+    _OTHER_MODES,
+)
 # Flags that are easily taken for another one.
 _CONFUSED = {"digit": "it selects the training images; --labels selects what is drawn"}
-_PATHS = ("run_dir", "data_dir", "out")
 _WIDTH, _INDENT = 100, 26
 
 
@@ -136,11 +141,10 @@ class ModeOptions:
     )
 
 
-def _fields():
-    """Returns {name: field} of all flags, in the order of --help within each group."""
-    mode, recipe, *others = dataclasses.fields(ModeOptions)
-    of_training = [*recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
-    return {field.name: field for field in [mode, recipe, *of_training, *others]}
+_MODE, _RECIPE, *_OTHERS = dataclasses.fields(ModeOptions)
+_OF_TRAINING = [*recipes.hyperparameters(), *dataclasses.fields(RunOptions)]
+# {name: field} of all flags, in the order of --help within each group.
+FIELDS = {field.name: field for field in [_MODE, _RECIPE, *_OF_TRAINING, *_OTHERS]}
 
 
 def define_flags():
@@ -152,7 +156,7 @@ def define_flags():
         str: flags.DEFINE_string,
     }
     hyperparameters = {field.name for field in recipes.hyperparameters()}
-    for name, field in _fields().items():
+    for name, field in FIELDS.items():
         kind, is_tuple = value_type(field)
         # Unset hyperparameters have the recipe's value.
         default = None if name in hyperparameters else field.default
@@ -168,21 +172,26 @@ def define_flags():
 
 
 def parse(argv):
-    """Parses the command line; --help or a wrong flag ends the program."""
+    """Parses the command line; --help, or a wrong flag or value, ends the program."""
     try:
         rest = FLAGS(argv)
     except flags.UnrecognizedFlagError as error:
-        close = difflib.get_close_matches(error.flagname, _fields(), n=1)
+        close = difflib.get_close_matches(error.flagname, [*FIELDS, "help"], n=1)
         hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
+        missing = re.match(r"Missing value for flag --(\w+)", str(error))
+        if missing and missing[1] in FIELDS:
+            fail(f"--{missing[1]} requires a value: {describe_values(FIELDS[missing[1]])}")
         illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
-        if illegal is None or illegal[1] not in _fields():
+        if illegal is None:
             fail(f"{error}; see python main.py --help")
-        if not illegal[2]:
-            fail(f"--{illegal[1]}= is empty: give it a value, or omit it")
-        field = _fields()[illegal[1]]
-        fail(f"--{field.name} must be {describe_values(field)}, got {illegal[2]}")
+        name, found = illegal[1], illegal[2] or "nothing"
+        if name in ("h", "help"):
+            fail("--help takes no value")
+        if value_type(FIELDS[name])[0] is bool:
+            fail(f"--{name}={found} is not valid; use --{name} or --no{name}")
+        fail(f"--{name} must be {describe_values(FIELDS[name])}, got {found}")
     try:
         if FLAGS.help:
             print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
@@ -190,8 +199,21 @@ def parse(argv):
         if len(rest) > 1:
             is_mode = rest[1] in MODES
             mode = f"use --mode={rest[1]}" if is_mode else "see python main.py --help"
-            raise UserError(f"unexpected argument {rest[1]!r}: options start with --; {mode}")
-        _check_flags(FLAGS.mode)
+            raise UserError(f"unexpected argument {rest[1]}: options start with --; {mode}")
+        check_value(FIELDS["mode"], FLAGS.mode)
+        for name, field in sorted(FIELDS.items()):
+            flag = FLAGS[name]
+            if not flag.present:
+                continue
+            if flag.value in ("", [], [""]):
+                raise UserError(f"--{name}= is empty: give it a value, or omit it")
+            *modes, last_mode = field.metadata["modes"]
+            if FLAGS.mode not in (*modes, last_mode):
+                valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
+                hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
+                raise UserError(f"--{name} is only valid with --mode={valid}{hint}")
+            if name != "gan":  # of which --mode=compare takes several
+                check_value(field, flag.value)
     except UserError as error:
         fail(error)
     return rest
@@ -206,32 +228,7 @@ def fail(message):
 def given(dataclass_fields):
     """Returns {name: value} of the flags of some fields that are not None."""
     values = {field.name: FLAGS[field.name].value for field in dataclass_fields}
-    for name in _PATHS:
-        if values.get(name):
-            values[name] = os.path.expanduser(values[name])
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _check_flags(mode):
-    """Checks that no flag is empty, out of bounds or invalid in this mode.
-
-    Raises:
-      UserError: If one is.
-    """
-    fields = _fields()
-    check_value(fields["mode"], mode)
-    for name, field in sorted(fields.items()):
-        flag = FLAGS[name]
-        if not flag.present:
-            continue
-        if flag.value in ("", [], [""]):
-            raise UserError(f"--{name}= is empty: give it a value, or omit it")
-        modes = field.metadata["modes"]
-        if mode not in modes:
-            hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
-            raise UserError(f"--{name} is only valid with --mode={' or '.join(modes)}{hint}")
-        if name != "gan":  # of which --mode=compare takes several
-            check_value(field, flag.value)
 
 
 def help_text(mode=None, recipe="minimal"):
@@ -241,18 +238,19 @@ def help_text(mode=None, recipe="minimal"):
         modes = "\n".join(["Modes", *(f"  {name:<10}{text}" for name, text in MODES.items())])
         parts = [_INTRODUCTION, modes]
     else:
-        check_value(_fields()["mode"], mode)
+        check_value(FIELDS["mode"], mode)
         command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
         parts = [f"--mode={mode}: {MODES[mode]}.\n\n  {command}"]
-    for group, heading in _HEADINGS.items():
+    for group in _GROUPS:
         entries = [
             _help_entry(field, defaults.get(name, field.default), mode)
-            for name, field in _fields().items()
+            for name, field in FIELDS.items()
             if field.metadata["group"] == group
             and (mode is None or (mode in field.metadata["modes"] and name != "mode"))
         ]
-        if heading.startswith("Hyper"):
-            heading = f"{heading} (defaults: {recipe}'s)"
+        heading = group
+        if group.startswith("Hyper"):
+            heading = f"{group} (defaults: {recipe}'s)"
         elif group == _OTHER_MODES and mode is not None:
             heading = "What to write"
         if entries:
@@ -266,7 +264,15 @@ def _help_entry(field, default, mode):
     metadata = field.metadata
     value = metadata["value"] or {int: "N", float: "X", str: "NAME", bool: None}[kind]
     typed = f"--[no]{field.name}" if kind is bool else f"--{field.name}={value}"
-    note = f"default {metadata['unset'] or _typed(default)}"
+    if default is None:
+        typed_default = metadata["unset"]
+    elif kind is bool:
+        typed_default = "on" if default else "off"
+    elif isinstance(default, tuple):
+        typed_default = ", ".join(map(str, default)) or "none"
+    else:
+        typed_default = f"{default:.12g}" if kind is float else default
+    note = f"default {typed_default}"
     if bounds := bounds_text(field):
         note = f"{bounds}, {note}"
     text = f"{metadata['help']} [{note}]"
@@ -279,12 +285,3 @@ def _help_entry(field, default, mode):
     return "\n".join(
         f"{start:<{_INDENT}}{line}".rstrip() for start, line in zip(starts, lines, strict=False)
     )
-
-
-def _typed(value):
-    """Returns a default as it is typed on the command line."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    return "unset" if value is None else f"{value:.12g}" if isinstance(value, float) else value

@@ -1,9 +1,8 @@
-"""Data sets of 28 x 28 images from four IDX files.
+"""Data sets of 28 x 28 images.
 
 `Datasets(train, validation, test)` is a drop-in for that of
 `tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed. Imports no TensorFlow.
-`support/data_sets.py` finds or downloads the files, `support/idx.py` reads and checks them.
-Anything wrong with a file or download is a DataError.
+`support/data_sets.py` reads the files of a folder, or downloads them.
 """
 
 import math
@@ -13,16 +12,25 @@ from pathlib import Path
 
 import numpy as np
 
-from support import data_sets, idx
-from support.data_sets import DATASETS, NUM_CLASSES, DataSetInfo, identify, is_mnist, known
-from support.errors import UserError
-from support.idx import IMAGE_SHAPE, NUM_PIXELS, SIDE, DataError, read_idx
+from support import data_sets
+from support.data_sets import (
+    DATASETS,
+    IMAGE_SHAPE,
+    NUM_CLASSES,
+    NUM_PIXELS,
+    SIDE,
+    DataSetInfo,
+    identify,
+    known,
+    read_idx,
+)
+from support.errors import DataError, UserError
 
 __all__ = [
     "DATASETS", "IMAGE_SHAPE", "NUM_CLASSES", "NUM_PIXELS", "SIDE", "DataError", "DataSet",
     "DataSetInfo", "Datasets", "data_folder", "dense_to_one_hot", "extract_images",
-    "extract_labels", "identify", "is_mnist", "known", "load", "maybe_download", "only_digit",
-    "read_data_sets", "read_idx", "select", "split_validation",
+    "extract_labels", "identify", "known", "load", "maybe_download", "read_data_sets", "read_idx",
+    "select",
 ]  # fmt: skip
 FAKE_EXAMPLES = 10_000
 # TensorFlow takes seeds modulo this.
@@ -72,47 +80,28 @@ def select(data: Datasets, validation_size: int = 0, digit: int | None = None) -
     """Returns the Datasets that a run trains on.
 
     Args:
-      data: Datasets as `load` returns them.
+      data: Datasets whose `validation` is replaced.
       validation_size: Number of training images to hold out for validation, from the start.
       digit: If given, training and test images of other labels are dropped.
-    """
-    data = split_validation(data, validation_size)
-    if digit is None:
-        return data
-    return data._replace(train=only_digit(data.train, digit), test=only_digit(data.test, digit))
-
-
-def split_validation(data: Datasets, validation_size: int) -> Datasets:
-    """Returns Datasets with the first training images held out for validation.
-
-    The validation set has `validation_size` images.
 
     Raises:
-      UserError: If `validation_size` is not in 0..(training images).
+      UserError: If `validation_size` is not in 0..(training images), or no image is a `digit`.
     """
-    images, labels, options = data.train.pixels, data.train.given_labels, data.train.options
-    if not 0 <= validation_size <= len(images):
+    count = len(data.train.pixels)
+    if not 0 <= validation_size <= count:
         raise UserError(
-            f"Validation size should be between 0 and {len(images)}, the training images. "
+            f"Validation size should be between 0 and {count}, the training images. "
             f"Received: {validation_size}."
         )
-    train = DataSet(images[validation_size:], labels[validation_size:], **options)
-    validation = DataSet(images[:validation_size], labels[:validation_size], **options)
-    return data._replace(train=train, validation=validation)
-
-
-def only_digit(data_set: "DataSet", digit: int) -> "DataSet":
-    """Returns a new DataSet of the images labelled `digit`, with the same options.
-
-    Raises:
-      UserError: If no image has that label.
-    """
-    labels = data_set.file_labels
-    matches = labels == digit
-    if not matches.any():
-        existing = ", ".join(map(str, np.unique(labels)))
-        raise UserError(f"--digit must be a label of the data set ({existing}), got {digit!r}")
-    return DataSet(data_set.pixels[matches], data_set.given_labels[matches], **data_set.options)
+    train, validation = data.train[validation_size:], data.train[:validation_size]
+    if digit is None:
+        return Datasets(train, validation, data.test)
+    for part in (train, data.test):
+        if digit not in part.file_labels:
+            existing = ", ".join(map(str, np.unique(part.file_labels)))
+            raise UserError(f"--digit must be a label of the data set ({existing}), got {digit}")
+    train, test = (part[part.file_labels == digit] for part in (train, data.test))
+    return Datasets(train, validation, test)
 
 
 def read_data_sets(
@@ -147,23 +136,12 @@ def read_data_sets(
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
     if fake_data:
         return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in Datasets._fields))
-    folder = Path(train_dir).expanduser()
-    images, labels, test_images, test_labels = data_sets.locate(folder, dataset, source_url)
-    train = DataSet(*_read_pair(images, labels, one_hot), **options)
-    empty = DataSet(train.pixels[:0], train.given_labels[:0], **options)
-    test = DataSet(*_read_pair(test_images, test_labels, one_hot), **options)
-    return split_validation(Datasets(train, empty, test), validation_size)
-
-
-def _read_pair(images_path, labels_path, one_hot):
-    """Returns uint8 images `[n, 28, 28]` and their labels, which must be in 0..9."""
-    images, labels = read_idx(images_path), read_idx(labels_path)
-    with idx.prefix_errors(labels_path):
-        count = len(images)
-        idx.require(len(labels) == count, f"{count} labels as in {images_path.name}", len(labels))
-        highest = labels.max()
-        idx.require(highest < NUM_CLASSES, f"labels from 0 to {NUM_CLASSES - 1}", highest)
-    return images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels
+    # A further format of files needs another function like `data_sets.read`, and a choice here.
+    train, test = (
+        DataSet(images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels, **options)
+        for images, labels in data_sets.read(Path(train_dir).expanduser(), dataset, source_url)
+    )
+    return select(Datasets(train, train[:0], test), validation_size)
 
 
 class DataSet:
@@ -206,20 +184,35 @@ class DataSet:
         self.one_hot = one_hot
         self._fake_data = fake_data
         self._scale = dtype == np.float32
-        self._given = _read_only(_shaped(np.asarray(images), reshape))
-        self.given_labels = _read_only(np.asarray(labels))
-        if len(self._given) != len(self.given_labels):
+        images = np.asarray(images)
+        if reshape:
+            images = images.reshape(len(images), math.prod(images.shape[1:]))
+        elif images.ndim == 2:
+            side = math.isqrt(images.shape[1])
+            images = images.reshape(-1, side, side, 1)
+        elif images.ndim == 3:
+            images = images[..., None]
+        self._given, self.given_labels = images.view(), np.asarray(labels).view()
+        for array in (self._given, self.given_labels):
+            array.flags.writeable = False
+        if len(images) != len(self.given_labels):
             raise ValueError(
-                f"labels must be as many as images, {len(self._given):,}, "
-                f"got {len(self.given_labels):,}"
+                f"labels must be as many as images, {len(images):,}, got {len(self.given_labels):,}"
             )
-        _seed_shuffles(seed)
+        if seed is None and (tensorflow := sys.modules.get("tensorflow")):
+            seed = tensorflow.compat.v1.get_default_graph().seed
+        if seed is not None:  # by TensorFlow's rules
+            np.random.seed(seed % _SEEDS)  # noqa: NPY002 - the removed module's generator
         self._order = np.arange(len(self._given))
         self._made = None  # all images in the order of the batches, once `images` was read
         self._labels = self.given_labels.copy()
         self._num_examples = FAKE_EXAMPLES if fake_data else len(self._given)
         self._index_in_epoch = 0
         self._epochs_completed = 0
+
+    def __getitem__(self, rows) -> "DataSet":
+        """Returns a DataSet of a slice or mask of this one's order, with its options."""
+        return DataSet(self._given[rows], self.given_labels[rows], **self.options)
 
     @property
     def pixels(self) -> np.ndarray:
@@ -337,42 +330,12 @@ def _image_dtype(dtype):
     for allowed in (np.dtype(np.float32), np.dtype(np.uint8)):
         if allowed == getattr(dtype, "as_numpy_dtype", dtype):
             return allowed
-    raise TypeError(f"Invalid image dtype {dtype!r}, expected uint8 or float32")
-
-
-def _shaped(images, reshape):
-    """Reshapes images to `[n, pixels]` or `[n, h, w, 1]`.
-
-    They are `[n, h, w]`, `[n, h, w, 1]` or `[n, pixels]`.
-    """
-    if reshape:
-        return images.reshape(len(images), math.prod(images.shape[1:]))
-    if images.ndim == 2:
-        side = math.isqrt(images.shape[1])
-        return images.reshape(-1, side, side, 1)
-    return images if images.ndim == 4 else images[..., None]
-
-
-def _seed_shuffles(seed):
-    """Seeds NumPy's global generator as the removed module did.
-
-    The seed follows TensorFlow's rules.
-    """
-    if seed is None and (tensorflow := sys.modules.get("tensorflow")):
-        seed = tensorflow.compat.v1.get_default_graph().seed
-    if seed is not None:
-        np.random.seed(seed % _SEEDS)  # noqa: NPY002 - the removed module's generator
-
-
-def _read_only(array):
-    view = array.view()
-    view.flags.writeable = False
-    return view
+    raise TypeError(f"Invalid image dtype {dtype}, expected uint8 or float32")
 
 
 def extract_images(f) -> np.ndarray:
     """Returns the images in an open gzip file, uint8 `[n, 28, 28, 1]`."""
-    return idx.extract(f, IMAGE_SHAPE)[..., None]
+    return data_sets.parse(f, IMAGE_SHAPE, getattr(f, "name", "file"))[..., None]
 
 
 def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES) -> np.ndarray:
@@ -380,7 +343,7 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES) -> np.ndarray:
 
     They are uint8 `[n]` or float64 `[n, num_classes]`.
     """
-    labels = idx.extract(f, ())
+    labels = data_sets.parse(f, (), getattr(f, "name", "file"))
     return dense_to_one_hot(labels, num_classes) if one_hot else labels
 
 
@@ -394,5 +357,5 @@ def maybe_download(filename, work_directory, source_url) -> str:
     path = Path(work_directory).expanduser() / filename
     if not path.exists():
         accepted = data_sets.accepted_from(source_url, filename.removesuffix(".gz"))
-        data_sets.fetch(path, [source_url], accepted)
+        data_sets.download_idx(path, [source_url], accepted)
     return str(path)

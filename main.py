@@ -31,12 +31,17 @@ def train():
     options = given(dataclasses.fields(RunOptions)) | {"gan": _one_gan()}
     if FLAGS.summary:
         terminal.import_tensorflow()
-        from models import custom_class, summary
+        import tensorflow.compat.v1 as tf
 
-        gan = options["gan"]
-        recipe = training.recipe_for(FLAGS.recipe, gan, options["engine"], **overrides)
-        with custom_class.user_errors(gan is not None):
-            print(summary.of_recipe(recipe, gan and custom_class.load(gan).gan_class))
+        from models import custom_class, layers
+
+        recipe = training.recipe_for(FLAGS.recipe, RunOptions(**options), **overrides)
+        gan_class = custom_class.load(options["gan"]).gan_class if options["gan"] else None
+        with custom_class.user_errors(gan_class is not None), tf.Graph().as_default():
+            gan = recipes.build_gan(recipe, gan_class)
+            custom_class.check(gan, recipe)
+            print(layers.summary(gan))
+            gan.session.close()
         return 0
     extra = []
     if FLAGS.eval_every:
@@ -112,10 +117,11 @@ def compare():
     if not FLAGS.run_dirs:
         raise UserError(f"--mode=compare requires --run_dirs; {_known_runs()}")
     if not all(FLAGS.run_dirs):
-        raise UserError(f"--run_dirs={','.join(FLAGS.run_dirs)} has an empty name")
+        found = ",".join(FLAGS.run_dirs)
+        raise UserError(f"--run_dirs must be folders separated by single commas, got {found!r}")
     folders = [RunFolder(path) for path in FLAGS.run_dirs]
     for folder in folders:
-        folder.configuration()
+        folder.configuration("--run_dirs")
     out = _out() or "comparison.png"
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"--out must end in .png, got {out}")
@@ -137,7 +143,7 @@ def _one_gan():
 
 def _label(text):
     if text not in list("0123456789"):
-        raise UserError(f"--labels must be labels from 0 to 9, such as 3,7, got {text!r}")
+        raise UserError(f"--labels must be labels from 0 to 9, such as 3,7, got {text}")
     return int(text)
 
 
@@ -173,7 +179,7 @@ FUNCTIONS = {f.__name__: f for f in (train, evaluate, sample, export, explore, c
 def main(_):
     """Runs the mode and returns its exit code; errors of the user end in one line."""
     try:
-        if (FLAGS.mode != "train" or FLAGS.summary) and mpi.launched(os.environ):
+        if (FLAGS.mode != "train" or FLAGS.summary) and mpi.launched_count(os.environ) != 1:
             with mpi.connect().together():
                 mode = "--summary" if FLAGS.summary else f"--mode={FLAGS.mode}"
                 raise UserError(f"{mode} runs in one process; start it without mpirun")

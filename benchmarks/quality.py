@@ -2,14 +2,13 @@
 
 python -m benchmarks.quality --runs="a: --recipe=stable_cnn" --runs="b: --r1_gamma=1" --seeds=3
 python -m benchmarks.quality --table=ablation     one of the published tables, see tables.ini
-python -m benchmarks.quality --table=seconds      distance after 5, 15, ... seconds of training
+python -m benchmarks.quality --seconds=60         after a minute of training each
 
 The runs are kept in the --out folder: the same command resumes a comparison that was stopped.
 """
 
 import argparse
 import configparser
-import contextlib
 import itertools
 import json
 import math
@@ -21,18 +20,18 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import NamedTuple
 
+import generation
 from benchmarks import report
 from evaluation import metrics
 from models import recipes
-from support import terminal
+from support import pictures
 from support.errors import UserError, reason
 from support.files import atomic_write, write_json, write_text
-from training.run import processor_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = configparser.ConfigParser(delimiters=":", interpolation=None)
@@ -44,7 +43,6 @@ _NAME = re.compile(r"\w[\w .'-]*")
 _RESERVED = {"seed", "run_dir", "new", "mode", "summary", "help", "helpfull", "flagfile"}
 # Flags that open a run again if it was trained with them.
 _LOADING = ("--gan=", "--data_dir=", "--dataset=")
-_SECONDS = [5, 15, 30, 60, 120]  # of --table=seconds
 # Scores that the verdict compares, and whether more is better.
 _VERDICT = {"frechet_distance": False, "precision": True, "recall": True}
 # Rows of the table that are in percent.
@@ -61,12 +59,12 @@ class Run(NamedTuple):
     """A run to train: flags of main.py, the length and the folder.
 
     Attributes:
-      name: Name of its column.
+      name: Name of its set of flags.
       flags: Flags of main.py.
       steps: Number of steps, None for as many as the flags say.
       seconds: Seconds of training to fit into instead, or None.
       seed: The run's seed.
-      folder: The run's folder; its outcome is kept in a JSON file next to it.
+      folder: The run's folder; its scores are kept in a JSON file next to it.
     """
 
     name: str
@@ -78,99 +76,73 @@ class Run(NamedTuple):
 
     @property
     def record(self) -> Path:
-        """The file of the outcome."""
+        """The file of the scores."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
-    @property
-    def made_by(self) -> dict:
-        """The flags and the length that an outcome must have been made by to be kept."""
+    def kept(self) -> dict | None:
+        """Returns the scores, if an earlier command has finished the run.
+
+        Raises:
+          UserError: If that command had other flags or another length.
+        """
+        if not self.record.exists():
+            return None
+        content = json.loads(self.record.read_text(encoding="utf-8"))
+        made_by = content["made_by"]
+        if made_by != self._made_by():
+            raise UserError(
+                f"{self.folder} contains a run with other flags or of another length: {made_by}, "
+                f"now {self._made_by()}; choose another name or --out"
+            )
+        return content["scores"]
+
+    def measure(self, rate: float = 0.0) -> dict:
+        """Trains and scores the run with main.py, unless that was done before.
+
+        Args:
+          rate: Steps per second, if the run has a number of seconds.
+
+        Returns:
+          The content of metrics.json with `steps`, `training_seconds` and `command_seconds`. The
+          seconds are None if the training was stopped and resumed.
+        """
+        scores = self.kept()
+        if scores:
+            return scores
+        steps = max(1, int(self.seconds * rate)) if self.seconds else self.steps
+        length = [f"--num_steps={steps}"] if steps else []
+        is_new, began = not self.folder.exists(), time.monotonic()
+        _main(self.name, *self.flags, *length, f"--seed={self.seed}", f"--run_dir={self.folder}")
+        command_seconds = time.monotonic() - began if is_new else None
+        summary = json.loads((self.folder / "summary.json").read_text())
+        is_unbroken = summary["steps_this_time"] == summary["steps"]
+        loading = [flag for flag in self.flags if flag.startswith(_LOADING)]
+        _main(self.name, "--mode=evaluate", f"--run_dir={self.folder}", *loading)
+        scores = json.loads((self.folder / "metrics.json").read_text())
+        scores["steps"] = summary["steps"]
+        scores["training_seconds"] = summary["seconds"] if is_unbroken else None
+        scores["command_seconds"] = command_seconds
+        write_json(self.record, {"made_by": self._made_by(), "scores": scores})
+        return scores
+
+    def _made_by(self):
         return {"flags": list(self.flags), "steps": self.steps, "seconds": self.seconds}
 
 
-class Outcome(NamedTuple):
-    """A trained and scored run.
-
-    Attributes:
-      scores: Content of its metrics.json.
-      steps: Number of training steps.
-      training_seconds: None if the training was stopped and resumed.
-      command_seconds: Seconds of the whole command; None if it was stopped and resumed.
-    """
-
-    scores: dict
-    steps: int | None = None
-    training_seconds: float | None = None
-    command_seconds: float | None = None
-
-
-def parse_runs(texts: list[str]) -> dict[str, tuple]:
-    """Parses ["name: --flag=1 --flag=2", ...] to {name: flags}.
+def _main(name, *flags):
+    """Runs main.py for the run of that name.
 
     Raises:
-      UserError: If a text has another form.
+      UserError: If it fails, with its last line.
     """
-    runs = {}
-    for text in texts:
-        name, colon, flags = (part.strip() for part in text.partition(":"))
-        if not colon or not _NAME.fullmatch(name) or name in runs:
-            raise UserError(f"--runs must be 'NAME: --FLAG=VALUE ...', each NAME once, got {text}")
-        try:
-            runs[name] = tuple(shlex.split(flags))
-        except ValueError as error:
-            raise UserError(f"--runs={text}: {error}") from None
-        for flag in runs[name]:
-            word = flag.removeprefix("--").partition("=")[0]
-            if not flag.startswith("--") or not word:
-                raise UserError(f"--runs={text}: expected --FLAG=VALUE or --FLAG, found {flag}")
-            if _RESERVED & {word, word.removeprefix("no")}:
-                raise UserError(f"--runs={text}: this command sets {flag} itself; omit it")
-    return runs
+    command = [sys.executable, ROOT / "main.py", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise UserError(f"{name}: {lines[-1].removeprefix('main.py: ')}")
 
 
-def kept(run: Run) -> Outcome | None:
-    """Returns the outcome of a run that an earlier command has finished.
-
-    Raises:
-      UserError: If that command had other flags or another length.
-    """
-    if not run.record.exists():
-        return None
-    content = json.loads(run.record.read_text(encoding="utf-8"))
-    for key, value in run.made_by.items():
-        if content[key] != value:
-            raise UserError(
-                f"{run.folder} contains a run with other {key}: {content[key]}, now {value}; "
-                "choose another name or --out"
-            )
-    return Outcome(**content["outcome"])
-
-
-def measure(run: Run, rate: float = 0.0) -> Outcome:
-    """Trains and scores a run with main.py, unless its outcome is kept.
-
-    Args:
-      run: `Run`.
-      rate: Steps per second, if the run has a number of seconds.
-    """
-    outcome = kept(run)
-    if outcome:
-        return outcome
-    steps = max(1, int(run.seconds * rate)) if run.seconds else run.steps
-    length = [f"--num_steps={steps}"] if steps else []
-    is_new, began = not run.folder.exists(), time.monotonic()
-    _main(*run.flags, *length, f"--seed={run.seed}", f"--run_dir={run.folder}")
-    command_seconds = time.monotonic() - began if is_new else None
-    summary = json.loads((run.folder / "summary.json").read_text())
-    is_unbroken = summary["steps_this_time"] == summary["steps"]
-    _main("--mode=evaluate", f"--run_dir={run.folder}", *_loading_flags(run))
-    scores = json.loads((run.folder / "metrics.json").read_text())
-    seconds = summary["seconds"] if is_unbroken else None
-    outcome = Outcome(scores, summary["steps"], seconds, command_seconds)
-    write_json(run.record, {**run.made_by, "outcome": outcome._asdict()})
-    return outcome
-
-
-def steps_per_second(flags: tuple) -> float:
+def steps_per_second(name: str, flags: tuple) -> float:
     """Trains two short runs and returns the rate of their difference.
 
     The difference excludes the time of compilation.
@@ -181,119 +153,110 @@ def steps_per_second(flags: tuple) -> float:
     with tempfile.TemporaryDirectory() as scratch:
         for steps in (few, 2 * few):
             folder = Path(scratch, str(steps))
-            _main(*flags, f"--num_steps={steps}", f"--run_dir={folder}")
+            _main(name, *flags, f"--num_steps={steps}", f"--run_dir={folder}")
             seconds.append(json.loads((folder / "summary.json").read_text())["seconds"])
     return few / max(seconds[1] - seconds[0], 1e-3)
 
 
-def _main(*flags, cwd=ROOT):
-    """Runs main.py.
+def compare(
+    sets: dict[str, tuple],
+    out: Path,
+    name: str,
+    *,
+    seeds: int = 3,
+    steps: int | None = None,
+    seconds: int | None = None,
+    jobs: int = 1,
+    command: str = "python -m benchmarks.quality",
+    describe: Callable | None = None,
+) -> dict[str, list]:
+    """Trains and scores sets of flags, and writes a table, a verdict and figures.
 
-    Raises:
-      UserError: If it fails, with its last line.
-    """
-    command = [sys.executable, ROOT / "main.py", *flags]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=cwd)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise UserError(f"main.py {shlex.join(flags)}: {lines[-1]}")
-
-
-def _loading_flags(run):
-    """Returns the flags that open a run again, the file of a class with its full path."""
-    return [
-        f"--gan={ROOT / flag.removeprefix('--gan=')}" if flag.startswith("--gan=") else flag
-        for flag in run.flags
-        if flag.startswith(_LOADING)
-    ]
-
-
-def compare(options: argparse.Namespace) -> None:
-    """Trains and scores all columns.
-
-    The results are written after each run, an image at the end.
-    """
-    folder = options.out.resolve() / "runs"
-    # The first seed of all columns before the second: a table of every column exists early.
-    columns = list(itertools.product(options.columns.items(), options.seconds or [None]))
-    runs = []
-    for seed, ((name, flags), seconds) in itertools.product(range(options.seeds), columns):
-        path = folder / f"seed-{seed}" / (f"{name} {seconds} s" if seconds else name)
-        runs.append(Run(name, flags, options.steps, seconds, seed, path))
-    unfinished = {run.name: run.flags for run in runs if not kept(run)}
-    outcomes: dict = {name: {} for name in options.columns}
-    rates: dict = {}
-    pool = _pool(options.jobs)
-    with contextlib.closing(terminal.Bar(len(runs), unit="run")) as bar:
-        try:
-            if options.seconds:  # before any run is timed
-                measured = pool.map(steps_per_second, unfinished.values())
-                rates = dict(zip(unfinished, measured, strict=True))
-            futures = [pool.submit(measure, run, rates.get(run.name, 0.0)) for run in runs]
-            for run, future in zip(runs, futures, strict=True):
-                outcomes[run.name].setdefault(run.seconds, []).append(future.result())
-                text = _write(options, outcomes)
-                bar.advance(1, run.folder.name)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    first = [run for run in runs if run.seed == 0]
-    names = ",".join(run.folder.name for run in first)
-    gans = {flag for run in first for flag in _loading_flags(run) if flag.startswith("--gan=")}
-    picture = options.out.resolve() / f"quality-{options.name}.png"
-    flags = [f"--run_dirs={names}", f"--out={picture}", *sorted(gans)]
-    _main("--mode=compare", *flags, cwd=folder / "seed-0")
-    print(f"{text}\nSaved {options.out}; the runs are in {folder}.")
-
-
-def _pool(jobs):
-    """Returns threads for that many runs at a time.
-
-    Each has a core of its own if possible.
-    """
-    if jobs == 1 or not hasattr(os, "sched_setaffinity"):
-        return ThreadPoolExecutor(jobs)
-    cores = SimpleQueue()
-    for core in os.sched_getaffinity(0):
-        cores.put(core)
-    # The processes that a thread starts inherit its core.
-    return ThreadPoolExecutor(jobs, initializer=lambda: os.sched_setaffinity(0, {cores.get()}))
-
-
-def _write(options, outcomes):
-    """Writes the results so far, Markdown and a figure, and returns the text.
-
-    The text is the table and the verdict.
+    Text and distances are written after each run, an image with samples at the end.
 
     Args:
-      options: Result of `parse`.
-      outcomes: {name: {seconds, or None: [Outcome]}}.
+      sets: {name: flags of main.py}.
+      out: Folder for the results and the runs, made if needed.
+      name: Name of the comparison, in the names of its files.
+      seeds: Number of runs of each set, with the seeds 0, 1, ...
+      steps: Number of steps of each run; None for as many as its flags say.
+      seconds: Seconds of training of each run, instead of steps.
+      jobs: Number of runs at a time, each on a core of its own if possible.
+      command: The command to name in the text.
+      describe: Function of the result, that returns the text; by default `table` and `verdict`.
+
+    Returns:
+      {name: [scores of each seed]}, see `Run.measure`.
     """
-    out, name = options.out, f"quality-{options.name}"
-    outcomes = {column: by_seconds for column, by_seconds in outcomes.items() if by_seconds}
-    # Of each column, the runs of the most seconds.
-    final = {column: list(by_seconds.values())[-1] for column, by_seconds in outcomes.items()}
+    out = out.resolve()
+    # The first seed of all sets before the second: a table of every set exists early.
+    runs = [
+        Run(key, flags, steps, seconds, seed, out / "runs" / f"seed-{seed}" / key)
+        for seed, (key, flags) in itertools.product(range(seeds), sets.items())
+    ]
     heading = (
-        f"Written by `python -m benchmarks.quality {options.words}`: means over {options.seeds} "
-        f"seeds, in brackets the range. {report.machine()}"
+        f"Written by `{command}`: means over {seeds} seeds, in brackets the range. "
+        f"{report.machine()}"
     )
-    text = seconds_table(outcomes) if options.seconds else table(final)
-    text = f"{text}\n\n{verdict(final)}\n"
-    write_text(out / f"{name}.md", f"{heading}\n\n{text}")
-    _plot(out / f"{name}-distances.png", outcomes)
-    return text
+    unfinished = {run.name: run.flags for run in runs if not run.kept()}
+    outcomes: dict[str, list] = {}
+    pin = None
+    if jobs > 1 and hasattr(os, "sched_setaffinity"):
+        cores = itertools.cycle(os.sched_getaffinity(0))
+
+        def pin():  # the processes that a thread starts inherit its core
+            os.sched_setaffinity(0, {next(cores)})
+
+    pool = ThreadPoolExecutor(jobs, initializer=pin)
+    try:
+        rates = {}
+        if seconds:  # before any run is timed
+            measured = pool.map(steps_per_second, unfinished, unfinished.values())
+            rates = dict(zip(unfinished, measured, strict=True))
+        futures = [pool.submit(run.measure, rates.get(run.name, 0.0)) for run in runs]
+        for number, (run, future) in enumerate(zip(runs, futures, strict=True), 1):
+            scores = future.result()
+            outcomes.setdefault(run.name, []).append(scores)
+            if describe:
+                text = f"{describe(outcomes)}\n"
+            else:
+                text = f"{table(outcomes)}\n\n{verdict(outcomes)}\n"
+            write_text(out / f"quality-{name}.md", f"{heading}\n\n{text}")
+            plot(out / f"quality-{name}-distances.png", outcomes)
+            distance = report.number(scores["frechet_distance"])
+            done = f"Run {number} of {len(runs)}, {run.name}, seed {run.seed}"
+            print(f"{done}: Fréchet distance {distance}.", flush=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    rows = []
+    for run in runs[: len(sets)]:  # of the first seed
+        gan = [flag.removeprefix("--gan=") for flag in run.flags if flag.startswith("--gan=")]
+        generator = generation.load(run.folder, gan=gan[0] if gan else None)
+        rows.append((run.name, generator.sample(16)[0].reshape(16, -1)))
+        generator.close()
+    pictures.compare(out / f"quality-{name}.png", rows)
+    print(f"\n{text}\nSaved {out}; the runs are in {out / 'runs'}.")
+    return outcomes
 
 
 def table(outcomes: dict) -> str:
     """Returns a Markdown table with a row for each score.
 
     Args:
-      outcomes: {name: [Outcome]}.
+      outcomes: {name: [scores of each seed]}.
 
     Returns:
       Means, and in brackets the ranges over the seeds; the reference scores at the right.
     """
-    columns = {**outcomes, **_references(outcomes)}
-    values = [[_values(run) for run in runs] for runs in columns.values()]
+    runs = [scores for scores_of_seeds in outcomes.values() for scores in scores_of_seeds]
+    references = {name: dict(each) for name, each in runs[0]["reference_scores"].items()}
+    real = next(iter(references.values()))
+    for scores in runs:
+        if "real_label_accuracy" in scores:
+            real["label_accuracy"] = scores["real_label_accuracy"]
+            real["label_frechet_distances"] = scores["real_label_frechet_distances"]
+    columns = {**outcomes, **{name: [each] for name, each in references.items()}}
+    values = [[_values(scores) for scores in runs] for runs in columns.values()]
     rows = [["", *columns]]
     for label in values[0][0]:
         unit, suffix = (0.01, " %") if label in _PERCENT else (1, "")
@@ -306,24 +269,8 @@ def table(outcomes: dict) -> str:
     return report.table(rows)
 
 
-def _references(outcomes):
-    """Returns {name: [Outcome]} of the reference scores.
-
-    Those of labels are of real test images.
-    """
-    scores = [run.scores for runs in outcomes.values() for run in runs]
-    references = {name: dict(each) for name, each in scores[0]["reference_scores"].items()}
-    for each in scores:
-        if each.get("real_label_accuracy"):
-            real = next(iter(references.values()))
-            real["label_accuracy"] = each["real_label_accuracy"]
-            real["label_frechet_distances"] = each["real_label_frechet_distances"]
-    return {name: [Outcome(each)] for name, each in references.items()}
-
-
-def _values(run):
-    """Returns {label of a row: value}, None if the run has none."""
-    scores = run.scores
+def _values(scores):
+    """Returns {label of a row: value}, None if the scores have none."""
     accuracies = scores.get("label_accuracies", {}).values()
     distances = scores.get("label_frechet_distances", {}).values()
     return {
@@ -334,35 +281,19 @@ def _values(run):
         "the worst label": min(accuracies, default=None),
         "greatest Fréchet distance within a label": max(distances, default=None),
         "accuracy after training on samples alone": scores.get("trained_on_samples_accuracy"),
-        "steps": run.steps,
-        "seconds of training": run.training_seconds,
-        "seconds of the whole command": run.command_seconds,
+        "steps": scores.get("steps"),
+        "seconds of training": scores.get("training_seconds"),
+        "seconds of the whole command": scores.get("command_seconds"),
     }
 
 
-def seconds_table(outcomes: dict) -> str:
-    """Returns a Markdown table of Fréchet distances by seconds of training.
-
-    Args:
-      outcomes: {name: {seconds: [Outcome]}}.
-    """
-    budgets = sorted({seconds for by_seconds in outcomes.values() for seconds in by_seconds})
-    rows = [["", *(f"{seconds} s" for seconds in budgets)]]
-    for name, by_seconds in outcomes.items():
-        runs = [by_seconds.get(seconds) for seconds in budgets]
-        rows.append([name, *(report.spread(_distances(each)) if each else "" for each in runs)])
-    for name, (reference,) in _references(next(iter(outcomes.values()))).items():
-        rows.append([name, *[report.number(reference.scores["frechet_distance"])] * len(budgets)])
-    return report.table(rows)
-
-
 def verdict(outcomes: dict) -> str:
-    """Describes which differences from the first column exceed the seeds' spread.
+    """Describes which differences from the first set exceed the seeds' spread.
 
-    A difference does if all values of one column are above all of the other.
+    A difference does if all values of one set are above all of the other.
 
     Args:
-      outcomes: {name: [Outcome]}.
+      outcomes: {name: [scores of each seed]}.
     """
     (baseline, base_runs), *others = outcomes.items()
     seeds = min(len(runs) for runs in outcomes.values())
@@ -378,8 +309,8 @@ def verdict(outcomes: dict) -> str:
         clear, unclear = [], []
         for key, more_is_better in _VERDICT.items():
             label = metrics.LABELS[key]
-            before = [run.scores[key] for run in base_runs]
-            after = [run.scores[key] for run in runs]
+            before = [scores[key] for scores in base_runs]
+            after = [scores[key] for scores in runs]
             is_more, is_less = min(after) > max(before), max(after) < min(before)
             if is_more or is_less:
                 word = "better" if is_more == more_is_better else "worse"
@@ -392,49 +323,60 @@ def verdict(outcomes: dict) -> str:
     return "\n".join(lines)
 
 
-def _distances(runs):
-    return [run.scores["frechet_distance"] for run in runs]
-
-
-def _plot(path, outcomes):
-    """Saves a figure of the Fréchet distances, by name or over seconds.
-
-    It shows means and ranges.
-    """
+def plot(path: Path, outcomes: dict[str, list]) -> None:
+    """Saves a figure of the Fréchet distance of each seed, a row for each set."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter
+    from matplotlib.ticker import LogLocator
 
-    ticks = list(next(iter(outcomes.values())))
-    axes = Figure(figsize=(7, 4.5), dpi=100, layout="constrained").add_subplot()
-    axes.set(ylabel="Fréchet distance", yscale="log")
-    if ticks != [None]:
-        axes.set(xlabel="seconds of training", xscale="log")
-        axes.set_xticks(ticks, [str(seconds) for seconds in ticks])
-        axes.xaxis.set_minor_formatter(NullFormatter())
-    for name, by_seconds in outcomes.items():
-        found = [_distances(runs) for runs in by_seconds.values()]
-        means = [statistics.mean(values) for values in found]
-        low = [mean - min(values) for mean, values in zip(means, found, strict=True)]
-        high = [max(values) - mean for mean, values in zip(means, found, strict=True)]
-        x = [name] if ticks == [None] else list(by_seconds)
-        axes.errorbar(x, means, yerr=[low, high], marker="o", capsize=2, label=name)
-    if ticks == [None]:
-        axes.tick_params(axis="x", rotation=30)
+    figure = Figure(figsize=(8, 1.2 + 0.3 * len(outcomes)), dpi=100, layout="constrained")
+    axes = figure.add_subplot(xlabel="Fréchet distance, a point for each seed")
+    distances = []
+    for name, runs in outcomes.items():
+        distances += [scores["frechet_distance"] for scores in runs]
+        axes.plot(distances[-len(runs) :], [name] * len(runs), "o")
+    if max(distances) > 10 * min(distances):
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     else:
-        axes.legend(fontsize=8, frameon=False)
+        axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set_ylim(len(outcomes) - 0.5, -0.5)
     axes.grid(alpha=0.3)
     with atomic_write(path) as temporary:
-        axes.figure.savefig(temporary, format="png", metadata={"Software": None})
+        figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _count(text):
+def count(text: str) -> int:
+    """Parses a positive integer of the command line."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"must be an integer of at least 1, got {text}")
     return int(text)
 
 
-def parse(words: list[str] | None = None) -> argparse.Namespace:
-    """Parses the command line; `columns` of the result are {name: flags}."""
+def parse_runs(texts: list[str]) -> dict[str, tuple]:
+    """Parses ["name: --flag=1 --flag=2", ...] to {name: flags}.
+
+    Raises:
+      ValueError: If a text has another form, as a UserError or of `shlex`.
+    """
+    runs = {}
+    for text in texts:
+        name, colon, flags = (part.strip() for part in text.partition(":"))
+        if not colon or not _NAME.fullmatch(name) or name in runs:
+            raise UserError(f"--runs must be 'NAME: --FLAG=VALUE ...', each NAME once, got {text}")
+        runs[name] = tuple(shlex.split(flags))
+        for flag in runs[name]:
+            word = flag.removeprefix("--").partition("=")[0].removeprefix("no")
+            if not flag.startswith("--") or word in _RESERVED:
+                raise UserError(
+                    f"--runs={text}: each flag must be --FLAG=VALUE or --FLAG, and none that this "
+                    f"command sets itself, got {flag}"
+                )
+    return runs
+
+
+def parse(words: list[str]) -> dict:
+    """Parses the command line to the arguments of `compare`."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.quality",
         description=__doc__,
@@ -444,51 +386,36 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     add("--runs", action="append", metavar="'NAME: FLAGS'", help="a column: flags of main.py")
     add("--table", choices=TABLES.sections(), default="recipes", help="a published table")
     add("--only", help="comma-separated columns (default: all)")
-    add("--seeds", type=_count, default=3, help="seeds 0, 1, ... (default: 3)")
-    add("--steps", type=_count, help="of each run (default: as its flags say)")
-    add(
-        "--seconds",
-        type=lambda text: sorted({_count(part) for part in text.split(",")}),
-        help="A,B,...: of training, each in a run of its own, instead of steps (default for "
-        "--table=seconds: 5,15,30,60,120)",
-    )
-    add(
-        "--jobs",
-        type=_count,
-        default=1,
-        help="runs at a time, each on a core of its own where the system allows it; their seconds "
-        "are not those of a single run (default: 1)",
-    )
+    add("--seeds", type=count, default=3, help="seeds 0, 1, ... (default: 3)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--steps", type=count, help="of each run (default: as its flags say)")
+    length.add_argument("--seconds", type=count, help="of training of each run, instead of steps")
+    pinned = "runs at a time, each on a core of its own if the system allows it (default: 1)"
+    add("--jobs", type=count, default=1, help=pinned)
     add("--out", type=Path, help="folder for the results (default: quality/TABLE)")
-    options = parser.parse_args(words)
-    options.words = shlex.join(sys.argv[1:] if words is None else words)
-    options.name = "runs" if options.runs else options.table
+    options = vars(parser.parse_args(words))
+    texts, table_name, only = (options.pop(key) for key in ("runs", "table", "only"))
+    name = "runs" if texts else table_name
     try:
-        texts = options.runs or [f"{k}: {v}" for k, v in TABLES[options.table].items()]
-        options.columns = parse_runs(texts)
-    except UserError as error:
+        sets = parse_runs(texts or [f"{k}: {v}" for k, v in TABLES[table_name].items()])
+    except ValueError as error:
         parser.error(str(error))
-    if options.only:
-        names = options.only.split(",")
-        if not set(names) <= options.columns.keys():
-            parser.error(f"--only must be some of {', '.join(options.columns)}, got {options.only}")
-        options.columns = {name: options.columns[name] for name in names}
-    if options.name == "seconds" and not options.seconds:
-        options.seconds = _SECONDS
-    if options.steps and options.seconds:
-        parser.error("--steps is not valid with --seconds or --table=seconds; omit it")
-    if options.jobs > processor_cores():
-        parser.error(f"--jobs must be at most {processor_cores()}, the cores, got {options.jobs}")
-    options.out = options.out or Path("quality", options.name)
-    return options
+    if only:
+        if not set(only.split(",")) <= sets.keys():
+            parser.error(f"--only must be some of {', '.join(sets)}, got {only}")
+        sets = {key: sets[key] for key in only.split(",")}
+    if options["seconds"]:
+        name += f"-{options['seconds']}s"
+    options["out"] = options["out"] or Path("quality", name)
+    command = shlex.join(["python", "-m", "benchmarks.quality", *words])
+    return {"sets": sets, "name": name, "command": command, **options}
 
 
 def main(words: list[str] | None = None) -> None:
     """Runs the command; an error that the user can correct ends it with one line."""
-    options = parse(words)
+    arguments = parse(sys.argv[1:] if words is None else words)
     try:
-        options.out.mkdir(parents=True, exist_ok=True)
-        compare(options)
+        compare(**arguments)
     except (UserError, OSError) as error:
         sys.exit(f"python -m benchmarks.quality: {reason(error)}")
 

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Callable
 from pathlib import Path
 
-from training.run import processor_cores
+from training.options import processor_cores
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _PACKAGES = ("numpy", "tensorflow", "keras", "torch", "jax")
@@ -25,11 +25,17 @@ def machine() -> str:
     return f"Machine: {cpu}, {processor_cores()} cores; Python {python}, {', '.join(versions)}."
 
 
-def table(rows: list[list], rule: str = "---") -> str:
-    """Returns a Markdown table; `rule` aligns all columns but the first."""
+def table(rows: list[list[str]]) -> str:
+    """Returns an aligned Markdown table; all columns but the first are flush right."""
     header, *rows = rows
-    lines = [header, ["---", *(rule for _ in header[1:])], *rows]
-    return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
+    widths = [max(3, *map(len, column)) for column in zip(header, *rows, strict=True)]
+    rules = ["-" * (width - 1) for width in widths]
+    lines = []
+    for row in [header, [f"{rules[0]}-", *(f"{rule}:" for rule in rules[1:])], *rows]:
+        first, *others = zip(row, widths, strict=True)
+        cells = [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def number(value: float) -> str:

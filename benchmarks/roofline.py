@@ -21,7 +21,7 @@ import numpy as np
 from benchmarks.peers.job import graph_parameters
 from models import custom_class, recipes
 from models.recipes import Recipe
-from training.run import processor_cores
+from training.options import processor_cores
 
 _FLOAT_BYTES = 4
 _ADAM_FLOATS = 7
@@ -123,20 +123,10 @@ def least_seconds(recipe: Recipe, flop_rate: float) -> float:
 
 
 def measure_flops(size: int = 2048) -> float:
-    """Returns the FLOPs per second of a product of two large float32 matrices.
-
-    The better of NumPy's and TensorFlow's, because their libraries differ between processors.
-    """
-    import tensorflow.compat.v1 as tf
-
+    """Returns the FLOPs per second of NumPy's product of two large float32 matrices."""
     a, b = np.random.default_rng(0).random((2, size, size), np.float32)
-    by_numpy = _least_time(functools.partial(np.matmul, a, b, out=np.empty_like(a)))
-    with tf.Graph().as_default(), tf.Session() as session:
-        variables = [tf.get_variable(name, initializer=x) for name, x in (("a", a), ("b", b))]
-        product = tf.matmul(*variables).op
-        session.run(tf.global_variables_initializer())
-        by_tensorflow = _least_time(lambda: session.run(product))
-    return 2 * size**3 / min(by_numpy, by_tensorflow)
+    seconds = _least_time(functools.partial(np.matmul, a, b, out=np.empty_like(a)))
+    return 2 * size**3 / seconds
 
 
 def measure_copy(size: int) -> float:

@@ -3,11 +3,16 @@
 scores = evaluation.evaluate("runs/minimal")    # what `--mode=evaluate` writes to metrics.json
 """
 
+import importlib.metadata
+import json
 from pathlib import Path
 
+import numpy as np
+
 import input_data
-from support import terminal
+from support import pictures, terminal
 from support.errors import UserError
+from support.files import write_json
 from training.run import RunFolder
 
 # Twice the classifier's features, fewer have no meaningful covariance; and minutes of comparing
@@ -53,9 +58,46 @@ def evaluate(
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
-    from evaluation import report
+    from evaluation import conditional, metrics, reference, report
+    from generation.generator import load
 
-    return report.evaluate(folder, images, info, num_samples, seed, log=log, **loading)
+    generator = load(run_dir, **loading)
+    samples, _ = generator.sample(num_samples, seed)
+    samples = samples.reshape(num_samples, -1)
+    generator.close()
+    standard = reference.get(images, info, log)
+    predictions = standard.classifier(samples)
+    scores = metrics.score(*predictions, samples, standard.reference)
+    histogram, real = np.array(scores.histogram), standard.reference.histogram
+    log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
+    log(report.table({"samples": scores, **standard.scores}))
+    log(f"\n{report.describe(histogram, recipe.digit, info, real)}")
+    by_label = {}
+    if recipe.conditional:
+        labels = generator.labels_in_turn(num_samples)
+        by_label = conditional.score(samples, labels, predictions, standard, info)
+        log(conditional.describe(by_label, info))
+    content = {
+        "step": generator.step,
+        "seed": seed,
+        "raw": generator.raw,
+        "recipe": configuration.recipe,
+        "run_seed": configuration.seed,
+        "hyperparameters": configuration.hyperparameters,
+        "gan": configuration.gan,
+        "gan_sha256": configuration.gan_sha256,
+        "data": configuration.data,
+        "versions": {name: importlib.metadata.version(name) for name in ("tensorflow", "numpy")},
+        "checkpoint_sha256": generator.digest,
+        "classifier_sha256": standard.classifier.sha256,
+        **by_label,
+        **scores._asdict(),
+        "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
+    }
+    write_json(folder.file("metrics.json"), content)
+    found = predictions.probabilities.argmax(axis=1)
+    pictures.report(folder.file("report.png"), samples, found, histogram, real, info.class_names)
+    return json.loads(json.dumps(content))
 
 
 def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = None):

@@ -16,10 +16,6 @@ import tensorflow as tf
 
 from support.errors import UserError
 
-MNIST = Path(__file__).resolve().parent / "shipped" / "mnist"
-WEIGHTS = MNIST / "classifier.npz"
-WEIGHTS_SHA256 = "86e2c74b63d5c351f375eb91893f92b590a10701a3a198977742e69030946a26"
-
 NUM_FEATURES = 64
 # Keeps the activations of one batch below 100 MB.
 _BATCH = 500
@@ -33,20 +29,16 @@ class Predictions(NamedTuple):
 
 
 class Classifier:
-    """A classifier with the weights of a file, for eager mode as for graph mode.
+    """A classifier with given weights, for eager mode as for graph mode.
 
     The same images always give the same bytes.
 
     Args:
-      path: `.npz` file of weights.
-      sha256: The file's SHA-256.
-
-    Raises:
-      UserError: If the file is missing, damaged or a different one.
+      weights: Arrays by name.
+      sha256: SHA-256 of their file, if they have one.
     """
 
-    def __init__(self, path: Path = WEIGHTS, sha256: str = WEIGHTS_SHA256):
-        weights = load_arrays(path, sha256)
+    def __init__(self, weights: dict, sha256: str = ""):
         self.sha256 = sha256
         with tf.Graph().as_default() as graph:
             self._images = tf.compat.v1.placeholder(tf.float32, [None, 784])
@@ -116,7 +108,7 @@ def load_arrays(path: Path, sha256: str | None = None) -> dict:
       UserError: If the file is missing or damaged, or its SHA-256 is not `sha256`.
     """
     try:
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             loaded = dict(arrays)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

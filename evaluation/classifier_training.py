@@ -1,16 +1,13 @@
 """Trains the classifier of a data set."""
 
-import hashlib
 import math
-from pathlib import Path
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 from tqdm import trange
 
 import input_data
-from evaluation.classifier import NUM_FEATURES, Classifier, network
-from support.files import atomic_write
+from evaluation.classifier import NUM_FEATURES, network
 
 SHAPES = {
     "conv1": (5, 5, 1, 24),
@@ -22,13 +19,6 @@ BATCH_SIZE = 128
 NUM_STEPS = 10_000
 LEARNING_RATE = 2e-3
 MAX_SHIFT = 2
-
-
-def fit(data_set, path: Path, num_steps: int) -> Classifier:
-    """Trains a classifier on a DataSet, writes its weights to `path` and loads it."""
-    with atomic_write(path) as temporary:
-        np.savez(temporary, **train(data_set, num_steps))
-    return Classifier(path, hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def train(data_set, num_steps: int, seed: int = 0) -> dict:

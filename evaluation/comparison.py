@@ -1,9 +1,10 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
-import contextlib
 import json
 import shlex
 import textwrap
+
+import numpy as np
 
 import generation
 from evaluation import metrics
@@ -33,86 +34,62 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     """
     rows, columns, notes = [], [], []
     for folder in map(RunFolder, run_dirs):
-        configuration = folder.configuration()
-        generator = generation.load(folder.path, gan=_find_class(configuration, gans))
+        configuration, name = folder.configuration(), one_line(folder)
+        # Of the classes given, the one with the same code; else the one of the same path and name.
+        trained_with = (str(configuration.gan).rpartition(":")[2], configuration.gan_sha256)
+        same = [gan for gan in gans if custom_class.parse(gan)[1:] == trained_with]
+        same += [gan for gan in gans if gan == configuration.gan]
+        generator = generation.load(folder.path, gan=same[0] if same else None)
         samples, _ = generator.sample(_SAMPLES, seed)
         generator.close()
         rows.append((str(folder), samples.reshape(_SAMPLES, -1)))
-        name = one_line(folder)
-        scores = _read_scores(folder, generator)
+        losses = ["-", "-"]
+        if table := folder.losses():  # means over the last hundredth of the run
+            last = np.mean(table[-max(1, len(table) // 100) :], axis=0)
+            losses = [f"{loss:.3f}" for loss in last[1:]]
         columns.append(
             {
                 "run": name,
                 "recipe": configuration.recipe,
                 "seed": str(configuration.seed),
                 "steps": f"{generator.step:,}",
-                **_last_losses(folder),
-                **scores,
+                **dict(zip(("d_loss", "g_loss"), losses, strict=True)),
+                **_read_scores(folder, generator),
             }
         )
         overrides = [f"{k}={v}" for k, v in configuration.overrides.items() if k != "num_steps"]
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
-        if scores["classifier"] == "-":
-            command = _scoring_command(folder, configuration)
-            notes.append(f"{name} has no scores of these weights: {command}")
+        if columns[-1]["classifier"] == "-":
+            flags = [f"--gan={configuration.gan}"] if configuration.gan else []
+            if configuration.dataset != "mnist":
+                known = configuration.dataset
+                flags.append(f"--dataset={known}" if known else "--data_dir=FOLDER")
+            command = shlex.join(["--mode=evaluate", f"--run_dir={folder}", *flags])
+            notes.append(f"{name} has no scores of these weights; run {one_line(command)} first.")
     for label, reason in _CONDITIONS.items():
         if len({column[label] for column in columns} - {"-"}) > 1:
             notes.append(f"Their scores are not comparable: {reason}.")
     label_width = max(map(len, columns[0]))
     widths = [max(map(len, column.values())) for column in columns]
     for label in columns[0]:
-        cells = [f"{c[label]:>{width}}" for c, width in zip(columns, widths, strict=True)]
-        log("  ".join([f"{label:<{label_width}}", *cells]))
+        cells = [column[label].rjust(w) for column, w in zip(columns, widths, strict=True)]
+        log("  ".join([label.ljust(label_width), *cells]))
     log("\n".join(["", *notes]))
     pictures.compare(out, rows)
-
-
-def _find_class(configuration, gans):
-    """Returns the custom class that a run was trained with.
-
-    If no file of `gans` is the same, it is the one of the same path and name, or None.
-    """
-    if not configuration.gan:
-        return None
-    trained_with = (configuration.gan.rpartition(":")[2], configuration.gan_sha256)
-    for gan in gans:
-        if custom_class.parse(gan)[1:] == trained_with:
-            return gan
-    return configuration.gan if configuration.gan in gans else None
-
-
-def _last_losses(folder):
-    """Returns cells with the mean losses of the last hundredth of the run."""
-    rows = folder.losses()
-    if not rows:
-        return {"d_loss": "-", "g_loss": "-"}
-    last = rows[-max(1, len(rows) // 100) :]
-    _, d_loss, g_loss = (sum(values) / len(last) for values in zip(*last, strict=True))
-    return {"d_loss": f"{d_loss:.3f}", "g_loss": f"{g_loss:.3f}"}
 
 
 def _read_scores(folder, generator):
     """Returns cells with the scores of a run's current weights; `-` if there are none."""
     labels = [*_CONDITIONS, *(metrics.LABELS[name] for name in _SCORES)]
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    cells = ["-"] * len(labels)
+    try:
         content = json.loads(folder.file("metrics.json").read_text(encoding="utf-8"))
-        # As a number, because a file may contain characters that control the terminal.
-        classifier = f"{int(content['classifier_sha256'], 16):064x}"
-        cells = [classifier[:8], f"{int(content['num_samples']):,}"]
-        cells += [f"{float(content[name]):.4g}" for name in _SCORES]
         if generator.is_scored_by(content):
-            return dict(zip(labels, cells, strict=True))
-    return dict.fromkeys(labels, "-")
-
-
-def _scoring_command(folder, configuration):
-    """Returns the command that scores a run."""
-    flags = ["--mode=evaluate", f"--run_dir={folder}"]
-    if configuration.gan:
-        flags.append(f"--gan={configuration.gan}")
-    if configuration.dataset is None:
-        flags.append("--data_dir=FOLDER")
-    elif configuration.dataset != "mnist":
-        flags.append(f"--dataset={configuration.dataset}")
-    return one_line(shlex.join(["python", "main.py", *flags]))
+            # As numbers, because a file may contain characters that control the terminal.
+            classifier = f"{int(content['classifier_sha256'], 16):064x}"
+            scores = [f"{float(content[name]):.4g}" for name in _SCORES]
+            cells = [classifier[:8], f"{int(content['num_samples']):,}", *scores]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass  # the run has not been scored, or the file is damaged
+    return dict(zip(labels, cells, strict=True))

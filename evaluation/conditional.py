@@ -1,12 +1,10 @@
 """Scores of the samples of a conditional GAN by the label that was requested."""
 
-import tempfile
-from pathlib import Path
-
 import numpy as np
 
 import input_data
 from evaluation import classifier_training, metrics
+from evaluation.classifier import Classifier
 
 # Of the training images: enough for a covariance within each label, and classified in seconds.
 _REAL_IMAGES = 20_000
@@ -32,7 +30,7 @@ def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) 
       label's samples and the training images of that label, if there are enough of both for a
       covariance. `real_label_frechet_distances`: the same of the real test images.
       `trained_on_samples`: number of samples that another classifier was trained on.
-      `trained_on_samples_accuracy`: fraction of the real test images that it gets right.
+      `trained_on_samples_accuracy`: its accuracy on the real test images.
     """
     right = predictions.probabilities.argmax(axis=1) == labels
     accuracies = {
@@ -50,9 +48,7 @@ def score(samples: np.ndarray, labels: np.ndarray, predictions, standard, info) 
     drawn = _statistics_by_label(predictions.features, labels, info)
     pixels = np.uint8(np.rint(255 * samples[:_TRAINING_SAMPLES]))
     drawn_set = input_data.DataSet(pixels, np.uint8(labels[:_TRAINING_SAMPLES]))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "classifier.npz"
-        trained = classifier_training.fit(drawn_set, path, TRAINING_STEPS)
+    trained = Classifier(classifier_training.train(drawn_set, TRAINING_STEPS))
     return {
         "label_accuracy": float(right.mean()),
         "real_label_accuracy": standard.test_accuracy,
@@ -99,7 +95,7 @@ def describe(scores: dict, info) -> str:
             f"of {farthest}."
         )
     sentences.append(
-        f"A classifier trained only on {scores['trained_on_samples']:,} samples gets "
-        f"{scores['trained_on_samples_accuracy']:.1%} of the real test images right."
+        f"A classifier trained only on {scores['trained_on_samples']:,} samples has "
+        f"{scores['trained_on_samples_accuracy']:.1%} accuracy on the real test images."
     )
     return "\n".join(sentences)

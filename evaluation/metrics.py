@@ -39,10 +39,14 @@ class Reference(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """All metrics of one set of samples, described by the functions of the same names.
+    """All metrics of samples; most are described by the functions of the same names.
 
-    `histogram` is a list of 10 fractions; `total_variation` is its distance from that of the
-    training images.
+    Attributes:
+      mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is
+        also confident about images that belong to no class: see the score of uniform noise.
+      histogram: Fractions of the ten classes, a list.
+      total_variation: Half the sum of the differences of `histogram` from that of the training
+        images: 0 if equal, 1 if they share no class.
     """
 
     num_samples: int
@@ -85,23 +89,16 @@ def score(
     images' features; the memorised share on the first 1,000 samples.
 
     Args:
-      features: `[n, F]`, n >= 6.
+      features: `[n, F]`, finite, n >= 6.
       probabilities: `[n, 10]`.
       images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
       reference: The real images to compare with.
-
-    Raises:
-      ValueError: If the numbers of features, probabilities and images differ.
     """
-    if not len(features) == len(probabilities) == len(images):
-        raise ValueError(
-            "expected as many features as probabilities and images, got "
-            f"{len(features)}, {len(probabilities)} and {len(images)}"
-        )
     # The cubic kernel has a fixed scale: with features around 20, only their cubes would count.
     unit = np.sqrt(np.diag(reference.covariance).mean())
     mean, covariance = statistics(features)
-    histogram, labels = class_histogram(probabilities), np.argmax(probabilities, axis=1)
+    labels = np.argmax(probabilities, axis=1)
+    histogram = class_histogram(labels)
     first = slice(MEMORISATION_SAMPLES)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
@@ -110,9 +107,9 @@ def score(
         frechet_distance=frechet_distance(mean, covariance, reference.mean, reference.covariance),
         kernel_distance=kernel_distance(features / unit, reference.features / unit),
         classifier_score=classifier_score(probabilities),
-        mean_confidence=mean_confidence(probabilities),
+        mean_confidence=float(np.max(probabilities, axis=1).mean(dtype=np.float64)),
         histogram=histogram.tolist(),
-        total_variation=total_variation(histogram, reference.histogram),
+        total_variation=float(np.abs(histogram - reference.histogram).sum() / 2),
         classes_covered=classes_covered(histogram),
         precision=precision,
         recall=recall,
@@ -124,20 +121,18 @@ def score(
 
 def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the mean `[F]` and the unbiased covariance `[F, F]` of `[n, F]`; n >= 2."""
-    features = _matrix(features, at_least=2)
+    features = np.asarray(features, np.float64)
     return features.mean(axis=0), np.atleast_2d(np.cov(features, rowvar=False))
 
 
 def frechet_distance(
     mean1: np.ndarray, covariance1: np.ndarray, mean2: np.ndarray, covariance2: np.ndarray
 ) -> float:
-    """Returns the squared Fréchet (Wasserstein-2) distance of two Gaussians.
-
-    It is 0 if they are equal.
+    """Returns the squared Fréchet (Wasserstein-2) distance between two Gaussians.
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1^1/2 C2 C1^1/2)^1/2), Heusel et al. 2017, written with a
-    symmetric root so that eigenvalues suffice. It falls with the number of samples: compare only
-    equal numbers.
+    symmetric root so that eigenvalues suffice. Its estimate decreases as the number of samples
+    grows; only compare estimates from equal numbers.
     """
     # Rounding turns some eigenvalues that are 0 into small negative ones.
     eigenvalues, vectors = np.linalg.eigh(covariance1)
@@ -152,10 +147,10 @@ def frechet_distance(
 def kernel_distance(features1: np.ndarray, features2: np.ndarray) -> float:
     """Returns the unbiased squared MMD of `[n, F]` and `[m, F]`; n, m >= 2.
 
-    With kernel (x.y/F + 1)^3, Bińkowski et al. 2018. Its mean is 0 for samples of one
-    distribution, so it can be negative. They average over random subsets; this is the estimate
-    from all pairs. It needs no matrix of pairs, because the kernel is the inner product of the
-    third moments of [x/sqrt(F), 1].
+    The kernel is (x.y/F + 1)^3, Bińkowski et al. 2018. The mean is 0 for samples of the same
+    distribution, so the estimate can be negative. The paper averages over random subsets; this
+    estimate uses all pairs. It needs no matrix of pairs, because the kernel is the inner product
+    of the third moments of [x/sqrt(F), 1].
     """
     moments1, within1 = _third_moments(features1)
     moments2, within2 = _third_moments(features2)
@@ -163,8 +158,8 @@ def kernel_distance(features1: np.ndarray, features2: np.ndarray) -> float:
 
 
 def _third_moments(features):
-    """Returns the mean of x (x) x (x) x and the mean kernel of two different rows."""
-    features = _matrix(features, at_least=2)
+    """Returns the mean of x ⊗ x ⊗ x and the mean kernel of two different rows."""
+    features = np.asarray(features, np.float64)
     n, width = features.shape
     rows = np.hstack([features / np.sqrt(width), np.ones((n, 1))])
     total = 0
@@ -179,40 +174,17 @@ def classifier_score(probabilities: np.ndarray) -> float:
     """Returns exp(mean KL(p(y|x) || p(y))) of `[n, 10]`, from 1 to 10.
 
     The inception score (Salimans et al. 2016) with this project's classifier, on all samples at
-    once. 10 means that each prediction is certain and all classes are equally frequent.
+    once. It is 10 if every prediction is certain and all classes are equally frequent.
     """
-    probabilities = _matrix(probabilities)
-    return float(np.exp(_entropy(probabilities.mean(axis=0)) - _entropy(probabilities).mean()))
+    rows = np.asarray(probabilities, np.float64)
+    rows = np.vstack([rows.mean(axis=0), rows])
+    entropies = -np.sum(rows * np.log(np.where(rows > 0, rows, 1)), axis=1)
+    return float(np.exp(entropies[0] - entropies[1:].mean()))
 
 
-def _entropy(probabilities):
-    """Returns the entropy in nats along the last axis."""
-    logs = np.log(np.where(probabilities > 0, probabilities, 1))
-    return -np.sum(probabilities * logs, axis=-1)
-
-
-def mean_confidence(probabilities: np.ndarray) -> float:
-    """Returns the mean probability of the most probable class, from 0.1 to 1.
-
-    A classifier is also confident about images of no class: see the score of uniform noise.
-    """
-    return float(_matrix(probabilities).max(axis=1).mean())
-
-
-def class_histogram(predictions: np.ndarray) -> np.ndarray:
-    """Returns the fraction of each class, `[10]`.
-
-    Args:
-      predictions: Labels `[n]`, or probabilities `[n, 10]` whose maximum is the label.
-    """
-    predictions = np.asarray(predictions)
-    labels = predictions.argmax(axis=1) if predictions.ndim == 2 else predictions
+def class_histogram(labels: np.ndarray) -> np.ndarray:
+    """Returns the fraction of each class, `[10]`, among labels `[n]`."""
     return np.bincount(labels, minlength=10) / len(labels)
-
-
-def total_variation(histogram1: np.ndarray, histogram2: np.ndarray) -> float:
-    """Returns half the sum of |p - q|: 0 if equal, 1 if no class is in both."""
-    return float(np.abs(np.subtract(histogram1, histogram2)).sum() / 2)
 
 
 def classes_covered(histogram: np.ndarray) -> int:
@@ -221,10 +193,10 @@ def classes_covered(histogram: np.ndarray) -> int:
 
 
 def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
-    """Returns the training images' classes that almost lack samples.
+    """Returns the classes that the generator has almost lost.
 
-    Below 1 % of the samples, or for a class that is rare among the training images below half of
-    its fraction there.
+    A class is lost if it has less than 1 % of the samples, or, if it is rare among the training
+    images, less than half of its fraction there.
 
     Args:
       histogram: `[10]`, fractions among the samples.
@@ -234,7 +206,7 @@ def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
 
 
 def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Returns improved precision and recall, Kynkäänniemi et al. 2019.
+    """Returns improved precision and recall (Kynkäänniemi et al. 2019).
 
     The ball around each point reaches its k-th nearest neighbour in its own set. Precision is the
     fraction of fake points in any ball around a real one, recall the fraction of real points in
@@ -247,25 +219,23 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
 
 
 def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """Returns density and coverage with balls around the real points.
+    """Returns density and coverage (Naeem et al. 2020).
 
-    Naeem et al. 2020.
-
+    The balls are those around the real points, up to their k-th nearest neighbour.
     Density is the mean number of balls that a fake point is in, divided by k: near 1 for a perfect
-    model, above 1 if samples crowd. Coverage is the fraction of balls with any fake point in them.
+    model, above 1 if samples cluster. Coverage is the fraction of balls that contain a fake point.
     """
-    radii, fake = _squared_radii(real, k), _matrix(fake)
+    radii = _squared_radii(real, k)
     density = np.mean(_count_balls(fake, real, radii)) / k
     nearest = np.concatenate([block.min(axis=1) for block in _squared_distances(real, fake)])
     return float(density), float(np.mean(nearest <= radii))
 
 
 def _squared_radii(points, k):
-    """Returns the squared distance of each point to its k-th nearest other.
+    """Returns the squared distance of each point to its k-th nearest neighbour.
 
     The shape is `[n]`, with n > k.
     """
-    points = _matrix(points, at_least=k + 1)
     # The smallest distance of each row is 0, to the point itself, so its k-th neighbour is at k.
     # A column that is not copied would keep its whole block in memory.
     blocks = _squared_distances(points, points)
@@ -281,7 +251,7 @@ def _count_balls(points, centres, squared_radii):
 def _squared_distances(points, others):
     """Yields the squared distances `[n, m]` in blocks of rows, float32.
 
-    Rounding may leave some values below 0.
+    Rounding may make some values negative.
     """
     others = np.asarray(others, np.float32)
     norms = np.einsum("ij,ij->i", others, others)[:, None]
@@ -314,9 +284,9 @@ def copy_distances(
 ) -> np.ndarray:
     """Returns each class's distance below which an image counts as a copy, `[10]`.
 
-    The 5th percentile of the distances of the class's images to the nearest training image, since
-    classes differ: any 1 is near some other 1. It is 0, below which nothing is, for a class
-    without images.
+    It is the 5th percentile of the distances of the class's images to their nearest training
+    images. Classes differ: any 1 is close to some other 1. For a class without images it is 0, so
+    that nothing counts as a copy.
 
     Args:
       images: Real images that were not trained on, `[n, 784]`.
@@ -331,8 +301,8 @@ def copy_distances(
 def memorised_share(images: np.ndarray, labels: np.ndarray, reference: Reference) -> float:
     """Returns the fraction of images nearer to a training image than `copy_distances`.
 
-    About 0.05 for real images that were not trained on, 1 for copies. Blurred samples are near
-    many images: a value above 0.05 is a reason to look at the neighbours, not a proof.
+    It is about 0.05 for real images that were not trained on, and 1 for copies. Blurred samples are
+    close to many images: a value above 0.05 is a reason to inspect the neighbours, not a proof.
 
     Args:
       images: `[n, 784]` or `[n, 28, 28]` in [0, 1].
@@ -341,17 +311,3 @@ def memorised_share(images: np.ndarray, labels: np.ndarray, reference: Reference
     """
     distances = nearest_distances(images, reference.training_pixels)
     return float(np.mean(distances < reference.copy_distances[labels]))
-
-
-def _matrix(values, at_least=1):
-    """Converts to float64 `[n, d]`.
-
-    Raises:
-      ValueError: If a value is not finite, or n < `at_least`.
-    """
-    values = np.asarray(values, np.float64)
-    if values.ndim != 2 or len(values) < at_least:
-        raise ValueError(f"expected shape [n, d] with n >= {at_least}, got {list(values.shape)}")
-    if not np.isfinite(values).all():
-        raise ValueError("features and probabilities must be finite, got NaN or infinity")
-    return values

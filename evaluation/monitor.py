@@ -1,33 +1,33 @@
-"""A callback that scores during training, warns and keeps the best weights."""
+"""A callback that scores during training, warns and saves the best weights."""
 
 import numpy as np
 
 from evaluation import metrics
 from training.callbacks import Callback
-from training.run import Table
 
 # Fewer than a report's 10,000: enough to compare the distances of one run.
 _SAMPLES = 5_000
-# D separates all images below this mean loss; one that guesses has 1.39.
+# D separates all images below this mean cross-entropy; one that guesses has 1.39.
 _D_WINS = 0.02
-# Mean change of a pixel in [0, 1] from one score to the next.
+# Mean change of a pixel in [0, 1] between two scores.
 _G_FROZEN = 1e-3
 
 
 class Monitor(Callback):
-    """Scores in metrics.csv and the progress bar, warnings, checkpoints/best.npz.
+    """Callback that scores the generator, warns, and saves the best weights.
 
-    The same latents are scored every `every` steps and at the end.
+    It scores samples of the same latents every `every` steps and at the end. The scores are written
+    to metrics.csv and shown in the progress bar, the weights saved as checkpoints/best.npz.
 
     Args:
-      run: The `callbacks.Run`.
-      every: Steps from one score to the next.
+      run: The `callbacks.Context`.
+      every: Steps between scores.
       standard: The `reference.Standard` of the run's data set.
       info: The DataSetInfo.
     """
 
     def __init__(self, run, every, standard, info):
-        self.every = every
+        super().__init__(run, every)
         self._run = run
         self._names = info.class_names
         self._classifier = standard.classifier
@@ -40,61 +40,58 @@ class Monitor(Callback):
             self._real_histogram = np.eye(10)[run.recipe.digit]
         shares = (f"share_{k}" for k in range(10))
         columns = ["step", "frechet_distance", "classes_covered", *shares]
-        self._table = Table(run.folder.file("metrics.csv"), columns)
-        run.files.append(self._table)
+        self._table = run.table("metrics.csv", columns)
+        self._best = min((row[1] for row in self._table.rows), default=np.inf)
         self._drawn = run.draw(_SAMPLES)
-        self._best = np.inf
         self._images = None
         self._d_losses = []
         self._warned = set()
-
-    def on_train_begin(self, step):
-        self._best = min((row[1] for row in self._table.open(step)), default=np.inf)
 
     def on_steps(self, block):
         self._d_losses.extend(progress.d_loss for progress in block)
 
     def on_interval(self, step):
-        images = self._run.generate(*self._drawn)
+        images = self._run.inference.generate(*self._drawn)
         predictions = self._classifier(images)
         distance = metrics.frechet_distance(*metrics.statistics(predictions.features), *self._real)
-        histogram = metrics.class_histogram(predictions.probabilities)
+        histogram = metrics.class_histogram(predictions.probabilities.argmax(axis=1))
         covered = metrics.classes_covered(histogram)
         self._table.append([(step, distance, covered, *histogram)])
         self._run.report(
             step, {"metrics/frechet_distance": distance, "metrics/classes_covered": covered}
         )
-        self._run.bar.note = f"Fréchet distance {distance:.1f}, classes {covered}"
-        symptoms = self._symptoms(histogram, images)
-        for name, sentence in symptoms.items():
-            if name not in self._warned:  # once, until it disappears
-                self._run.bar.line(f"Step {step:,}: {sentence}.")
-        self._warned = set(symptoms)
-        self._images, self._d_losses = images, []
+        self._run.note = f"Fréchet distance {distance:.1f}, classes {covered}"
+        self._warn(step, histogram, images)
         if distance < self._best:
             self._best = distance
             self._run.save_checkpoint(step, name="best")
 
-    def on_train_end(self):
-        self._table.close()
-
-    def _symptoms(self, histogram, images):
-        """Returns sentences by name about what looks wrong now."""
-        symptoms = {}
+    def _warn(self, step, histogram, images):
+        """Prints each new symptom once."""
+        symptoms, recipe = {}, self._run.recipe
         missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
         if missing:
             symptoms["classes"] = (
-                f"almost no samples of {', '.join(missing)}: the generator is collapsing. "
-                "R1 (--r1_gamma) and Adam without momentum (--beta1=0) usually help"
+                f"almost no samples of {', '.join(missing)}: the generator may have collapsed, or "
+                "needs more steps"
             )
-        if self._d_losses and np.mean(self._d_losses) < _D_WINS:
+            unset = {"--r1_gamma": not recipe.r1_gamma, "--beta1=0": recipe.beta1}
+            if remedies := [flag for flag, is_unset in unset.items() if is_unset]:
+                symptoms["classes"] += f". If it stays so, try {' and '.join(remedies)}"
+        is_cross_entropy = recipe.loss in ("cross_entropy", "minimax")
+        if is_cross_entropy and self._d_losses and np.mean(self._d_losses) < _D_WINS:
             symptoms["d_loss"] = (
                 f"D's loss is {np.mean(self._d_losses):.3f}: it separates all samples from real "
-                "images, and G learns little from it. Try --r1_gamma or a lower --learning_rate"
+                "images, and G learns little from it. Try "
+                f"{'' if recipe.r1_gamma else '--r1_gamma or '}a lower --learning_rate"
             )
         if self._images is not None and np.abs(images - self._images).mean() < _G_FROZEN:
             symptoms["frozen"] = (
                 "the samples hardly change: G has stopped learning. Its learning rate may be too "
                 "low, or it has converged"
             )
-        return symptoms
+        for name, sentence in symptoms.items():
+            if name not in self._warned:
+                self._run.bar.line(f"Step {step:,}: {sentence}.")
+        self._warned = set(symptoms)
+        self._images, self._d_losses = images, []

@@ -1,16 +1,15 @@
 """The classifier, statistics and reference scores of a data set.
 
-Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are made once and kept
-in the user's cache folder. Scores by different classifiers are not comparable.
+Those of MNIST and Fashion-MNIST are in `shipped/`. For any other set they are computed once and
+cached in the user's cache folder. Scores by different classifiers are not comparable.
 
-python -m evaluation.reference --out=FOLDER    makes those of MNIST again
+data = input_data.read_data_sets("MNIST_data", validation_size=0)
+reference.make(data, Path("FOLDER"), classifier_training.NUM_STEPS)    # rebuilds those of MNIST
 """
 
-import argparse
 import hashlib
 import json
 import os
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,35 +18,33 @@ import numpy as np
 
 import input_data
 from evaluation import classifier_training, metrics
-from evaluation.classifier import MNIST, NUM_FEATURES, WEIGHTS_SHA256, Classifier, load_arrays
+from evaluation.classifier import NUM_FEATURES, Classifier, load_arrays
 from support.errors import UserError
-from support.files import atomic_write, remove_stale_files, write_json
+from support.files import atomic_write, write_json
 
 # Enough for the metrics based on neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
 # With fewer samples than twice the features, a covariance is meaningless.
 FEWEST = 2 * NUM_FEATURES
 CACHED_STEPS = 3_000
-# Checksum of a data set -> its folder in `shipped/` and the SHA-256 of the weights there.
+SHIPPED_FOLDER = Path(__file__).resolve().parent / "shipped"
+# Checksum of a data set -> its folder in `shipped/`.
 SHIPPED = {
-    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": ("mnist", WEIGHTS_SHA256),
-    "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": (
-        "fashion_mnist",
-        "0223e1f90e377a1cc101dcd17e0b24c7d9c41546829e5f37c2906c2276d258fb",
-    ),
+    "06b0d1f124c4e5fa796686ade41a9b778edacc8622f2195a352ef479ad44fc16": "mnist",
+    "ca3ab2a37f845e1b8ae23cab1b51749a3011ba3bf1d9016176d75cbaabac376f": "fashion_mnist",
 }
 _WEIGHTS, _STATISTICS, _SCORES = "classifier.npz", "statistics.npz", "reference_scores.json"
 
 
 class Standard(NamedTuple):
-    """A classifier, statistics and scores to compare a data set's samples with.
+    """A data set's classifier, statistics and reference scores.
 
     Attributes:
       classifier: Trained on the data set.
       reference: Statistics of its training images.
       scores: Scores by name, of real images and of noise.
       data: The data set itself.
-      test_accuracy: Fraction of the test images that the classifier gets right.
+      test_accuracy: The classifier's accuracy on the test images.
     """
 
     classifier: Classifier
@@ -58,7 +55,9 @@ class Standard(NamedTuple):
 
 
 def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> Standard:
-    """Returns the Standard of a data set, made first if needed, which takes minutes.
+    """Returns the Standard of a data set.
+
+    The first time, it is computed, which takes minutes, unless it is shipped.
 
     Args:
       data: The data set, without a validation part.
@@ -70,35 +69,32 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     """
     key = checksum(data)
     if key in SHIPPED:
-        name, sha256 = SHIPPED[key]
-        return load(MNIST.parent / name, data, sha256)
+        return load(SHIPPED_FOLDER / SHIPPED[key], data)
     if min(len(data.train.pixels), len(data.test.pixels)) < FEWEST:
         raise UserError(
             f"scoring requires at least {FEWEST} training and test images each, got "
-            f"{len(data.train.pixels):,} and {len(data.test.pixels):,}"
+            f"{len(data.train.pixels):,} and {len(data.test.pixels):,}; use a larger data set"
         )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = cache / "small_gans" / key
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(timeout=0)
     except filelock.Timeout:
-        log(f"Waiting for another process, which is making {folder}.")
-        lock.acquire()
-    try:
+        log(f"Waiting for another process that uses {folder}.")
+        held = lock.acquire()
+    with held:
         if not (folder / _SCORES).exists():  # which is written last
-            log(f"Training a classifier of {info.title}, once; it is kept in {folder}.")
-            remove_stale_files(folder, deep=False)
+            log(f"Training a classifier on {info.title} once; it is cached in {folder}.")
             make(data, folder, CACHED_STEPS)
+    try:
         standard = load(folder, data)
     except UserError as error:
         raise UserError(f"{error}; delete {folder} to make it again") from error
-    finally:
-        lock.release()
     log(
-        f"Scores are by a classifier of {info.title} that gets {standard.test_accuracy:.1%} of the "
-        "test images right; they are only comparable with scores by the same classifier."
+        f"The classifier of {info.title} has {standard.test_accuracy:.1%} test accuracy; its "
+        "scores are not comparable with those of other classifiers."
     )
     return standard
 
@@ -112,13 +108,8 @@ def checksum(data: input_data.Datasets) -> str:
     return total.hexdigest()
 
 
-def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> Standard:
+def load(folder: Path, data: input_data.Datasets) -> Standard:
     """Loads a Standard that `make` wrote.
-
-    Args:
-      folder: Its folder.
-      data: Its data set.
-      sha256: The expected SHA-256 of the weights; None for that in the file of scores.
 
     Raises:
       UserError: If a file is missing, damaged or of another classifier.
@@ -128,48 +119,43 @@ def load(folder: Path, data: input_data.Datasets, sha256: str | None = None) -> 
         content = json.loads(path.read_bytes())
         scores = content["reference_scores"].items()
         scores = {name: metrics.Scores(**each) for name, each in scores}
-        found, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
+        sha256, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected reference scores ({error})") from error
-    if sha256 not in (None, found):
+    classifier = Classifier(load_arrays(folder / _WEIGHTS, sha256), sha256)
+    arrays = load_arrays(folder / _STATISTICS)
+    measured_by = str(arrays.pop("classifier_sha256", None))
+    if measured_by != sha256:
         raise UserError(
-            f"{path} was made for the classifier {found}, expected {sha256}; restore that file"
+            f"{folder / _STATISTICS}: expected classifier {sha256}, found {measured_by}"
         )
-    classifier = Classifier(folder / _WEIGHTS, found)
-    reference = _load_statistics(folder / _STATISTICS, classifier, data)
+    reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
     return Standard(classifier, reference, scores, data, test_accuracy)
 
 
-def _load_statistics(path, classifier, data):
-    arrays = load_arrays(path)
-    found = str(arrays.pop("classifier_sha256", None))
-    if found != classifier.sha256:
-        raise UserError(f"{path}: expected classifier {classifier.sha256}, found {found}")
-    return metrics.Reference(**arrays, training_pixels=data.train.pixels)
-
-
 def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
-    """Trains a classifier, measures real images and noise, and writes all three files."""
+    """Trains a classifier, scores real images and noise, and writes the files."""
     folder.mkdir(parents=True, exist_ok=True)
-    classifier = classifier_training.fit(data.train, folder / _WEIGHTS, num_steps)
+    weights = classifier_training.train(data.train, num_steps)
+    with atomic_write(folder / _WEIGHTS) as temporary:
+        np.savez(temporary, **weights)
+    sha256 = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
+    classifier = Classifier(weights, sha256)
     features = classifier(data.train.images).features
     mean, covariance = metrics.statistics(features)
+    test = data.test.images
+    arrays: dict = {
+        "mean": mean,
+        "covariance": covariance,
+        "histogram": metrics.class_histogram(data.train.labels),
+        "features": np.float16(features[reference_rows(len(features))]),
+        "copy_distances": metrics.copy_distances(test, data.test.labels, data.train.pixels),
+    }
     with atomic_write(folder / _STATISTICS) as temporary:
-        np.savez(
-            temporary,
-            classifier_sha256=np.array(classifier.sha256),
-            mean=mean,
-            covariance=covariance,
-            histogram=metrics.class_histogram(data.train.labels),
-            features=np.float16(features[reference_rows(len(features))]),
-            copy_distances=metrics.copy_distances(
-                data.test.images, data.test.labels, data.train.pixels
-            ),
-        )
-    # Loaded back, so that these scores and later ones use the same rounded features.
-    reference = _load_statistics(folder / _STATISTICS, classifier, data)
+        np.savez(temporary, classifier_sha256=np.array(sha256), **arrays)
+    reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
     # The best possible scores, those after losing one class (the last), and the worst possible.
-    test, last = data.test.images, data.test.labels.max()
+    last = data.test.labels.max()
     sets = {"real test images": test}
     without = test[data.test.labels != last]
     if len(without) >= FEWEST:
@@ -181,37 +167,18 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
         for name, images in sets.items()
     }
     content = {
-        "classifier_sha256": classifier.sha256,
+        "classifier_sha256": sha256,
         "test_accuracy": classifier.accuracy(data.test),
         "reference_scores": scores,
     }
     write_json(folder / _SCORES, content)
-    return load(folder, data, classifier.sha256)
+    return load(folder, data)
 
 
 def reference_rows(num_images: int) -> np.ndarray:
-    """Returns the rows of the training images whose features are kept: all, or 10,000.
+    """Returns the rows of the training images whose features are stored.
 
-    Random ones, because MNIST's order repeats: every second image counts from 0 to 9.
+    They are at most 10,000 random ones, because MNIST's order has a pattern: every second image
+    counts from 0 to 9.
     """
     return np.random.default_rng(0).permutation(num_images)[:NUM_REFERENCE_FEATURES]
-
-
-def main(arguments=None):
-    """Writes the three files of a data set into --out."""
-    parser = argparse.ArgumentParser(prog="python -m evaluation.reference")
-    parser.add_argument("--data_dir", default="MNIST_data", help="folder of the four IDX files")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--num_steps", type=int, default=classifier_training.NUM_STEPS)
-    flags = parser.parse_args(arguments)
-    try:
-        data = input_data.read_data_sets(flags.data_dir, validation_size=0)
-        standard = make(data, flags.out, flags.num_steps)
-    except (UserError, OSError) as error:
-        sys.exit(f"evaluation.reference: {error}")
-    print(f"Saved {flags.out}: test accuracy {standard.test_accuracy:.2%}.")
-    print(f"SHA-256 of the weights: {standard.classifier.sha256}")
-
-
-if __name__ == "__main__":
-    main()

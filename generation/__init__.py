@@ -1,22 +1,17 @@
-"""Uses of a trained generator: `load(run_dir)`, samples, walks, exports, a page.
+"""Loads and uses trained generators.
 
 generator = generation.load("runs/minimal")
 images, latents = generator.sample(16, seed=1)    # [16, 28, 28] in [0, 1], [16, nlatent]
 images = generator.generate(latents)              # the same images again
-generation.picture(images)                        # an image that a notebook shows
+generation.picture(images)                        # an image to display in a notebook
 """
 
-from support import pictures, terminal
+from generation.generator import Generator, load
+from support import pictures
 
-
-def load(run_dir, **options):
-    """Loads a run's `generation.generator.Generator`; options like `generator.load`."""
-    terminal.import_tensorflow()
-    from generation import generator  # here, because it imports TensorFlow
-
-    return generator.load(run_dir, **options)
+__all__ = ["Generator", "load", "picture"]
 
 
 def picture(images, columns=10):
-    """Returns images `[n, 28, 28]` in [0, 1] as rows of a `PIL.Image.Image`."""
+    """Returns images `[n, 28, 28]` in [0, 1] as tiles of a `PIL.Image.Image`."""
     return pictures.grey(pictures.tiles(images.reshape(len(images), -1), columns))

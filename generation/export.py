@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ import generation
 from generation import numpy_generator, program
 from generation.frozen import freeze
 from input_data import NUM_CLASSES, SIDE
-from models import priors
 from support.errors import UserError
 
 _OPSET = 17
@@ -53,11 +52,29 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
         generator = generation.load(run_dir, **loading)
         frozen = freeze(generator)
         generator.close()
-        with _new_folder(target) as folder:
-            _save_model(folder / "saved_model", frozen)
-            _save_onnx(folder / "generator.onnx", frozen, log)
-            _save_program(folder, frozen, log)
-            _save_mark(folder / _MARK, frozen, generator.step)
+        with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
+            new, old = Path(scratch, "new"), Path(scratch, "old")
+            _save_model(new / "saved_model", frozen)
+            _save_onnx(new / "generator.onnx", frozen, log)
+            _save_program(new, frozen, log)
+            about = {
+                "format": _FORMAT,
+                "step": generator.step,
+                "nlatent": frozen.nlatent,
+                "prior": frozen.prior.name,
+                "fixed_statistics": frozen.fixed_statistics,
+                "files": sorted(_files(new) | {_MARK}),
+            }
+            (new / _MARK).write_text(json.dumps(about, indent=2) + "\n")
+            _check_replaceable(target)  # again: it may have changed meanwhile
+            try:
+                if target.exists():
+                    os.replace(target, old)
+                os.replace(new, target)
+            except BaseException:
+                if old.exists() and not target.exists():
+                    os.replace(old, target)
+                raise
         return sorted(path.name for path in target.iterdir())
     except (OSError, tf.errors.OpError) as error:
         why = getattr(error, "strerror", None) or getattr(error, "message", error)
@@ -69,13 +86,11 @@ def _save_model(path, frozen):
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = frozen.placeholders()
         seed, count = (tf.placeholder(tf.int32, [], name) for name in ("seed", "count"))
-        draws = _draws(frozen, seed, count)
+        draws = _draw(frozen, seed, count)
+        images, drawn = (_images_of_any_number(frozen, each) for each in (inputs, draws))
         signatures = {
-            "serving_default": signature(inputs, {"images": _images_of_any_number(frozen, inputs)}),
-            "sample": signature(
-                {"seed": seed, "count": count},
-                {"images": _images_of_any_number(frozen, draws), **draws},
-            ),
+            "serving_default": signature(inputs, {"images": images}),
+            "sample": signature({"seed": seed, "count": count}, {"images": drawn, **draws}),
         }
         builder = tf.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], signatures)
@@ -99,9 +114,9 @@ def _images(frozen, inputs):
     return tf.reshape(frozen.pixels(**inputs), [-1, SIDE, SIDE], name="images")
 
 
-def _draws(frozen, seed, count):
+def _draw(frozen, seed, count):
     """Draws `count` latents, {"z": ...}, with "labels" in turn if conditional."""
-    levels, quantiles = map(tf.constant, priors.get(frozen.prior).quantiles())
+    levels, quantiles = map(tf.constant, frozen.prior.quantiles())
     shape = tf.stack([count, frozen.nlatent])
     level = tf.reshape(tf.random.stateless_uniform(shape, tf.stack([seed, 0])), [-1])
     above = tf.clip_by_value(tf.searchsorted(levels, level, "right"), 1, levels.shape[0] - 1)
@@ -109,7 +124,7 @@ def _draws(frozen, seed, count):
     low, high, value, next_value = ends
     z = value + (next_value - value) * (level - low) / (high - low)
     draws = {"z": tf.reshape(z, shape)}
-    if "labels" in frozen.inputs:
+    if frozen.classes:
         in_turn = tf.gather(frozen.classes, tf.range(count) % len(frozen.classes))
         draws["labels"] = tf.one_hot(in_turn, NUM_CLASSES)
     return draws
@@ -142,10 +157,10 @@ def _save_program(folder, frozen, log):
     except program.UnsupportedOperation as error:
         log(f"Skipped generator.npz: {error}.")
         return
-    levels, quantiles = priors.get(frozen.prior).quantiles()
+    levels, quantiles = frozen.prior.quantiles()
     np.savez(
         folder / "generator.npz",
-        prior=frozen.prior,
+        prior=frozen.prior.name,
         prior_levels=levels,
         prior_quantiles=quantiles,
         nlatent=frozen.nlatent,
@@ -154,27 +169,6 @@ def _save_program(folder, frozen, log):
         **compiled.constants,
     )
     shutil.copyfile(numpy_generator.__file__, folder / "numpy_generator.py")
-
-
-def _save_mark(path, frozen, step):
-    about = {
-        "format": _FORMAT,
-        "step": step,
-        "nlatent": frozen.nlatent,
-        "prior": frozen.prior,
-        "fixed_statistics": frozen.fixed_statistics,
-        "files": sorted({*_files(path.parent), path.name}),
-    }
-    path.write_text(json.dumps(about, indent=2) + "\n")
-
-
-def _files(folder):
-    """Returns the relative paths of all that a folder contains except folders."""
-    return {
-        path.relative_to(folder).as_posix()
-        for path in folder.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    }
 
 
 def _check_replaceable(target):
@@ -195,22 +189,10 @@ def _check_replaceable(target):
     raise UserError(f"--out={target} exists and is not an export; choose another folder")
 
 
-@contextmanager
-def _new_folder(target):
-    """Context manager that makes a new folder, which replaces `target` at the end.
-
-    If the body raises an error, `target` is unchanged.
-    """
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
-        new, old = Path(scratch, "new"), Path(scratch, "old")
-        new.mkdir()
-        yield new
-        _check_replaceable(target)  # again: it may have changed meanwhile
-        try:
-            if target.exists():
-                os.replace(target, old)
-            os.replace(new, target)
-        except BaseException:
-            if old.exists() and not target.exists():
-                os.replace(old, target)
-            raise
+def _files(folder):
+    """Returns the relative paths of all that a folder contains except folders."""
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_symlink() or not path.is_dir()
+    }

@@ -21,19 +21,19 @@ class Frozen(NamedTuple):
       output: The name of the operation that returns the pixels.
       inputs: {"z": name of its operation}, with "labels", one-hot `[n, 10]`, if conditional.
       nlatent: The number of latents.
-      prior: The name of their prior.
+      prior: Their distribution.
+      classes: The labels that a conditional GAN was trained on.
       fixed_statistics: Whether batch norm uses the statistics of one large batch of draws, but
         those of the given batch in the GAN itself.
-      classes: The labels that a conditional GAN was trained on.
     """
 
     definition: tf.GraphDef
     output: str
     inputs: dict
     nlatent: int
-    prior: str
-    fixed_statistics: bool
+    prior: priors.Prior
     classes: tuple = ()
+    fixed_statistics: bool = False
 
     def pixels(self, **inputs):
         """Adds the graph to the current one. Returns the pixels of the tensors `inputs`."""
@@ -65,55 +65,52 @@ def freeze(generator):
         )
     for node in definition.node:  # the layers' own gradients are unknown elsewhere
         node.attr.pop("_gradient_op_type", None)
-    found = {node.name for node in definition.node if node.op == "Placeholder"}
     inputs = {"z": gan.z_placeholder.op.name}
-    if recipe.conditional and gan.labels_placeholder.op.name in found:
+    if recipe.conditional:
         inputs["labels"] = gan.labels_placeholder.op.name
-    if inputs["z"] not in found:
-        raise UserError("the generator's images do not depend on z_placeholder")
+    found = {node.name for node in definition.node if node.op == "Placeholder"}
     if others := sorted(found - set(inputs.values())):
         raise UserError(
             f"the generator's images depend on the placeholder '{others[0]}'; they must depend "
             "only on z_placeholder and, in a conditional class, labels_placeholder"
         )
-    values = {
-        "z": priors.get(recipe.prior).sample(
-            np.random.default_rng(0), [_STATISTICS_BATCH, recipe.nlatent]
-        ),
-        "labels": one_hot(np.resize(generator.classes, _STATISTICS_BATCH)),
-    }
-    fixed = _fix_statistics(definition, {f"{op}:0": values[name] for name, op in inputs.items()})
+    inputs = {name: op for name, op in inputs.items() if op in found}
+    if "z" not in inputs:
+        raise UserError("the generator's images do not depend on z_placeholder")
     classes = generator.classes if "labels" in inputs else ()
-    return Frozen(definition, output, inputs, recipe.nlatent, recipe.prior, fixed, classes)
+    frozen = Frozen(definition, output, inputs, recipe.nlatent, priors.get(recipe.prior), classes)
+    return _fix_statistics(frozen)
 
 
-def _fix_statistics(definition, feed):
-    """Gives batch norm in training mode the statistics of `feed`.
+def _fix_statistics(frozen):
+    """Gives batch norm in training mode the statistics of one large batch of draws.
 
     An image then does not depend on the other latents of its batch.
-
-    Returns:
-      Whether there was any.
     """
     norms = [
         node
-        for node in definition.node
+        for node in frozen.definition.node
         if node.op.startswith("FusedBatchNorm") and node.attr["is_training"].b
     ]
     if not norms:
-        return False
+        return frozen
+    shape = [_STATISTICS_BATCH, frozen.nlatent]
+    values = {"z": frozen.prior.sample(np.random.default_rng(0), shape)}
+    if frozen.classes:
+        values["labels"] = one_hot(np.resize(frozen.classes, _STATISTICS_BATCH))
     with tf.Graph().as_default() as graph, tf.Session() as session:
-        tf.import_graph_def(definition, name="")
+        tf.import_graph_def(frozen.definition, name="")
         ops = [graph.get_operation_by_name(norm.name) for norm in norms]
         fetches = [(*op.outputs[1:3], tf.size(op.outputs[0])) for op in ops]
+        feed = {f"{op}:0": values[name] for name, op in frozen.inputs.items()}
         statistics = session.run(fetches, feed)
     for norm, (mean, variance, size) in zip(norms, statistics, strict=True):
         # TensorFlow returns the unbiased estimate, but divides by the mean squared deviation.
         variance = variance * np.float32(1 - mean.size / size)
         norm.attr["is_training"].b = False
         for k, value in ((3, mean), (4, variance)):
-            constant = definition.node.add(name=f"{norm.name}/fixed_{k}", op="Const")
+            constant = frozen.definition.node.add(name=f"{norm.name}/fixed_{k}", op="Const")
             constant.attr["dtype"].type = tf.float32.as_datatype_enum
             constant.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
             norm.input[k] = constant.name
-    return True
+    return frozen._replace(fixed_statistics=True)

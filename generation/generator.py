@@ -1,14 +1,16 @@
-"""A trained generator, loaded from its run folder."""
+"""A trained generator, loaded from its run folder.
+
+Importing this module does not import TensorFlow.
+"""
 
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import tensorflow.compat.v1 as tf
 
 import input_data
 from input_data import NUM_CLASSES, SIDE
 from models import custom_class, priors, recipes
-from models.inference import Inference, one_hot
+from support import terminal
 from support.errors import RunError, UserError
 from training.run import RunFolder, digest
 
@@ -30,43 +32,45 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print
     """
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
-    recipe = configuration.full_recipe()
-    if raw and not recipe.ema_decay:
+    if raw and not configuration.hyperparameters["ema_decay"]:
         raise UserError("--raw: this run has no average of its weights; omit the flag")
-    custom = configuration.check_class(gan)
     loaded = folder.load_named_checkpoint(checkpoint) if checkpoint else folder.load_checkpoint(log)
     if loaded is None:
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
+    terminal.import_tensorflow()
+    custom = configuration.check_class(gan)
     with custom_class.user_errors(custom is not None):
-        generator = Generator(recipe, *loaded, raw=raw, gan_class=custom and custom.gan_class)
-    generator.classes = configuration.classes
-    generator.dataset = configuration.dataset
-    return generator
+        return Generator(configuration, *loaded, raw=raw, gan_class=custom and custom.gan_class)
 
 
 class Generator:
     """A generator of images.
 
     Attributes:
-      recipe: The run's Recipe.
+      configuration: The run's `Configuration`.
+      recipe: Its Recipe.
+      prior: The distribution of the latents.
       step: The number of steps that it was trained for.
       digest: A SHA-256 of the checkpoint.
       raw: Whether the weights are G's own instead of their average.
-      dataset: The name of its data set, or None.
       classes: The labels that a conditional one was trained on.
       gan: Its `Gan`, in a graph of its own.
     """
 
-    def __init__(self, recipe, step, state, *, raw=False, gan_class=None):
-        self.recipe = recipe
+    def __init__(self, configuration, step, state, *, raw=False, gan_class=None):
+        import tensorflow.compat.v1 as tf
+
+        from models.inference import Inference
+
+        self.configuration = configuration
+        self.recipe = configuration.full_recipe()
+        self.prior = priors.get(self.recipe.prior)
         self.step = step
         self.digest = digest(state)
         self.raw = raw
-        self.classes = tuple(range(NUM_CLASSES))
-        self.dataset = None
-        self._prior = priors.get(recipe.prior)
+        self.classes = configuration.classes
         with tf.Graph().as_default():
-            self.gan = recipes.build_gan(recipe, gan_class)
+            self.gan = recipes.build_gan(self.recipe, gan_class)
         custom_class.close_session(self.gan)
         self._inference = Inference(self.gan)
         self.gan.session = self._inference.session
@@ -75,7 +79,7 @@ class Generator:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the labels from 0 to 9."""
-        return input_data.known(self.dataset).class_names
+        return input_data.known(self.configuration.dataset).class_names
 
     def is_scored_by(self, content) -> bool:
         """Returns whether the content of a metrics.json is of these weights.
@@ -137,25 +141,6 @@ class Generator:
             labels = self.labels_in_turn(n)
         return self.generate(z, labels), z
 
-    def labels_in_turn(self, n: int, chosen: Labels | None = None) -> np.ndarray:
-        """Repeats the chosen labels, or all that were trained, to an integer array `[n]`.
-
-        Raises:
-          UserError: For a label that was not trained, or a generator without labels.
-        """
-        if not self.recipe.conditional:
-            raise UserError("--labels: this run has no labels; train one with --conditional")
-        chosen = self.classes if chosen is None else chosen
-        if set(chosen) - set(self.classes):
-            each = ", ".join(map(str, self.classes))
-            got = ",".join(map(str, chosen))
-            raise UserError(f"--labels must be among the trained labels {each}, got {got}")
-        if chosen is not self.classes and len(chosen) > n:
-            raise UserError(
-                f"--labels has {len(chosen)} labels: draw at least as many samples, got {n}"
-            )
-        return np.resize(np.asarray(chosen), n)
-
     def interpolate(
         self,
         draws: int,
@@ -180,29 +165,44 @@ class Generator:
           Like `sample`, for draws * frames images.
         """
         corners = self.latents(draws, np.random.default_rng(seed), truncation)
+        following = np.roll(corners, -1, axis=0)
         t = np.arange(frames) / frames
-        z = _legs(corners, lambda a, b: self._prior.interpolate(a, b, t))
+        legs = zip(corners, following, strict=True)
+        z = np.concatenate([self.prior.interpolate(a, b, t) for a, b in legs])
         if not self.recipe.conditional:
             return self.generate(z), z
-        rows = one_hot(self.labels_in_turn(draws, self.classes[:1] if labels is None else labels))
-        weights = _legs(rows, lambda a, b: a + t[:, None] * (b - a))
-        return self.generate(z, weights.astype(np.float32)), z
+        labels = self.labels_in_turn(draws, self.classes[:1] if labels is None else labels)
+        rows = np.eye(NUM_CLASSES, dtype=np.float32)[labels][:, None]  # [draws, 1, 10]
+        weights = rows + t[:, None] * (np.roll(rows, -1, axis=0) - rows)  # [draws, frames, 10]
+        return self.generate(z, weights.astype(np.float32).reshape(-1, NUM_CLASSES)), z
 
     def latents(self, n: int, rng, truncation: float | None = None) -> np.ndarray:
         """Draws float32 latents `[n, nlatent]` from the prior."""
-        if n < 1:
-            raise UserError(f"--num_samples must be at least 1, got {n}")
         shape = [n, self.recipe.nlatent]
         if truncation is None:
-            return self._prior.sample(rng, shape)
-        return self._prior.truncate(rng, shape, truncation)
+            return self.prior.sample(rng, shape)
+        return self.prior.truncate(rng, shape, truncation)
+
+    def labels_in_turn(self, n: int, chosen: Labels | None = None) -> np.ndarray:
+        """Repeats the chosen labels, or all that were trained, to an integer array `[n]`.
+
+        Raises:
+          UserError: For a label that was not trained, or a generator without labels.
+        """
+        if not self.recipe.conditional:
+            raise UserError("--labels: this run has no labels; train one with --conditional")
+        if chosen is None:
+            return np.resize(self.classes, n)
+        if set(chosen) - set(self.classes):
+            each = ", ".join(map(str, self.classes))
+            got = ",".join(map(str, chosen))
+            raise UserError(f"--labels must be among the trained labels {each}, got {got}")
+        if len(chosen) > n:
+            raise UserError(
+                f"--labels has {len(chosen)} labels: draw at least as many samples, got {n}"
+            )
+        return np.resize(chosen, n)
 
     def close(self) -> None:
         """Closes the Gan's session."""
         self._inference.close()
-
-
-def _legs(corners, between):
-    """Joins `between(a, b)` of each corner and the next, also last and first."""
-    pairs = zip(corners, np.roll(corners, -1, axis=0), strict=True)
-    return np.concatenate([between(a, b) for a, b in pairs])

@@ -32,7 +32,7 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
     """Draws n samples into a file.
 
     Args:
-      generator: A `generation.generator.Generator`.
+      generator: A `generation.Generator`.
       out: .npz with `images`, `latents` and, if conditional, `labels`; or .png with a sheet of
         tiles, if conditional with a named row for each label.
       n: The number of samples.
@@ -45,7 +45,7 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
     images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
     tiles = images.reshape(n, -1)
     if path.suffix.lower() == ".npz":
-        _save_arrays(path, images=images, latents=latents, labels=rows)
+        _save_arrays(path, images, latents, **({} if rows is None else {"labels": rows}))
     elif rows is None:
         pictures.save_png(path, pictures.tiles(tiles, math.ceil(math.sqrt(n))))
     else:
@@ -57,7 +57,7 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
     """Walks through some draws and back to the first, into a file.
 
     Args:
-      generator: A `generation.generator.Generator`.
+      generator: A `generation.Generator`.
       out: .gif or .webp, .png with a row of tiles for each leg, or .npz like `save_samples`.
       draws: The number of draws.
       seed, truncation: Like `Generator.sample`.
@@ -71,13 +71,13 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
         draws, frames, seed, truncation=truncation, labels=corners
     )
     if suffix == ".npz":
-        _save_arrays(path, images=images, latents=latents)
+        _save_arrays(path, images, latents)
     elif suffix == ".png":
         pictures.save_png(path, pictures.tiles(images.reshape(len(images), -1), frames))
     else:
         pictures.animation(path, images, _MILLISECONDS)
 
 
-def _save_arrays(path, **arrays):
+def _save_arrays(path, images, latents, **labels):
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, **{name: array for name, array in arrays.items() if array is not None})
+        np.savez(file, images=images, latents=latents, **labels)

@@ -2,7 +2,7 @@
 
 `python -m grading FILE_OR_FOLDER` is the command.
 
-How one hand-in is marked:
+How one submission is marked:
 
 1. submissions.py finds the file that has the class, in a file, folder, .zip or notebook.
 2. process.py starts a child process for it, with limits of time and memory. worker.py is the

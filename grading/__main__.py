@@ -1,13 +1,14 @@
-"""Marks a student's `Gan`, or those of a class of students.
+"""Marks a student's `Gan`, or those of a whole class.
 
   python -m grading path/to/gan.py            one file; its class Gan, or path/to/gan.py:CLASS
   python -m grading students/ --out=marks/    every file and folder in a folder
 
-Exit code: 0 all checks of all students passed, 1 some did not, 4 the command is wrong.
+Exit code: 0 if all students passed all checks, 1 if not, 4 if the command is wrong.
 """
 
 import argparse
 import os
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -22,42 +23,43 @@ ALL_PASSED, SOME_FAILED, WRONG_COMMAND, INTERRUPTED = 0, 1, 4, 130
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with the exit code of this command for a wrong one."""
+    """Argument parser that raises UserError for a wrong command."""
 
     def error(self, message):
+        found = re.match(r"argument (--\w+): invalid (\w+) value: (.*)", message)
+        if found:
+            expected = "an integer" if found[2] == "int" else "a number"
+            message = f"{found[1]} must be {expected}, got {found[3]}"
         raise UserError(f"{message}; see python -m grading --help")
 
 
-def parse(argv):
-    """Returns the options.
-
-    Raises:
-      UserError: For a wrong one.
-    """
+def main(argv):
+    """Marks the submissions and returns the exit code."""
     parser = Parser(
         prog="python -m grading",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("what", help="FILE.py[:CLASS] or FOLDER[:CLASS]; the class is Gan if none is given")
-    add("--out", type=Path, help="folder of the marks and feedback (default: none is written)")
-    add("--jobs", type=int, default=os.cpu_count(), help="students at a time (one per core)")
-    add("--check_seconds", type=float, default=30, help="limit of time of a check (30)")
-    add("--file_seconds", type=float, default=300, help="limit of time of a student (300)")
-    add("--memory_gb", type=float, default=4, help="limit of memory of a student (4)")
+    add("path", metavar="PATH", help="FILE.py[:CLASS] or FOLDER[:CLASS] (default class: Gan)")
+    add("--out", type=Path, help="folder for marks and feedback (default: none)")
+    add(
+        "--jobs",
+        type=int,
+        default=os.cpu_count(),
+        help="students marked in parallel (one per core)",
+    )
+    add("--check_seconds", type=float, default=30, help="time limit per check in seconds (30)")
+    add("--file_seconds", type=float, default=300, help="time limit per student in seconds (300)")
+    add("--memory_gb", type=float, default=4, help="memory limit per student in GB (4)")
     options = parser.parse_args(argv)
-    for name, least in {"jobs": 1, "check_seconds": 1, "file_seconds": 1, "memory_gb": 2}.items():
-        value = getattr(options, name)
+    for name in ("jobs", "check_seconds", "file_seconds", "memory_gb"):
+        value, least = getattr(options, name), 2 if name == "memory_gb" else 1
         if not least <= value < 2**31:
             raise UserError(f"--{name} must be at least {least}, got {value}")
-    return options
-
-
-def main(argv):
-    """Marks what the command names and returns the exit code."""
-    options = parse(argv)
-    students = submissions.find(options.what, exclude=options.out)
+    if options.out and options.out.is_file():
+        raise UserError(f"--out must be a folder, got the file {options.out}")
+    students = submissions.find(options.path, exclude=options.out)
     if sys.platform != "linux":
         print("Warning: memory is not limited on this system.", file=sys.stderr)
     limits = Limits(options.check_seconds, options.file_seconds, options.memory_gb)
@@ -71,9 +73,8 @@ def main(argv):
             found.append(mark)
             if options.out:
                 # An autograder looks for the results of its one file in the folder itself.
-                marks.write_student(
-                    options.out if students[0].single else options.out / mark.name, mark
-                )
+                folder = options.out if students[0].single else options.out / mark.name
+                marks.write_student(folder, mark)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         end_all()
@@ -82,7 +83,7 @@ def main(argv):
         if options.out and found:
             marks.write_csv(options.out / "marks.csv", found)
     print(marks.page(found[0]) if len(found) == 1 else marks.table(found))
-    return ALL_PASSED if all(mark.all_passed for mark in found) else SOME_FAILED
+    return SOME_FAILED if any(any(mark.verdicts.values()) for mark in found) else ALL_PASSED
 
 
 if __name__ == "__main__":

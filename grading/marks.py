@@ -26,7 +26,7 @@ class Mark:
 
     Attributes:
       verdicts: `{name of a check: None (passed), a sentence, or NOT_REACHED}`.
-      reason: Why a hand-in could not be marked; empty if it was.
+      reason: Why a submission could not be marked; empty if it was.
     """
 
     name: str
@@ -40,10 +40,6 @@ class Mark:
         return list(self.verdicts.values()).count(None)
 
     @property
-    def all_passed(self) -> bool:
-        return self.passed == len(self.verdicts)
-
-    @property
     def unreached(self) -> int:
         return list(self.verdicts.values()).count(NOT_REACHED)
 
@@ -52,7 +48,7 @@ class Mark:
 
 
 def mark(submission: Submission, limits: Limits) -> Mark:
-    """Asks one hand-in all checks of the kit, whatever it does."""
+    """Runs all checks on one submission, whatever it does."""
     began = time.monotonic()
     checks, reason, file = all_checks(), "", submission.path.name
     process = Process(limits)
@@ -64,7 +60,7 @@ def mark(submission: Submission, limits: Limits) -> Mark:
     except Unmarkable as error:
         reason = one_line(error)
         verdicts = {check.name: NOT_REACHED for check in checks}
-        verdicts[checks[0].name] = f"What was handed in cannot be marked ({reason})."
+        verdicts[checks[0].name] = f"The submission cannot be marked ({reason})."
     finally:
         process.end()
     seconds = time.monotonic() - began
@@ -72,7 +68,7 @@ def mark(submission: Submission, limits: Limits) -> Mark:
 
 
 def table(marks: list[Mark]) -> str:
-    """Returns a line for each student: name, checks passed, and what to look at first."""
+    """Returns a line for each student: name, checks passed, and the failures."""
     width = max(len(mark.name) for mark in marks)
     lines = []
     for mark in marks:
@@ -95,20 +91,21 @@ def page(mark: Mark) -> str:
     parts = [f"{mark.name}: {summary(mark.verdicts)}"]
     failed = failures(mark.verdicts)
     if failed:
-        parts.append("What to look at, from the top: the first things may explain the rest.")
+        parts.append("Start at the top: the first problem may cause the others.")
     for number, (name, sentence) in enumerate(failed.items(), 1):
         parts.append(f"{number}. {name}\n{wrap(sentence, indent='   ')}")
     if mark.unreached:
-        parts.append(f"Checks not reached, since something above comes first: {mark.unreached}.")
+        count = "1 check was" if mark.unreached == 1 else f"{mark.unreached} checks were"
+        parts.append(f"{count} skipped because of the failures above.")
     passed = [name for name, verdict in mark.verdicts.items() if verdict is None]
     if passed:
         parts.append(wrap(f"Passed: {', '.join(passed)}."))
     return "\n\n".join(parts) + "\n"
 
 
-def gradescope(mark: Mark) -> dict:
-    """Returns the content of results.json for Gradescope: a point for each check."""
-    outputs = {None: "", NOT_REACHED: "Not reached: another check comes first."}
+def write_student(folder: Path, mark: Mark):
+    """Writes feedback.txt, and results.json with a point for each check."""
+    outputs = {None: "", NOT_REACHED: "Skipped because of an earlier failure."}
     tests = [
         {
             "name": name,
@@ -120,19 +117,15 @@ def gradescope(mark: Mark) -> dict:
         }
         for name, verdict in mark.verdicts.items()
     ]
-    return {
+    results = {
         "output": summary(mark.verdicts),
         "execution_time": round(mark.seconds),
         "stdout_visibility": "hidden",
         "tests": tests,
     }
-
-
-def write_student(folder: Path, mark: Mark):
-    """Writes feedback.txt and results.json; creates the folder if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     write_text(folder / "feedback.txt", page(mark))
-    write_json(folder / "results.json", gradescope(mark))
+    write_json(folder / "results.json", results)
 
 
 def write_csv(path: Path, marks: list[Mark]):

@@ -32,7 +32,6 @@ class ModelProxy:
         self.source = source
         self._process = process
         self._rng = np.random.default_rng(RNG_SEED)
-        self._widths = {}
 
     def another(self, *arguments, **sizes):
         """Builds a second model with these arguments; this one cannot be asked any more."""
@@ -45,10 +44,8 @@ class ModelProxy:
 
     def width(self, placeholder):
         """Returns the length of one image or one latent vector; None if it is open."""
-        if placeholder not in self._widths:
-            _, shape = self.measure("placeholder", name=placeholder)
-            self._widths[placeholder] = shape[-1] if shape else None
-        return self._widths[placeholder]
+        _, shape = self.measure("placeholder", name=placeholder)
+        return shape[-1] if shape else None
 
     def images(self, n, low=0.0, high=1.0):
         """Draws `[n, ndims]`, uniform."""

@@ -27,6 +27,8 @@ from support.errors import UserError, one_line
 WORKER = Path(__file__).with_name("worker.py")
 START_SECONDS = 180  # for Python and TensorFlow, before any of the student's code
 LONGEST_ANSWER = 2**24  # bytes
+# In the environment of the child and of all that it starts: the child's working folder.
+FOLDER_VARIABLE = "GRADING_FOLDER"
 # The child's environment; the rest of this process's may contain passwords.
 KEPT = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "PYTHONUSERBASE"),
@@ -87,7 +89,8 @@ class Process:
         if not self._child:
             self._start()
         began = time.monotonic()
-        self._check_ends = began + min(self._limits.check_seconds, self.seconds_left)
+        self._allowed = self._limits.check_seconds
+        self._check_ends = began + min(self._allowed, self.seconds_left)
         try:
             yield
         finally:
@@ -109,7 +112,7 @@ class Process:
         # What a class writes by itself is not an answer: it does not know the question's token.
         if not isinstance(answer, dict) or answer.get("token") != token:
             self._close()
-            raise Stopped("it answered what was not asked")
+            raise Stopped("it sent an unexpected answer")
         if "error" in answer:
             raise Raised(one_line(answer["error"])[:400])
         return answer.get("value")
@@ -127,6 +130,7 @@ class Process:
         )
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        kept[FOLDER_VARIABLE] = self._working_folder.name
         self._child = subprocess.Popen(
             [sys.executable, WORKER, str(self._limits.memory_gb)],
             cwd=self._working_folder.name,
@@ -137,13 +141,13 @@ class Process:
             stderr=self._stack,
             start_new_session=True,
         )
-        self._check_ends = time.monotonic() + START_SECONDS
+        self._allowed = START_SECONDS
+        self._check_ends = time.monotonic() + self._allowed
         try:
             self.ask("get_ready")
         except Stopped as error:
             raise UserError(
-                f"the process for a class cannot start: {error}; does it need more than "
-                f"--memory_gb={self._limits.memory_gb:g}?"
+                f"the process for a class cannot start: {error}; try a larger --memory_gb"
             ) from None
 
     def _exchange(self, question, seconds):
@@ -159,36 +163,35 @@ class Process:
             line = answers.get(timeout=seconds)
             if line:
                 return json.loads(line)
-            child.wait(2)
-            reason = self._describe_exit(child.returncode)
+            code = child.wait(2)
         except queue.Empty:
-            reason = None
+            reason = self._describe_time_out()
         except (ValueError, RecursionError, subprocess.TimeoutExpired):
             reason = "its process sent something that is not an answer"
+        else:
+            reason = f"its process ended itself with exit code {code}: does the file exit?"
+            if code < 0:
+                names = {each.value: each.name for each in signal.Signals}
+                reason = (
+                    f"ended by {names.get(-code, f'signal {-code}')}: more than the "
+                    f"{self._limits.memory_gb:g} GB of memory allowed, or a recursion without end?"
+                )
         self._close()
-        raise Stopped(reason or self._describe_time_out())
-
-    def _describe_exit(self, code):
-        if code < 0:
-            name = signal.Signals(-code).name
-            memory = f"more than the {self._limits.memory_gb:g} GB of memory allowed"
-            return f"ended by {name}: {memory}, or a recursion without end?"
-        return f"its process ended itself with exit code {code}: does the file exit?"
+        raise Stopped(reason)
 
     def _describe_time_out(self):
         """Returns the time that was exceeded, and the student's line at nine tenths of it."""
-        seconds = f"{self._limits.check_seconds:g} s"
-        if self.seconds_left < self._limits.check_seconds:
+        seconds = f"{self._allowed:g} s"
+        if self.seconds_left < self._allowed != START_SECONDS:
             seconds = f"the {self._limits.file_seconds:g} s that a file has"
-        size = self._stack.seek(0, os.SEEK_END)
-        self._stack.seek(max(0, size - 100_000))
+        self._stack.seek(0)
         *_, stack = self._stack.read().decode(errors="replace").split("Timeout (")
         line = user_code.find_line(stack, [self._folder])
         where = f", line {line.number} of {one_line(line.path.name)}" if line else ""
         return f"still running after {seconds}{where}: an endless loop?"
 
     def _close(self):
-        """Ends the child process, whatever it does, and all processes of its group."""
+        """Ends the child process, its group, and what else still has its environment."""
         child, self._child = self._child, None
         if child is None:
             return
@@ -199,6 +202,12 @@ class Process:
             tree = ["taskkill", "/T", "/F", "/PID", str(child.pid)]
             subprocess.run(tree, capture_output=True)
         child.wait()
+        # Those that left the group; only Linux has /proc.
+        mark = f"{FOLDER_VARIABLE}={self._working_folder.name}".encode()
+        for environment in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):  # it has ended, or is another user's
+                if mark in environment.read_bytes().split(b"\0"):
+                    os.kill(int(environment.parent.name), signal.SIGKILL)
         child.stdin.close()
         child.stdout.close()
         self._working_folder.cleanup()

@@ -1,4 +1,4 @@
-"""The hand-ins to mark: one file, or one entry for each student in a folder."""
+"""The submissions to mark: one file, or one entry for each student in a folder."""
 
 import ast
 import contextlib
@@ -24,12 +24,12 @@ CELL_MAGICS_OF_PYTHON = ("%%time", "%%timeit", "%%capture")
 
 
 class Unmarkable(Exception):
-    """A hand-in without a file that can be run; the text is the reason."""
+    """A submission without a file that can be run; the text is the reason."""
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A student's hand-in.
+    """A student's file, folder, archive or notebook.
 
     Attributes:
       name: The student's name, that of the file or folder.
@@ -104,7 +104,7 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
         pairs = zip(names, entries, strict=True)
         return [Submission(one_line(name), entry, class_name) for name, entry in pairs]
     if not path.is_file():
-        raise UserError(f"{text}: no such file: {path}")
+        raise UserError(f"{place} does not exist")
     if path.suffix == ".py" and surely_lacks(path, class_name):
         raise UserError(f"{text}: no class {class_name} in {path}")
     return [Submission(one_line(path.stem), path, class_name, single=True)]
@@ -119,7 +119,7 @@ def read_files(source):
     """Reads the Python files and notebooks of a file, a folder or an archive.
 
     Returns:
-      `{path inside the hand-in: bytes}`.
+      `{path inside the submission: bytes}`.
     """
     if source.is_dir():
         files = {}
@@ -145,9 +145,9 @@ def read_files(source):
 
 
 def usable(path, size):
-    """Returns whether a file of a hand-in is read.
+    """Returns whether a file of a submission is read.
 
-    No path leads out of the hand-in's folder.
+    No path leads out of the submission's folder.
     """
     hidden_parts = any(hidden(part) for part in path.parts)
     return size <= LARGEST.get(path.suffix, -1) and not path.anchor and not hidden_parts

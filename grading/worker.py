@@ -10,9 +10,8 @@ import contextlib
 import faulthandler
 import json
 import os
-import queue
+import signal
 import sys
-import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,41 +23,40 @@ def main(memory_gb):
 
     A question is `[token, operation, arguments, seconds]`.
     """
-    questions, answers, stack = take_streams()
-    answers = os.fdopen(answers, "w")
+    questions, answers, stack = (os.dup(number) for number in range(3))
+    null_device = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null_device, number)
     sys.path[0] = str(ROOT)
     from grading.measurements import Bench, describe_error
 
     forget_project()
     limit(memory_gb)
-    lines = queue.SimpleQueue()
-    threading.Thread(target=read_lines, args=[questions, lines], daemon=True).start()
     bench = Bench()
-    while True:
-        token, operation, arguments, seconds = json.loads(lines.get())
-        # The parent reads the stack if this process has to be ended.
-        faulthandler.dump_traceback_later(0.9 * seconds, file=stack)
-        try:
-            value = getattr(bench, operation)(**arguments)
-            answer = json.dumps({"token": token, "value": value}, default=plain)
-        # A class may raise anything, and may try to end the program: that is a finding.
-        except BaseException as error:
-            message = describe_error(error, bench.source["folder"])
-            answer = json.dumps({"token": token, "error": message})
-        print(answer, file=answers, flush=True)
-        faulthandler.cancel_dump_traceback_later()
+    with open(questions, "rb") as lines, open(answers, "w") as output:
+        for line in lines:
+            token, operation, arguments, seconds = json.loads(line)
+            # The parent reads the stack if this process has to be ended.
+            faulthandler.dump_traceback_later(0.9 * seconds, file=stack)
+            set_alarm(int(seconds) + 2)
+            try:
+                value = getattr(bench, operation)(**arguments)
+                answer = json.dumps({"token": token, "value": value}, default=plain)
+            # A class may raise anything, and may try to end the program: that is a finding.
+            except BaseException as error:
+                message = describe_error(error, bench.source["folder"])
+                answer = json.dumps({"token": token, "error": message})
+            set_alarm(0)
+            print(answer, file=output, flush=True)
+            faulthandler.cancel_dump_traceback_later()
+    # The class may have left threads and exit handlers.
+    os._exit(0)
 
 
-def take_streams():
-    """Returns private copies of stdin, stdout and stderr.
-
-    The streams themselves then point to the null device.
-    """
-    private = [os.dup(number) for number in range(3)]
-    null_device = os.open(os.devnull, os.O_RDWR)
-    for number in range(3):
-        os.dup2(null_device, number)
-    return private
+def set_alarm(seconds):
+    """Ends this process after that time, if the parent was killed and cannot; 0: never."""
+    if hasattr(signal, "alarm"):
+        signal.alarm(seconds)
 
 
 def forget_project():
@@ -91,19 +89,6 @@ def limit(memory_gb):
         # macOS has no limit of addresses, and there may be a lower one already.
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(name, (most, most))
-
-
-def read_lines(descriptor, lines):
-    """Puts the parent's questions into a queue.
-
-    The process ends when the parent has ended.
-    """
-    try:
-        with open(descriptor, "rb") as stream:
-            for line in stream:
-                lines.put(line)
-    finally:
-        os._exit(0)
 
 
 def plain(value):

@@ -7,7 +7,6 @@ TensorFlow.
 
 import contextlib
 import hashlib
-import importlib.util
 import inspect
 import os
 import sys
@@ -17,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_data import NUM_PIXELS
+import tf1
+from input_data import NUM_CLASSES, NUM_PIXELS
 from support import user_code
 from support.errors import UserError
 
@@ -34,22 +34,8 @@ _HINTS = {
     r"__init__\(\) got an unexpected keyword argument '(ndims|nlatent)'": (
         "write it as `def __init__(self, ndims=784, nlatent=2)`"
     ),
+    r"\(\) takes no arguments": "__init__ must accept ndims and nlatent",
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
-}
-_ATTRIBUTES = {
-    "x_placeholder": "the placeholder of the images, float32 [None, ndims]",
-    "z_placeholder": "the placeholder of the latents, float32 [None, nlatent]",
-    "learning_rate_placeholder": "the placeholder of the learning rate, a float32 scalar",
-    "x_hat": "the generator's images, self._generator(self.z_placeholder)",
-    "d_loss": "the discriminator's loss, a scalar",
-    "g_loss": "the generator's loss, a scalar",
-    "d_optimizer": "the discriminator's train op",
-    "g_optimizer": "the generator's train op",
-    "session": "an open session whose variables are initialised",
-}
-_LABELS = {
-    "labels_placeholder": "the labels that --conditional generates, one-hot float32 [None, 10]",
-    "x_labels_placeholder": "the images' labels for --conditional, one-hot float32 [None, 10]",
 }
 _METHODS = {
     "_generator": "z, reuse=False",
@@ -57,14 +43,13 @@ _METHODS = {
     "_discriminator_loss": "y, y_hat",
     "_generator_loss": "y_hat",
 }
-_SCOPES = ("generator", "discriminator")
 # Operations with a random generator of their own, whose state is in no variable, have this.
 _OWN_GENERATOR = "seed2"
-_SAMPLES = 10
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("models", "training", "generation", "evaluation", "support")
-_PROJECT = [_ROOT / name for name in ("main.py", "command_line.py", "input_data.py", *_PACKAGES)]
+_FILES = ("main.py", "command_line.py", "input_data.py", "tf1.py")
+_PROJECT = [_ROOT / name for name in (*_FILES, *_PACKAGES)]
 # Folders of the classes loaded so far, the latest first: their files may import each other.
 _folders: list[str] = []
 
@@ -96,23 +81,18 @@ def parse(spec: str) -> tuple[str, str, str]:
     path = os.path.expanduser(path)
     try:
         return path, name, hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except FileNotFoundError as error:
+        raise UserError(f"--gan: {path} does not exist; check the path") from error
     except OSError as error:
-        raise UserError(f"--gan={spec}: cannot read {path} ({error.strerror})") from error
+        raise UserError(f"--gan: cannot read {path} ({error.strerror})") from error
 
 
 def load(spec: str) -> CustomClass:
     """Loads the class of `FILE.py:CLASS`; the file may import its neighbours."""
     path, name, sha256 = parse(spec)
     _let_import_from(str(Path(path).resolve().parent))
-    # Its neighbours import it by the file's name, unless another module has that name.
-    try:
-        found = importlib.util.find_spec(Path(path).stem)
-    except (ImportError, ValueError):
-        found = None
-    is_found = found is not None and found.origin == str(Path(path).resolve())
-    module_name = Path(path).stem if is_found else f"custom_class_{sha256[:8]}"
     with user_errors():
-        module = user_code.import_file(path, module_name)
+        module = tf1.import_file(path, f"custom_class_{sha256[:8]}")
     import tensorflow.compat.v1 as tf
 
     # The file may call disable_v2_behavior; loops in the graph need resource variables.
@@ -137,13 +117,6 @@ def _let_import_from(folder):
     _folders[:] = [folder, *others]
 
 
-def build(gan_class: type, **arguments):
-    """Builds an instance; all that its code raises becomes a UserError."""
-    place = f"class {gan_class.__name__}"
-    with user_errors(otherwise=place):
-        return gan_class(**arguments)
-
-
 @contextlib.contextmanager
 def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterator[None]:
     """Context manager that turns errors of a custom class into one-line UserErrors.
@@ -160,18 +133,15 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
     except (Exception, SystemExit) as error:
         if not is_custom:
             raise
-        line, place = (
-            user_code.find_line(error, [Path(each) for each in _folders], _PROJECT),
-            otherwise,
-        )
+        line = user_code.find_line(error, _folders, _PROJECT)
         if line:
-            function = f", in {line.function}" if line.function else ""
             path, folder = line.path, Path.cwd()
             shown = path.relative_to(folder) if path.is_relative_to(folder) else path
-            place = f"{shown}, line {line.number}{function}"
-        if place is None:
+            function = f", in {line.function}" if line.function else ""
+            otherwise = f"{shown}, line {line.number}{function}"
+        if otherwise is None:
             raise
-        raise UserError(f"{place}: {user_code.describe(error, _HINTS)}") from error
+        raise UserError(f"{otherwise}: {user_code.describe(error, _HINTS)}") from error
 
 
 def close_session(gan):
@@ -194,14 +164,41 @@ def check(gan, recipe):
     Raises:
       UserError: If it has not.
     """
-    attributes = {**_ATTRIBUTES, **_LABELS} if recipe.conditional else _ATTRIBUTES
-    _check_attributes(gan, attributes)
+    import tensorflow.compat.v1 as tf
+
+    name = type(gan).__name__
+    fed = _check_attributes(gan, recipe)
     _check_methods(gan, recipe.conditional)
-    _check_shapes(gan, recipe.nlatent)
-    _check_variables(gan)
+    for variable in tf.trainable_variables():
+        if not variable.op.name.startswith(("generator/", "discriminator/")):
+            raise UserError(
+                f"{name} has the trainable variable {variable.op.name} outside the scopes "
+                "'generator' and 'discriminator': create it within the network that learns it, "
+                'under tf.variable_scope("generator", reuse=reuse) or the other'
+            )
     logits = _call_again(gan, "_discriminator", gan.x_placeholder)
-    _check_placeholders(gan, attributes, logits)
-    _check_images(gan, recipe)
+    outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
+    for op in sorted(upstream_ops(outputs) - fed, key=lambda op: op.name):
+        if op.type == "Placeholder":
+            raise UserError(
+                f"{name} needs a value for the placeholder {op.name}, which no step feeds: give it "
+                "one with tf.placeholder_with_default"
+            )
+    z = np.random.default_rng(0).uniform(-1, 1, [NUM_CLASSES, recipe.nlatent])
+    labels = {gan.labels_placeholder: np.eye(NUM_CLASSES)} if recipe.conditional else {}
+    try:
+        images = gan.session.run(gan.x_hat, {gan.z_placeholder: z, **labels})
+    except (RuntimeError, tf.errors.FailedPreconditionError) as error:
+        raise UserError(
+            f"{name}.session must be open and its variables initialised: end __init__ with "
+            "self.session.run(tf.global_variables_initializer())"
+        ) from error
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise UserError(
+            f"{name}.x_hat must be in [0, 1], got values from {images.min():.3g} to "
+            f"{images.max():.3g}: end _generator with tf.nn.sigmoid, or with (x + 1) / 2 after "
+            "tf.tanh"
+        )
 
 
 def check_generator(gan):
@@ -269,75 +266,67 @@ def upstream_ops(fetches) -> set:
     return found
 
 
-def _check_attributes(gan, attributes):
+def _check_attributes(gan, recipe):
+    """Checks an instance's attributes; returns the placeholders' operations."""
     import tensorflow.compat.v1 as tf
 
-    for attribute, meaning in attributes.items():
+    images, latents = [None, NUM_PIXELS], [None, recipe.nlatent]
+    labels, scalar = [None, NUM_CLASSES], []
+    attributes = {
+        "x_placeholder": (images, "the placeholder of the images, float32"),
+        "z_placeholder": (latents, "the placeholder of the latents, float32"),
+        "learning_rate_placeholder": (scalar, "the placeholder of the learning rate, float32"),
+        "x_hat": (images, "the generator's images, self._generator(self.z_placeholder)"),
+        "d_loss": (scalar, "the discriminator's loss, a mean over the batch"),
+        "g_loss": (scalar, "the generator's loss, a mean over the batch"),
+        "d_optimizer": (None, "the discriminator's train op"),
+        "g_optimizer": (None, "the generator's train op"),
+        "session": (None, "an open session whose variables are initialised"),
+    }
+    if recipe.conditional:
+        attributes["labels_placeholder"] = (labels, "the one-hot labels that --conditional draws")
+        attributes["x_labels_placeholder"] = (labels, "the images' one-hot labels, float32")
+    placeholders = set()
+    for attribute, (shape, meaning) in attributes.items():
         value, name = getattr(gan, attribute, None), f"{type(gan).__name__}.{attribute}"
         if value is None:
             raise UserError(f"{name} is missing: set self.{attribute} in __init__, {meaning}")
         if attribute == "session":
             continue
-        types = (tf.Tensor, tf.Operation) if attribute.endswith("optimizer") else tf.Tensor
-        if not isinstance(value, types):
+        if not isinstance(value, tf.Tensor if shape is not None else (tf.Tensor, tf.Operation)):
             raise UserError(f"{name} must be {meaning}, got {type(value).__name__}")
         if value.graph is not tf.get_default_graph():
             raise UserError(
                 f"{name} is in another graph instead of the default one: create it in __init__, "
                 "without a tf.Graph() of its own"
             )
+        if shape is None:
+            continue
+        # A scalar's shape may be unknown.
+        if (value.shape.as_list() if value.shape.rank is not None else scalar) != shape:
+            raise UserError(
+                f"{name} must have shape {tuple(shape)}, got {value.shape}: it is {meaning}"
+            )
+        if attribute.endswith("placeholder"):
+            placeholders.add(value.op)
+    return placeholders
 
 
 def _check_methods(gan, conditional):
     for method, parameters in _METHODS.items():
+        if conditional and "reuse" in parameters:
+            parameters = f"{parameters}, labels=None"
+        parts = parameters.split(", ")
+        tensors = [part for part in parts if "=" not in part]
+        named = {part.partition("=")[0]: None for part in parts if "=" in part}
         function, name = getattr(gan, method, None), f"{type(gan).__name__}.{method}"
-        tensors = [word for word in parameters.split(", ") if "=" not in word]
-        given = {"reuse": True} if "reuse" in parameters else {}
-        if conditional and given:
-            parameters, given = f"{parameters}, labels=None", {**given, "labels": None}
         expected = f"write it as def {method}(self, {parameters})"
         if not callable(function):
             raise UserError(f"{name} is missing: {expected}")
         try:
-            inspect.signature(function).bind(*tensors, **given)
+            inspect.signature(function).bind(*tensors, **named)
         except TypeError as error:
             raise UserError(f"{name}: {error}; {expected}") from error
-
-
-def _check_shapes(gan, nlatent):
-    name = type(gan).__name__
-    widths = {"x_placeholder": NUM_PIXELS, "z_placeholder": nlatent, "x_hat": NUM_PIXELS}
-    for attribute, width in widths.items():
-        shape = getattr(gan, attribute).shape
-        # As a list, because the dimensions of version 1 are never None.
-        if shape.rank != 2 or shape.as_list() != [None, width]:
-            raise UserError(f"{name}.{attribute} must have shape (None, {width}), got {shape}")
-    for attribute, method in [("d_loss", "_discriminator_loss"), ("g_loss", "_generator_loss")]:
-        shape = getattr(gan, attribute).shape
-        if shape.rank not in (0, None):
-            raise UserError(
-                f"{name}.{attribute} must be a scalar, got shape {shape}; take the mean over the "
-                f"batch in {method}"
-            )
-
-
-def _check_variables(gan):
-    """Checks that all trainable variables are under two scopes, and each has some."""
-    import tensorflow.compat.v1 as tf
-
-    variables = [variable.op.name for variable in tf.trainable_variables()]
-    for scope in _SCOPES:
-        if not any(each.startswith(f"{scope}/") for each in variables):
-            raise UserError(
-                f"{type(gan).__name__}._{scope} creates no trainable variable under the scope "
-                f'{scope!r}: open it with tf.variable_scope("{scope}", reuse=reuse)'
-            )
-    for each in variables:
-        if not each.startswith(tuple(f"{scope}/" for scope in _SCOPES)):
-            raise UserError(
-                f"{type(gan).__name__} has the trainable variable {each} outside the scopes "
-                "'generator' and 'discriminator': create it within the network that learns it"
-            )
 
 
 def _call_again(gan, method, inputs):
@@ -356,39 +345,3 @@ def _call_again(gan, method, inputs):
         expected = "images [batch, 784]" if method == "_generator" else "logits [batch, 1]"
         raise UserError(f"{name} must return one tensor, {expected}, got {type(result).__name__}")
     return result
-
-
-def _check_placeholders(gan, attributes, logits):
-    """Rejects placeholders that no step feeds."""
-    outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
-    fed = {getattr(gan, attribute).op for attribute in attributes if "placeholder" in attribute}
-    for op in sorted(upstream_ops(outputs) - fed, key=lambda op: op.name):
-        if op.type == "Placeholder":
-            raise UserError(
-                f"{type(gan).__name__} needs a value for the placeholder {op.name}, which no step "
-                "feeds: give it one with tf.placeholder_with_default"
-            )
-
-
-def _check_images(gan, recipe):
-    """Checks that the session can generate images, and that they are in [0, 1]."""
-    import tensorflow.compat.v1 as tf
-
-    name = type(gan).__name__
-    rng = np.random.default_rng(0)
-    feed = {gan.z_placeholder: rng.uniform(-1, 1, [_SAMPLES, recipe.nlatent])}
-    if recipe.conditional:
-        feed[gan.labels_placeholder] = np.eye(_SAMPLES)
-    try:
-        images = gan.session.run(gan.x_hat, feed)
-    except (RuntimeError, tf.errors.FailedPreconditionError) as error:
-        raise UserError(
-            f"{name}.session must be open and its variables initialised: end __init__ with "
-            "self.session.run(tf.global_variables_initializer())"
-        ) from error
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise UserError(
-            f"{name}.x_hat must be in [0, 1], got values from {images.min():.3g} to "
-            f"{images.max():.3g}: end _generator with tf.nn.sigmoid, or with (x + 1) / 2 after "
-            "tf.tanh"
-        )

@@ -23,18 +23,27 @@ class Inference:
     graph optimisation. The weights are those of the last `load`.
     """
 
-    def __init__(self, gan):
+    def __init__(self, gan, loss=None):
+        """Opens a session.
+
+        Args:
+          gan: Instance in any graph.
+          loss: `models.losses.Loss`, which `losses` and `generator_gradient` require.
+        """
         self.gan = gan
-        self._graph = gan.x_hat.graph
-        with self._graph.as_default():
+        with gan.x_hat.graph.as_default() as graph:
             self._y = gan._discriminator(gan.x_placeholder, reuse=True)
             self._y_hat = gan._discriminator(gan.x_hat, reuse=True)
-            variables = variables_behind([self._y, self._y_hat])
-        self._variables = {variable.op.name: variable for variable in variables}
-        self._losses = None
+            self._variables = {v.op.name: v for v in variables_behind([self._y, self._y_hat])}
+            if loss:
+                both = self._y, self._y_hat
+                self._losses = [loss.discriminator(*both), loss.generator(*both)]
+                weights = [v for v in variables_behind([gan.x_hat]) if v.trainable]
+                gradients = tf.gradients(self._losses[1], weights)
+                self._g_gradients = [g for g in gradients if g is not None]
         config = tf.ConfigProto()
         config.gpu_options.allow_growth = True
-        self.session = tf.Session(graph=self._graph, config=config)
+        self.session = tf.Session(graph=graph, config=config)
 
     def load(self, state, *, average=True):
         """Sets the weights from a checkpoint.
@@ -48,24 +57,22 @@ class Inference:
           UserError: If `state` has other shapes, or a network's code has changed since it was
             saved.
         """
-        check_shapes(state, self._variables, exact=False)
-        self._assign(state)
-        saved = {name: state[name] for name in _OUTPUTS if name in state}
-        for name, values in self._fixed_outputs().items() if saved else ():
-            if not np.allclose(values, saved[name], rtol=_TOLERANCE, atol=_TOLERANCE):
-                network = name.rpartition("/")[2]
-                raise UserError(
-                    f"the code of the {network} has changed since the run was trained: its weights "
-                    "give other outputs now; restore that code, or train again in another --run_dir"
-                )
+        weights = {name: state[name] for name in state if name in self._variables}
+        check_shapes(weights, self._variables)
+        assign(self.session, self._variables, weights)
+        if all(name in state for name in _OUTPUTS):
+            for name, values in self._fixed_outputs().items():
+                if not np.allclose(values, state[name], rtol=_TOLERANCE, atol=_TOLERANCE):
+                    network = name.rpartition("/")[2]
+                    raise UserError(
+                        f"the code of the {network} has changed since the run was trained: its "
+                        "weights give other outputs now; restore that code, or train again in "
+                        "another --run_dir"
+                    )
         if average:
-            self._assign(
-                {
-                    name: state[f"{name}{_AVERAGE}"]
-                    for name in self._variables
-                    if f"{name}{_AVERAGE}" in state
-                }
-            )
+            averages = [name for name in state if name.endswith(_AVERAGE)]
+            values = {name.removesuffix(_AVERAGE): state[name] for name in averages}
+            assign(self.session, self._variables, values)
 
     def outputs(self, state):
         """Returns what both networks return for a few fixed inputs.
@@ -75,7 +82,7 @@ class Inference:
         Returns:
           {name: ndarray}, empty if the networks draw random numbers of their own.
         """
-        self._assign(state)
+        assign(self.session, self._variables, state)
         first, second = self._fixed_outputs(), self._fixed_outputs()
         same = all(np.array_equal(first[name], second[name]) for name in first)
         return first if same else {}
@@ -89,6 +96,9 @@ class Inference:
 
         Returns:
           float32 [n, ndims] in [0, 1].
+
+        Raises:
+          UserError: If `x_hat` is not in [0, 1].
         """
         gan = self.gan
         if not len(z):  # TensorFlow's convolutions return a wrong shape for an empty batch
@@ -101,7 +111,14 @@ class Inference:
                 rows = np.asarray(labels)[part]
                 feed[gan.labels_placeholder] = rows if rows.ndim == 2 else one_hot(rows)
             images.append(self.session.run(gan.x_hat, feed))
-        return np.concatenate(images)
+        images = np.concatenate(images)
+        low, high = images.min(), images.max()
+        if not (low >= 0 and high <= 1):  # a custom class, after training
+            raise UserError(
+                f"x_hat must be in [0, 1], got values from {low:.3g} to {high:.3g}; end "
+                "_generator with tf.nn.sigmoid"
+            )
+        return images
 
     def logits(self, x, z):
         """Returns D's logits [n, 1] of images [n, ndims] and of the images of latents."""
@@ -109,22 +126,27 @@ class Inference:
         return self.session.run([self._y, self._y_hat], feed)
 
     def losses(self, x, z):
-        """Returns D's and G's loss, the class's own, for images [n, ndims] and latents."""
-        if self._losses is None:
-            with self._graph.as_default():
-                self._losses = [
-                    self.gan._discriminator_loss(self._y, self._y_hat),
-                    self.gan._generator_loss(self._y_hat),
-                ]
+        """Returns D's and G's loss for images [n, ndims] and latents [n, nlatent]."""
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}
         return self.session.run(self._losses, feed)
+
+    def generator_gradient(self, x, z, labels=None):
+        """Returns the largest absolute value in the gradient of G's loss in its weights.
+
+        Args:
+          x, z, labels: Images [n, ndims], latents [n, nlatent] and, for a conditional Gan, the
+            labels [n] of both.
+        """
+        gan = self.gan
+        feed = {gan.x_placeholder: x, gan.z_placeholder: z}
+        if labels is not None:
+            feed[gan.labels_placeholder] = feed[gan.x_labels_placeholder] = one_hot(labels)
+        gradients = self.session.run(self._g_gradients, feed)
+        return max((np.abs(gradient).max() for gradient in gradients), default=0.0)
 
     def close(self):
         """Closes the session."""
         self.session.close()
-
-    def _assign(self, state):
-        assign(self.session, self._variables, state)
 
     def _fixed_outputs(self):
         gan, rng = self.gan, np.random.default_rng(0)
@@ -166,25 +188,23 @@ def assign(session, variables, values):
     session.run([variables[name].initializer for name in names], feed)
 
 
-def check_shapes(state, variables, *, exact=True):
-    """Checks that a checkpoint has the variables, in their shapes.
+def check_shapes(state, variables):
+    """Checks that a checkpoint has these variables and no others, in their shapes.
 
     Args:
       state: {variable name: ndarray}.
       variables: {variable name: variable}.
-      exact: Whether `state` may have no other variables.
 
     Raises:
       UserError: If it has not; the message names a variable.
     """
-    names = {name for name in state if name not in _OUTPUTS}
-    expected = {name: tuple(variable.shape) for name, variable in variables.items()}
-    for name in sorted(expected.keys() | (names if exact else set())):
-        found = np.shape(state[name]) if name in state else None
-        needed = expected.get(name)
+    for name in sorted((variables.keys() | state.keys()) - set(_OUTPUTS)):
+        found = f"of shape {np.shape(state[name])}" if name in state else "missing"
+        needed = (
+            f"of shape {tuple(variables[name].shape.as_list())}" if name in variables else "missing"
+        )
         if found != needed:
-            what = f"{name} has shape {found} in the checkpoint, {needed} in the networks"
-            if found is None or needed is None:
-                place = "checkpoint has" if found is None else "networks have"
-                what = f"the {place} no variable {name}"
-            raise UserError(f"{what}; restore the code, or train in another --run_dir")
+            raise UserError(
+                f"{name} is {found} in the checkpoint, but {needed} in the networks; restore the "
+                "code, or train in another --run_dir"
+            )

@@ -5,6 +5,8 @@ Images are [batch, height, width, channels]. Dropout and batch norm act as in tr
 `passes.training`.
 """
 
+from typing import NamedTuple
+
 import tensorflow.compat.v1 as tf
 
 from input_data import SIDE
@@ -117,23 +119,39 @@ def batch_norm(x, *, name, momentum=0.9):
       momentum: The decay of the moving averages. None always takes the batch's own statistics, so
         that a result depends on its whole batch.
     """
+    running, shard = passes.current(), passes.shard()
     with tf.variable_scope(name):
         shape = [x.shape[-1]]
-        gamma = variable("gamma", shape, initializer=tf.ones_initializer())
-        beta = variable("beta", shape, initializer=tf.zeros_initializer())
-        averages = [] if momentum is None else _moving_averages(shape)
-        if averages and passes.current() is None:
+        zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
+        gamma = variable("gamma", shape, initializer=ones)
+        beta = variable("beta", shape, initializer=zeros)
+        averages = []
+        if momentum is not None:
+            averages = [
+                variable("moving_mean", shape, initializer=zeros, trainable=False),
+                variable("moving_variance", shape, initializer=ones, trainable=False),
+            ]
+        if averages and running is None:
             return _record_shape(_normalised(x, gamma, beta, *averages)[0])
-        y, *statistics = _normalised(x, gamma, beta)
+        if shard.count == 1:
+            y, *statistics = _normalised(x, gamma, beta)
+        else:  # by the statistics of all processes' x
+            axes = list(range(len(x.shape) - 1))
+            mean = shard.mean(tf.reduce_mean(x, axes))
+            variance = shard.mean(tf.reduce_mean(tf.square(x - mean), axes))
+            y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, _VARIANCE_FLOOR)
+            count = tf.cast(shard.count * tf.size(x) // tf.size(mean), tf.float32)
+            statistics = [mean, variance * count / (count - 1)]
+
+        def move():
+            moves = zip(averages, statistics, strict=True)
+            return tf.group(
+                *(v.assign_sub((1 - momentum) * (v.read_value() - s)) for v, s in moves)
+            )
+
         if averages:
-            passes.current().updates.append(lambda: _moved(averages, statistics, momentum))
+            running.updates.append(move)
         return _record_shape(y)
-
-
-def _moving_averages(shape):
-    mean = variable("moving_mean", shape, initializer=tf.zeros_initializer(), trainable=False)
-    ones = tf.ones_initializer()
-    return [mean, variable("moving_variance", shape, initializer=ones, trainable=False)]
 
 
 def _normalised(x, gamma, beta, *statistics):
@@ -142,31 +160,11 @@ def _normalised(x, gamma, beta, *statistics):
     Without given statistics, x is normalised by its own: it is divided by the root of the mean
     square, and the variance returned is the unbiased estimate.
     """
-    if not statistics and passes.shard().count > 1:
-        return _normalised_together(x, gamma, beta, passes.shard())
     rows = x if len(x.shape) == 4 else tf.reshape(x, [-1, 1, 1, x.shape[-1]])
     y, mean, variance = tf.nn.fused_batch_norm(
         rows, gamma, beta, *statistics, epsilon=_VARIANCE_FLOOR, is_training=not statistics
     )
     return tf.reshape(y, tf.shape(x)), mean, variance
-
-
-def _normalised_together(x, gamma, beta, shard):
-    """Like `_normalised`, but by the statistics of all processes' x."""
-    axes = list(range(len(x.shape) - 1))
-    mean = shard.mean(tf.reduce_mean(x, axes))
-    variance = shard.mean(tf.reduce_mean(tf.square(x - mean), axes))
-    y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, _VARIANCE_FLOOR)
-    count = tf.cast(shard.count * tf.size(x) // tf.size(mean), tf.float32)
-    return y, mean, variance * count / (count - 1)
-
-
-def _moved(averages, statistics, momentum):
-    """Returns the operation that moves each average towards its statistic."""
-    moves = zip(averages, statistics, strict=True)
-    return tf.group(
-        *(average.assign_sub((1 - momentum) * (average.read_value() - s)) for average, s in moves)
-    )
 
 
 def dropout(x, rate):
@@ -245,28 +243,73 @@ def minibatch_stddev(x, labels=None):
     Returns:
       `[batch, n + 1]`.
     """
-    running = passes.current()
+    running, shard = passes.current(), passes.shard()
     batches = 1 if running is None else running.batches
     apart = tf.reshape(x, [batches, -1, x.shape[1]])
     if labels is not None:
-        apart -= _means_of_labels(apart, tf.reshape(labels, [batches, -1, labels.shape[1]]))
-    variance = _variance(apart, passes.shard())
+        rows = tf.reshape(labels, [batches, -1, labels.shape[1]])
+        sums = shard.mean(tf.matmul(rows, apart, transpose_a=True))  # [batches, labels, n]
+        counts = shard.mean(tf.reduce_sum(rows, axis=1))[:, :, None]
+        apart -= tf.matmul(rows, tf.math.divide_no_nan(sums, counts))
+    if shard.count == 1:
+        variance = tf.math.reduce_variance(apart, axis=1, keepdims=True)
+    else:
+        mean = shard.mean(tf.reduce_mean(apart, axis=1, keepdims=True))
+        variance = shard.mean(tf.reduce_mean(tf.square(apart - mean), axis=1, keepdims=True))
     spread = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=2, keepdims=True)
     column = tf.broadcast_to(spread, tf.concat([tf.shape(apart)[:2], [1]], axis=0))
     return tf.concat([x, tf.reshape(column, [-1, 1])], axis=1)
 
 
-def _means_of_labels(x, labels):
-    """Returns for each row of [batches, batch, n] the mean of the rows with its label."""
-    mean = passes.shard().mean
-    sums = mean(tf.matmul(labels, x, transpose_a=True))  # [batches, k, n]
-    counts = mean(tf.reduce_sum(labels, axis=1))[:, :, None]
-    return tf.matmul(labels, tf.math.divide_no_nan(sums, counts))
+class Layer(NamedTuple):
+    """A layer with its output shape and its numbers of trained and fixed values.
+
+    The shape is empty for a class that is not built of this project's layers.
+    """
+
+    name: str
+    shape: list
+    trainable: int
+    fixed: int
 
 
-def _variance(x, shard):
-    """Returns the variance over the batch of all processes, [batches, 1, n]."""
-    if shard.count == 1:
-        return tf.math.reduce_variance(x, axis=1, keepdims=True)
-    mean = shard.mean(tf.reduce_mean(x, axis=1, keepdims=True))
-    return shard.mean(tf.reduce_mean(tf.square(x - mean), axis=1, keepdims=True))
+def summary(gan):
+    """Returns the tables of a Gan's two networks as text."""
+    tables = []
+    for network in ("generator", "discriminator"):
+        rows = [(network, "output shape", "parameters")]
+        trainable = fixed = 0
+        for layer in layers_of(gan, network):
+            shape = f"[batch, {', '.join(map(str, layer.shape[1:]))}]" if layer.shape else ""
+            rows.append((layer.name, shape, f"{layer.trainable + layer.fixed:,}"))
+            trainable += layer.trainable
+            fixed += layer.fixed
+        rows.append(("total", "", f"{trainable + fixed:,}"))
+        rows.append(("trainable", "", f"{trainable:,}"))
+        rows.append(("not trainable", "", f"{fixed:,}"))
+        tables.append("\n".join(f"{a:<30}{b:<24}{c:>12}" for a, b, c in rows))
+    return "\n\n".join(tables)
+
+
+def layers_of(gan, network):
+    """Returns the layers of `generator` or `discriminator` in their order.
+
+    A class that is not built of this project's layers has a row for each variable.
+    """
+    graph, start = gan.x_hat.graph, f"{network}/"
+    variables = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
+    trained = {v.op.name for v in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
+    rows = []
+    for scope, shape in graph.get_collection(LAYERS):
+        if scope.startswith(start):
+            # An optimizer's variables are a level below the layer's own.
+            own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
+            sizes = {v.op.name: v.shape.num_elements() for v in own}
+            trainable = sum(size for name, size in sizes.items() if name in trained)
+            fixed = sum(sizes.values()) - trainable
+            rows.append(Layer(scope.removeprefix(start), shape, trainable, fixed))
+    if not rows:
+        for v in variables:
+            if v.op.name in trained and v.op.name.startswith(start):
+                rows.append(Layer(v.op.name.removeprefix(start), [], v.shape.num_elements(), 0))
+    return rows

@@ -8,7 +8,8 @@ together, layers ask `shard()` which part of each batch theirs is.
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import tensorflow.compat.v1 as tf
 
@@ -68,30 +69,28 @@ _current: contextvars.ContextVar[TrainingPass | None] = contextvars.ContextVar(
 )
 
 
-@contextlib.contextmanager
-def training(seed, batches: int = 1) -> Iterator[TrainingPass]:
+def training(seed, batches: int = 1) -> AbstractContextManager[TrainingPass]:
     """Context manager that builds networks in training mode.
 
     Args:
       seed: int32 [2] tensor, from which all of the pass's randomness follows.
       batches: How many batches of one size pass together.
     """
-    running = TrainingPass(seed, batches)
-    token = _current.set(running)
-    try:
-        yield running
-    finally:
-        _current.reset(token)
+    return _bound(_current, TrainingPass(seed, batches))
+
+
+def sharding(shard: Shard) -> AbstractContextManager[Shard]:
+    """Context manager that builds networks for a shard of each batch."""
+    return _bound(_shard, shard)
 
 
 @contextlib.contextmanager
-def sharding(shard: Shard) -> Iterator[None]:
-    """Context manager that builds networks for a shard of each batch."""
-    token = _shard.set(shard)
+def _bound(variable, value):
+    token = variable.set(value)
     try:
-        yield
+        yield value
     finally:
-        _shard.reset(token)
+        variable.reset(token)
 
 
 def shard() -> Shard:

@@ -52,8 +52,19 @@ class Prior:
         return _LEVELS.astype(np.float32), np.quantile(draws, _LEVELS).astype(np.float32)
 
     def truncate(self, rng, shape, limit):
-        """Like `sample`, but all values are in [-limit, limit]; only for `normal`."""
+        """Like `sample`, but redraws values outside [-limit, limit].
+
+        This is the truncation trick of Brock et al. 2019: a smaller limit makes samples more
+        typical and less varied.
+
+        Raises:
+          UserError: For a bounded prior, or a limit below 0.01.
+        """
         self.check_truncation(limit)
+        z = self.sample(rng, shape)
+        while (outside := np.abs(z) > limit).any():
+            z[outside] = self.sample(rng, np.count_nonzero(outside))
+        return z
 
     def check_truncation(self, limit):
         """Checks that `truncate` accepts this limit.
@@ -61,9 +72,10 @@ class Prior:
         Raises:
           UserError: If it does not.
         """
-        raise UserError(
-            f"--truncation requires the prior 'normal', got '{self.name}', a bounded one"
-        )
+        if not self.spherical:
+            raise UserError(f"--truncation requires --prior=normal, but this run used {self.name}")
+        if not limit >= SMALLEST_TRUNCATION:
+            raise UserError(f"--truncation must be at least {SMALLEST_TRUNCATION}, got {limit}")
 
     def interpolate(self, a, b, t):
         """Walks from a to b in a straight line, which stays in a bounded prior's support.
@@ -77,18 +89,6 @@ class Prior:
         """
         t = np.asarray(t, np.float64)[..., None]
         return ((1 - t) * a + t * b).astype(np.float32)
-
-    def axis(self, count):
-        """Returns float32 `[count]`, evenly spaced from low to high, both included."""
-        return np.linspace(self.low, self.high, count, dtype=np.float32)
-
-    def plane(self, side):
-        """Returns a grid of two latents, float32 `[side * side, 2]`.
-
-        Row by row from the top left; the first latent increases to the right, the second upwards.
-        """
-        x, y = np.meshgrid(self.axis(side), self.axis(side)[::-1])
-        return np.stack([x, y], axis=-1).reshape(side * side, 2)
 
 
 class Uniform(Prior):
@@ -117,22 +117,6 @@ class Normal(Prior):
 
     def sample(self, rng, shape):
         return rng.standard_normal(shape, np.float32)
-
-    def truncate(self, rng, shape, limit):
-        """Redraws values outside [-limit, limit].
-
-        This is the truncation trick of Brock et al. 2019: a smaller limit makes samples more
-        typical and less varied. It must be at least 0.01.
-        """
-        self.check_truncation(limit)
-        z = self.sample(rng, shape)
-        while (outside := np.abs(z) > limit).any():
-            z[outside] = self.sample(rng, np.count_nonzero(outside))
-        return z
-
-    def check_truncation(self, limit):
-        if not limit >= SMALLEST_TRUNCATION:
-            raise UserError(f"--truncation must be at least {SMALLEST_TRUNCATION}, got {limit}")
 
     def interpolate(self, a, b, t):
         """Like `Prior.interpolate`, but along a great circle at constant speed (slerp).
@@ -163,21 +147,13 @@ def _turn(t, angle):
 
 
 PRIORS = {
-    prior.name: prior
-    for prior in (
-        Uniform("uniform", low=-1.0, high=1.0, formula="U(-1, 1)"),  # article 003
-        Uniform("uniform01", low=0.0, high=1.0, formula="U(0, 1)"),  # article 000
-        Normal("normal", low=-2.0, high=2.0, formula="N(0, 1)"),  # articles 001 and 004
-        Semicircle(  # article 002
-            "semicircle", low=-1.0, high=1.0, formula="density 2/pi sqrt(1 - z^2)"
-        ),
-    )
+    "uniform": Uniform("uniform", low=-1.0, high=1.0, formula="U(-1, 1)"),  # article 003
+    "uniform01": Uniform("uniform01", low=0.0, high=1.0, formula="U(0, 1)"),  # article 000
+    "normal": Normal("normal", low=-2.0, high=2.0, formula="N(0, 1)"),  # articles 001 and 004
+    "semicircle": Semicircle(  # article 002
+        "semicircle", low=-1.0, high=1.0, formula="density 2/pi sqrt(1 - z^2)"
+    ),
 }
-
-
-def described():
-    """Returns all names with their formulas, for a line of help."""
-    return ", ".join(f"{prior.name} {prior.formula}".strip() for prior in PRIORS.values())
 
 
 def get(name):

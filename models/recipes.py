@@ -1,30 +1,124 @@
 """The recipes: which networks, trained with which hyperparameters.
 
 To add a recipe, add an entry to `RECIPES`; to add a hyperparameter, add a field to `Recipe`.
-The flag, its help, its validation and its place in `config.json` follow from the field. Fields of
-the group UPDATES are ignored by a custom class's own train ops; those of the group NETWORKS are
-arguments of the networks' constructors.
+Its flag, help, validation and place in `config.json` follow from the field, made by `option`.
+Fields of the group UPDATES are ignored by a custom class's own train ops; those of the group
+NETWORKS are arguments of the networks' constructors.
 Importing this module does not import TensorFlow.
 """
 
 import dataclasses
 import importlib
 import inspect
-from typing import Any
+import types
+import typing
 
 import numpy as np
 
 from input_data import NUM_PIXELS
 from models import custom_class, priors
+from models.losses import LOSSES
 from support.errors import UserError
-from support.options import check_value, option
 
 # Groups of options, in the order in which `python main.py --help` shows them.
 EVERYDAY = "Everyday"
-BATCHES = "Latents and batches"
-LEARNING_RATES = "Learning rates"
-UPDATES = "Losses, updates and averages"
-NETWORKS = "Networks"
+BATCHES = "Hyperparameters: latents and batches"
+LEARNING_RATES = "Hyperparameters: learning rates"
+UPDATES = "Hyperparameters: losses, updates and averages"
+NETWORKS = "Hyperparameters: networks"
+
+_PRIORS = ", ".join(f"{name} {prior.formula}" for name, prior in priors.PRIORS.items())
+_RATES = (1e-12, 1)
+
+
+def option(
+    default,
+    group,
+    text,
+    *,
+    bounds=None,
+    choices=None,
+    modes=("train",),
+    value=None,
+    unset=None,
+):
+    """Returns a dataclass field that is also a command-line flag.
+
+    Args:
+      default: Value of the flag if it is not given.
+      group: Heading under which --help shows it.
+      text: Its help, a noun phrase or imperative.
+      bounds: Smallest and largest valid value.
+      choices: The valid values, if they can be listed.
+      modes: Values of --mode with which the flag is valid.
+      value: Placeholder shown in --help, such as `DIR`.
+      unset: Meaning of None, for --help.
+    """
+    metadata = {
+        "group": group,
+        "help": text,
+        "bounds": bounds,
+        "choices": choices,
+        "modes": modes,
+        "value": value,
+        "unset": unset,
+    }
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check_value(field: dataclasses.Field, value) -> None:
+    """Checks that `value` has the type and bounds of an `option` field.
+
+    Raises:
+      UserError: If it does not.
+    """
+    if value is None and type(None) in typing.get_args(field.type):
+        return
+    kind, is_tuple = value_type(field)
+    values = value if is_tuple else [value]
+    if not isinstance(values, (tuple, list)) or not all(
+        _is_valid(each, kind, field.metadata) for each in values
+    ):
+        raise UserError(f"--{field.name} must be {describe_values(field)}, got {value}")
+
+
+def _is_valid(value, kind, limits):
+    types_of_kind = (int, float) if kind is float else kind
+    if not isinstance(value, types_of_kind) or isinstance(value, bool) != (kind is bool):
+        return False
+    if limits["choices"] is not None:
+        return value in limits["choices"]
+    low, high = limits["bounds"] or (value, value)
+    return low <= value <= high  # False for NaN
+
+
+def value_type(field: dataclasses.Field) -> tuple[type, bool]:
+    """Returns the type of a field's value, and whether the value is a tuple.
+
+    Of a tuple, it is the type of the values in it.
+    """
+    kind: typing.Any = field.type
+    if isinstance(kind, types.UnionType):
+        kind = next(each for each in typing.get_args(kind) if each is not type(None))
+    is_tuple = typing.get_origin(kind) is tuple
+    return (typing.get_args(kind)[0] if is_tuple else kind), is_tuple
+
+
+def describe_values(field: dataclasses.Field) -> str:
+    """Returns a field's valid values as text, such as `an integer from 0 to 9`."""
+    if field.metadata["choices"] is not None:
+        return f"one of {', '.join(field.metadata['choices'])}"
+    nouns = {bool: "True or False", str: "text", int: "an integer", float: "a number"}
+    bounds = bounds_text(field)
+    return nouns[value_type(field)[0]] + (f" from {bounds}" if bounds else "")
+
+
+def bounds_text(field: dataclasses.Field) -> str:
+    """Returns a field's bounds, such as `0 to 9`, or an empty text if it has none."""
+    if field.metadata["bounds"] is None:
+        return ""
+    low, high = field.metadata["bounds"]
+    return f"{low:.12g} to {high:.12g}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,22 +144,16 @@ class Recipe:
         10, EVERYDAY, "dimensions of the latent vector z, G's input", bounds=(1, 4096)
     )
     prior: str = option(
-        "uniform",
-        BATCHES,
-        f"distribution of each coordinate of z: {priors.described()}",
-        choices=priors.PRIORS,
+        "uniform", BATCHES, f"of each coordinate of z: {_PRIORS}", choices=priors.PRIORS
     )
     num_steps: int = option(
-        50_000,
-        EVERYDAY,
-        "training steps, each with d_iters updates of D and g_iters of G",
-        bounds=(1, 10**9),
+        50_000, EVERYDAY, "steps, each of d_iters updates of D and g_iters of G", bounds=(1, 10**9)
     )
     batch_size: int = option(16, EVERYDAY, "images per batch", bounds=(1, 65_536))
     d_iters: int = option(1, BATCHES, "updates of D per step", bounds=(1, 100))
     g_iters: int = option(1, BATCHES, "updates of G per step", bounds=(1, 100))
     digit: int | None = option(
-        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9)
+        None, EVERYDAY, "train only on the images with this label", bounds=(0, 9), unset="all"
     )
     conditional: bool = option(
         False, EVERYDAY, "give both networks the label: a conditional GAN (Mirza & Osindero 2014)"
@@ -74,57 +162,44 @@ class Recipe:
         5_000, BATCHES, "training images held out for validation", bounds=(0, 59_999)
     )
     half_batches: bool = option(
-        False,
-        BATCHES,
-        "D sees batch_size / 2 real and as many generated images; G's batches stay whole",
+        False, BATCHES, "D sees batch_size / 2 real and as many generated images, G whole batches"
     )
     reuse_latents: bool = option(
         False, BATCHES, "train G on the latents that D has just seen instead of new ones"
     )
     pretraining: int = option(
-        0,
-        BATCHES,
-        "real images, and as many generated ones, on which D is trained before G; 0 for none",
-        bounds=(0, 60_000),
+        0, BATCHES, "real images on which D is trained before G; 0 for none", bounds=(0, 60_000)
     )
     pretraining_batch: int = option(
         64, BATCHES, "real images per batch of the pre-training", bounds=(1, 60_000)
     )
     held_out: int = option(
-        0,
-        BATCHES,
-        "test images on which both losses are computed after each epoch; 0 for none",
-        bounds=(0, 10_000),
+        0, BATCHES, "test images for both losses after each epoch; 0 for none", bounds=(0, 10_000)
     )
 
     # The learning rates.
     learning_rate: float = option(
-        1e-3, LEARNING_RATES, "Adam's step size, of D and of G", bounds=(0, 1), positive=True
+        1e-3, LEARNING_RATES, "Adam's step size, of D and of G", bounds=_RATES
     )
     g_learning_rate: float | None = option(
         None,
         LEARNING_RATES,
         "Adam's step size of G, if it differs from D's",
-        bounds=(0, 1),
-        positive=True,
+        bounds=_RATES,
+        unset="that of D",
     )
     lr_decay: float = option(
         0.0, LEARNING_RATES, "divide both learning rates by 1 + lr_decay * step", bounds=(0, 1)
     )
     lr_milestones: tuple[int, ...] = option(
-        (),
-        LEARNING_RATES,
-        "step at which both learning rates fall tenfold; may be repeated",
-        bounds=(1, 10**9),
+        (), LEARNING_RATES, "step at which both fall tenfold; may be repeated", bounds=(1, 10**9)
     )
     lr_cooldown: float = option(
-        0.0,
-        LEARNING_RATES,
-        "fraction of the steps, at the end, with a tenth of both learning rates",
-        bounds=(0, 1),
+        0.0, LEARNING_RATES, "fraction of the steps, at the end, at a tenth of both", bounds=(0, 1)
     )
 
     # Adam, and additions to the plain losses and updates; 0 or False for none.
+    # A weight changes by rate * m / sqrt(v), both moments corrected for their start at 0.
     beta1: float = option(
         0.9,
         UPDATES,
@@ -134,69 +209,84 @@ class Recipe:
     beta2: float = option(
         0.999,
         UPDATES,
-        "Adam's second moment: v = beta2 * v + (1 - beta2) * grad^2; a weight changes by rate * "
-        "m / sqrt(v), with both moments corrected for their start at 0",
+        "Adam's second moment: v = beta2 * v + (1 - beta2) * grad^2",
         bounds=(0, 0.999999),
     )
-
+    loss: str = option(
+        "cross_entropy",
+        UPDATES,
+        f"loss of both networks: {', '.join(f'{k} ({v.source})' for k, v in LOSSES.items())}",
+        choices=LOSSES,
+    )
     separate_updates: bool = option(
-        False,
-        UPDATES,
-        "update D twice, on mean ce(1, D(x)) and then on mean ce(0, D(G(z))), not once on the sum",
+        False, UPDATES, "update D twice, on its loss at real, then on that at generated images"
     )
+    # Only the real images': Salimans et al. 2016.
     label_smoothing: float = option(
-        0.0,
-        UPDATES,
-        "D's target for real images is 1 - label_smoothing (one-sided, Salimans et al. 2016)",
-        bounds=(0, 0.5),
+        0.0, UPDATES, "D's target for real images is 1 - label_smoothing", bounds=(0, 0.5)
     )
+    # R1: Mescheder et al. 2018; not at every update: Karras et al. 2020.
     r1_gamma: float = option(
+        0.0, UPDATES, "R1: add gamma/2 * mean ||grad D(x)||^2 to D's loss", bounds=(0, 1e6)
+    )
+    r2_gamma: float = option(0.0, UPDATES, "R2: like R1, but at generated images", bounds=(0, 1e6))
+    gradient_penalty: float = option(
         0.0,
         UPDATES,
-        "R1 penalty: add gamma/2 * mean ||grad D(x)||^2 on real images x to D's loss (Mescheder "
-        "et al. 2018)",
+        "add this times mean (||grad D(x)|| - 1)^2 to D's loss, at random points x between real "
+        "and generated images; usually 10 (Gulrajani et al. 2017)",
+        bounds=(0, 1e6),
+    )
+    weight_clip: float = option(
+        0.0,
+        UPDATES,
+        "clip D's weights to [-weight_clip, weight_clip] after each of its updates; usually 0.01 "
+        "(Arjovsky et al. 2017)",
         bounds=(0, 1e6),
     )
     penalty_every: int = option(
         1,
         UPDATES,
-        "apply R1 only at every N-th update of D, with N times the weight: lazy regularisation "
-        "(Karras et al. 2020)",
+        "apply penalties at every N-th update of D, with N times the weight",
         bounds=(1, 1000),
     )
+    # With d = min(ema_decay, (1 + t) / (10 + t)) at update t.
     ema_decay: float = option(
         0.0,
         UPDATES,
-        "sample from an exponential moving average of G's weights, avg = d * avg + (1 - d) * w "
-        "with d = min(ema_decay, (1 + t) / (10 + t)) at update t; 0 for none (Yazici et al. 2019)",
+        "sample from an average of G's weights, avg = d * avg + (1 - d) * w (Yazici et al. 2019)",
         bounds=(0, 0.999999),
     )
 
     # Arguments of the networks' constructors; None: the class's own default.
+    # Projection adds embedding(label) . features(x) to D's logit.
     conditioning: str | None = option(
         None,
         NETWORKS,
-        "how D of a conditional GAN sees the label: projection, embedding(label) . features(x) is "
-        "added to its logit (Miyato & Koyama 2018); concat, the label is appended to the pixels",
+        "how D sees the label: projection (Miyato & Koyama 2018), or concat, after the pixels",
         choices=("projection", "concat"),
+        unset="projection, if conditional",
     )
     d_channels: int | None = option(
         None,
         NETWORKS,
         "channels of stable_cnn's first convolution in D; 0 for none",
         bounds=(0, 256),
+        unset="24 in stable_cnn",
     )
     g_channels: int | None = option(
         None,
         NETWORKS,
         "channels before stable_cnn's last convolution in G; 0 for none",
         bounds=(0, 256),
+        unset="48 in stable_cnn",
     )
     minibatch_stddev: bool | None = option(
         None,
         NETWORKS,
         "stable_cnn's D also sees the standard deviation of its last features over the batch "
         "(Karras et al. 2018)",
+        unset="on in stable_cnn",
     )
 
     @property
@@ -324,18 +414,50 @@ def override(recipe: Recipe, **values) -> Recipe:
       UserError: For an unknown name, a value out of bounds, or values that exclude each other.
     """
     fields = {field.name: field for field in hyperparameters()}
-    for name in values:
+    for name, value in values.items():
         if name not in fields:
             raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
-    for name, value in values.items():
         if isinstance(value, list):
-            values[name] = tuple(value)
+            value = tuple(value)
         elif isinstance(value, np.generic):
-            values[name] = value.item()
-    for name, value in values.items():
+            value = value.item()
         check_value(fields[name], value)
+        if value_type(fields[name])[0] is float and value is not None:
+            value = float(value)  # so that 1 and 1.0 are the same run
+        values[name] = value
+    loss = LOSSES[values.get("loss", recipe.loss)]
+    if not loss.has_targets:
+        values.setdefault("label_smoothing", 0.0)
     recipe = dataclasses.replace(recipe, **values)
-    _check_together(recipe)
+    if recipe.label_smoothing and not loss.has_targets:
+        raise UserError(
+            f"--label_smoothing is not valid with --loss={recipe.loss}, which has no targets"
+        )
+    for name in ("half_batches", "separate_updates"):
+        if loss.compares_pairs and getattr(recipe, name):
+            raise UserError(
+                f"--loss={recipe.loss} is not valid with --{name}: it compares each real image "
+                f"with a generated one; add --no{name}"
+            )
+    for name in ("weight_clip", "separate_updates"):
+        if recipe.gradient_penalty and getattr(recipe, name):
+            raise UserError(f"--gradient_penalty is not valid with --{name}; omit one of the two")
+    if recipe.half_batches and recipe.reuse_latents:
+        raise UserError("--half_batches is not valid with --reuse_latents: G needs more latents")
+    if recipe.half_batches and recipe.batch_size % 2:
+        raise UserError(f"--batch_size must be even with --half_batches, got {recipe.batch_size}")
+    if 0 < recipe.pretraining < recipe.pretraining_batch:
+        raise UserError(
+            f"--pretraining must be 0 or at least one batch, {recipe.pretraining_batch}, "
+            f"got {recipe.pretraining}"
+        )
+    if recipe.conditional and recipe.digit is not None:
+        raise UserError(
+            f"--conditional is not valid with --digit={recipe.digit}: it learns every label"
+        )
+    for name in ("pretraining", "held_out"):
+        if recipe.conditional and getattr(recipe, name):
+            raise UserError(f"--conditional is not valid with --{name}; set --{name}=0")
     return recipe
 
 
@@ -345,37 +467,9 @@ def without_update_fields(recipe: Recipe) -> tuple[Recipe, list[str]]:
     Returns:
       The recipe without the hyperparameters that such train ops ignore, and their names.
     """
-    plain: dict[str, Any] = {field.name: field.default for field in hyperparameters(UPDATES)}
+    plain: dict[str, typing.Any] = {field.name: field.default for field in hyperparameters(UPDATES)}
     ignored = [name for name, value in plain.items() if getattr(recipe, name) != value]
     return dataclasses.replace(recipe, **plain), ignored
-
-
-def _check_together(recipe):
-    if recipe.half_batches and recipe.reuse_latents:
-        raise UserError(
-            "--half_batches is not valid with --reuse_latents: G needs more latents than D has"
-        )
-    if recipe.half_batches and recipe.batch_size < 2:
-        raise UserError(
-            f"--batch_size must be at least 2 with --half_batches, got {recipe.batch_size}"
-        )
-    if 0 < recipe.pretraining < recipe.pretraining_batch:
-        raise UserError(
-            f"--pretraining must be 0 or at least one batch, {recipe.pretraining_batch}, "
-            f"got {recipe.pretraining}"
-        )
-    if recipe.conditional:
-        for name in ("pretraining", "held_out"):
-            if getattr(recipe, name):
-                raise UserError(
-                    f"--conditional is not valid with --{name}, which does not support labels; "
-                    f"set --{name}=0"
-                )
-        if recipe.digit is not None:
-            raise UserError(
-                f"--conditional is not valid with --digit={recipe.digit}: it learns every label; "
-                "omit one of the two"
-            )
 
 
 def check_has_conditional_form(recipe: Recipe) -> None:
@@ -392,31 +486,38 @@ def check_has_conditional_form(recipe: Recipe) -> None:
         )
 
 
-def class_of(recipe: Recipe) -> type:
-    """Returns the `Gan` class of a recipe; imports TensorFlow."""
-    check_has_conditional_form(recipe)
-    location = recipe.conditional_gan if recipe.conditional else recipe.gan
-    module, name = str(location).split(":")
-    return getattr(importlib.import_module(module), name)
-
-
 def build_gan(recipe: Recipe, gan_class: type | None = None):
     """Builds a recipe's Gan, or a custom class's, in the current default graph.
 
     Raises:
       UserError: If the constructor does not take one of the recipe's hyperparameters, or a
-        conditional recipe meets networks without labels.
+        conditional recipe meets networks without labels; or for any error of a custom class.
     """
     is_custom = gan_class is not None
-    gan_class = gan_class or class_of(recipe)
-    given = {field.name: getattr(recipe, field.name) for field in hyperparameters(NETWORKS)}
-    given = {name: value for name, value in given.items() if value is not None}
-    constructors = [vars(c)["__init__"] for c in gan_class.__mro__[:-1] if "__init__" in vars(c)]
-    accepted = {name for each in constructors for name in inspect.signature(each).parameters}
-    for name in sorted(given.keys() - accepted):
-        raise UserError(
-            f"--{name}={given[name]} has no effect on {gan_class.__name__}, whose constructor "
-            f"does not take {name}; omit it"
-        )
-    arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent, **given}
-    return custom_class.build(gan_class, **arguments) if is_custom else gan_class(**arguments)
+    if gan_class is None:
+        check_has_conditional_form(recipe)
+        location = recipe.conditional_gan if recipe.conditional else recipe.gan
+        module, _, name = str(location).partition(":")
+        gan_class = getattr(importlib.import_module(module), name)
+    # Those of mixins and base classes too, which a constructor may take as **networks.
+    constructors = [inspect.signature(each) for each in gan_class.__mro__[:-1]]
+    accepted = {name for each in constructors for name in each.parameters}
+    arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent}
+    for field in hyperparameters(NETWORKS):
+        value = getattr(recipe, field.name)
+        if value is None:
+            continue
+        if field.name not in accepted and is_custom:
+            raise UserError(
+                f"--{field.name} has no effect on {gan_class.__name__}, whose constructor does not "
+                "take it; omit it"
+            )
+        if field.name not in accepted:
+            flag = f"--{field.name}={value}"
+            if isinstance(value, bool):
+                flag = f"--{'' if value else 'no'}{field.name}"
+            needed = "--conditional" if field.name == "conditioning" else "--recipe=stable_cnn"
+            raise UserError(f"{flag} requires {needed}")
+        arguments[field.name] = value
+    with custom_class.user_errors(is_custom, otherwise=f"class {gan_class.__name__}"):
+        return gan_class(**arguments)

@@ -1,42 +1,52 @@
-"""The data sets that are known by checksum, and downloads of their files."""
+"""The known data sets and their IDX files: found or downloaded, checked and read.
 
+The format: http://yann.lecun.com/exdb/mnist/. `read` is the one function that `input_data` needs of
+a format: folder -> images and labels of the training and of the test set.
+"""
+
+import gzip
 import hashlib
-import sys
-from contextlib import suppress
+import io
+import math
+import re
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 
-from support.errors import UserError, one_line
-from support.files import atomic_write, remove_stale_files
-from support.idx import DataError, checksums, find_file, image_header, prefix_errors, require
+from support.downloads import download, is_protected
+from support.errors import DataError, UserError
+from support.files import atomic_write
 
 NUM_CLASSES = 10
+SIDE = 28
+IMAGE_SHAPE = (SIDE, SIDE)
+NUM_PIXELS = SIDE * SIDE
 FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-MAX_BYTES = 2**28
-_LONGEST_REASON = 200
-_LOCAL = ("localhost", "127.0.0.1", "::1")
+MAX_EXAMPLES = 1_000_000
+# Of a file of unsigned bytes; the number of dimensions is added.
+_MAGIC = 0x800
 
 
 @dataclass(frozen=True)
 class DataSetInfo:
-    """A data set's names and, if it is a published one, its files.
+    """A data set's names and, if it is a published one, its IDX files.
 
     Attributes:
       name: One of DATASETS, or None for an unknown set.
       title: Its name in sentences.
       class_names: Names of the labels 0 to 9.
       noun: Noun for a label's meaning.
-      mirrors: Addresses of folders with the FILES, each with `.gz` at its end.
-      sha256: Of the FILES, each of its uncompressed payload or of the file as published.
-      git_id: Git's SHA-1 of the uncompressed training images, if `sha256` is not of their payload.
+      mirrors: Addresses of folders with the four IDX files, each with `.gz` at its end.
+      sha256: Of these files in the order of `FILES`, each uncompressed or as published.
+      git_id: Git's SHA-1 of the uncompressed training images, if `sha256` is not of them.
     """
 
     name: str | None
@@ -115,7 +125,7 @@ def identify(pixels: np.ndarray) -> DataSetInfo:
     Args:
       pixels: All training images in the order of the file, uint8 `[n, 784]`.
     """
-    payload = image_header(len(pixels)) + np.asarray(pixels).tobytes()
+    payload = idx_content(np.asarray(pixels).reshape(-1, *IMAGE_SHAPE))
     sha256 = hashlib.sha256(payload).hexdigest()
     git_id = hashlib.sha1(b"blob %d\0" % len(payload) + payload, usedforsecurity=False).hexdigest()
     for info in _KNOWN.values():
@@ -124,174 +134,177 @@ def identify(pixels: np.ndarray) -> DataSetInfo:
     return _UNKNOWN
 
 
-def is_mnist(pixels: np.ndarray) -> bool:
-    """Returns whether uint8 `[n, 784]` are all of MNIST's training images."""
-    return identify(pixels).name == "mnist"
+def idx_content(array: np.ndarray) -> bytes:
+    """Returns uint8 images `[n, 28, 28]` or labels `[n]` as an uncompressed IDX file."""
+    return struct.pack(f">{1 + array.ndim}I", _MAGIC + array.ndim, *array.shape) + array.tobytes()
 
 
-def locate(folder: Path, dataset: str = "mnist", source_url: str | None = None) -> list[Path]:
-    """Returns the paths of the four files; downloads missing ones.
+def read(folder: Path, dataset: str = "mnist", source_url: str | None = None) -> list[tuple]:
+    """Reads the four files in a folder; downloads missing ones into it.
 
-    The order is that of FILES.
+    They may be compressed or not, and spelled with `-idx` or `.idx`.
 
     Args:
       folder: Folder of the files.
       dataset: The known set whose mirrors and checksums are used for missing files.
       source_url: Address of a folder that replaces the mirrors and their checksums.
 
+    Returns:
+      (images, labels) of the training and of the test set: uint8 `[n, 28, 28]`, and uint8 `[n]` in
+      0..9.
+
     Raises:
-      DataError: If files are missing and cannot be downloaded, or do not belong together.
+      DataError: If a file is damaged, or missing and cannot be downloaded, or if the files do not
+        belong together.
       UserError: If `dataset` is not one of DATASETS.
     """
     if dataset not in DATASETS:
-        raise UserError(f"--dataset must be one of {', '.join(DATASETS)}, got {dataset!r}")
-    info = known(dataset)
-    published = dict(zip(FILES, info.sha256, strict=True))
-    found = {name: find_file(folder, name) for name in FILES}
-    missing = [name for name in FILES if found[name] is None]
-    for path in folder.glob("*emnist-*") if missing else ():
+        raise UserError(f"--dataset must be one of {', '.join(DATASETS)}, got {dataset}")
+    paths: dict[str, Path] = {}
+    for name in FILES:
+        for suffix in (".gz", ""):
+            for spelled in (name, name.replace("-idx", ".idx")):
+                if (folder / (spelled + suffix)).is_file():
+                    paths.setdefault(name, folder / (spelled + suffix))
+    if len(paths) < len(FILES):
+        _complete(paths, folder, dataset, source_url)
+    sets = []
+    for images_name, labels_name in (FILES[:2], FILES[2:]):
+        images, labels = read_idx(paths[images_name]), read_idx(paths[labels_name])
+        path, count, highest = paths[labels_name], len(images), labels.max()
+        described = f"{count} labels as in {paths[images_name].name}"
+        _require(len(labels) == count, path, described, len(labels))
+        _require(highest < NUM_CLASSES, path, f"labels from 0 to {NUM_CLASSES - 1}", highest)
+        sets.append((images, labels))
+    return sets
+
+
+def read_idx(path) -> np.ndarray:
+    """Returns the content of an IDX file, compressed or not.
+
+    Args:
+      path: The file; `idx3` in its name says that it has images.
+
+    Returns:
+      Images, uint8 `[n, 28, 28]`, or labels, uint8 `[n]`.
+
+    Raises:
+      DataError: If header or size are not what the name promises.
+    """
+    with open(path, "rb") as file:
+        return parse(file, IMAGE_SHAPE if "idx3" in Path(path).name else (), path)
+
+
+def parse(file, item_shape: tuple, name) -> np.ndarray:
+    """Returns the items in an open IDX file, uint8 `[n, *item_shape]`.
+
+    Args:
+      file: A seekable binary file, compressed or not.
+      item_shape: Shape of one item: `(28, 28)` for images, `()` for labels.
+      name: What an error calls the file.
+    """
+    # By content, because some servers and browsers decompress a file without renaming it.
+    is_compressed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    stream = gzip.GzipFile(fileobj=file) if is_compressed else file
+    header_size, magic_number = 4 * (2 + len(item_shape)), _MAGIC + 1 + len(item_shape)
+    try:
+        content = bytearray(stream.read(header_size))
+        _require(content, name, "an IDX file", "an empty file")
+        _require(not content.lstrip().startswith(b"<"), name, "an IDX file", "an HTML page")
+        header_fits = len(content) == header_size
+        _require(header_fits, name, f"a header of {header_size} bytes", len(content))
+        magic, count, *shape = struct.unpack(f">{header_size // 4}I", content)
+        _require(magic == magic_number, name, f"magic number {magic_number}", magic)
+        _require(tuple(shape) == item_shape, name, f"images of size {list(item_shape)}", shape)
+        _require(1 <= count <= MAX_EXAMPLES, name, f"1 to {MAX_EXAMPLES} items", count)
+        size = header_size + count * math.prod(item_shape)
+        # One byte more than expected shows trailing data, and makes gzip compare its CRC.
+        content += stream.read(size - header_size + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise DataError(f"{name}: expected a complete gzip file, found: {error}") from error
+    found = len(content) if len(content) < size else "more"
+    _require(len(content) == size, name, f"{size} bytes", found)
+    return np.frombuffer(content, np.uint8, offset=header_size).reshape(-1, *item_shape)
+
+
+def download_idx(path: Path, urls, accepted=frozenset()) -> None:
+    """Downloads an IDX file from the first address that has a valid one.
+
+    Args:
+      path: Path of the file to save, in a folder that is created if it is missing.
+      urls: Addresses to try in turn.
+      accepted: SHA-256 of the uncompressed content or of the file, of which it must have one; if
+        empty, any valid file is accepted, but not through plain http from another machine.
+    """
+    item_shape = IMAGE_SHAPE if "idx3" in path.name else ()
+
+    def check(content, url):
+        actual = _checksums(content, parse(io.BytesIO(content), item_shape, url))
+        if accepted and accepted.isdisjoint(actual):
+            expected, found = " or ".join(sorted(accepted)), " and ".join(sorted(actual))
+            raise DataError(f"{url}: expected SHA-256 {expected}, found {found}")
+
+    content = download(urls, check, protected=not accepted)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def accepted_from(url: str, name: str) -> set[str]:
+    """Returns the SHA-256 that file `name` from `url` may have; empty for any file.
+
+    Through plain http, from which it could be changed on the way, only files of known sets.
+    """
+    if is_protected(url) or name not in FILES:
+        return set()
+    return {known(each).sha256[FILES.index(name)] for each in DATASETS}
+
+
+def _complete(paths, folder, dataset, source_url):
+    """Downloads the files that are missing in `paths`, {name: path}, and adds them."""
+    missing = [name for name in FILES if name not in paths]
+    for path in folder.glob("*emnist-*"):
         raise DataError(
             f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them upright, "
             f"under MNIST's names such as {FILES[0]} (labels from 0 to 9)"
         )
+    info = known(dataset)
+    published = dict(zip(FILES, info.sha256, strict=True))
     # The known sets have the same names and counts: one set's images with another set's labels
     # would train without an error.
-    for name, existing in found.items() if missing and not source_url else ():
-        with prefix_errors(existing):
-            if existing and published[name] not in checksums(existing):
-                raise DataError(
-                    f"not a file of {info.title}, from whose mirrors the missing {missing[0]} "
-                    "would be downloaded; put that file there by hand or pass source_url"
-                )
+    for name, path in paths.items() if not source_url else ():
+        if published[name] not in _checksums(path.read_bytes(), read_idx(path)):
+            raise DataError(
+                f"{path}: not a file of {info.title}, from whose mirrors the missing {missing[0]} "
+                "would be downloaded; put that file there by hand or pass source_url"
+            )
     for name in missing:
+        path = folder / f"{name}.gz"
         accepted = accepted_from(source_url, name) if source_url else {published[name]}
-        folders = [source_url] if source_url else info.mirrors
-        urls = [f"{each.rstrip('/')}/{name}.gz" for each in folders]
-        by_hand = [f"{each}.gz" for each in missing if found[each] is None]
-        found[name] = fetch(folder / f"{name}.gz", urls, accepted, by_hand=by_hand)
-    return [path for path in found.values() if path is not None]
-
-
-def accepted_from(url: str, name: str) -> set[str]:
-    """Returns the SHA-256 that file `name` from `url` may have; empty for any file."""
-    if _is_protected(url) or name not in FILES:
-        return set()
-    return {info.sha256[FILES.index(name)] for info in _KNOWN.values()}
-
-
-def fetch(path: Path, urls, accepted=frozenset(), max_bytes=MAX_BYTES, by_hand=()) -> Path:
-    """Downloads an IDX file from the first address that has a valid one.
-
-    The folder is created if it is missing. A download that fails leaves nothing.
-
-    Args:
-      path: Path of the file to save; its name says whether it has images, see `read_idx`.
-      urls: Addresses to try in turn: https, http on this machine, or any http if `accepted` is not
-        empty.
-      accepted: SHA-256 of the uncompressed payload or of the file, of which it must have one; any
-        if empty.
-      max_bytes: The largest file that is accepted.
-      by_hand: Names of the files that the error recommends to put there by hand.
-
-    Returns:
-      The path.
-
-    Raises:
-      DataError: If no address has a valid file, with each one's reason.
-    """
-    folder = path.parent
-    reasons = []
-    with prefix_errors(folder):
-        created = [each for each in (folder, *folder.parents) if not each.exists()]
-        folder.mkdir(parents=True, exist_ok=True)
+        addresses = [source_url] if source_url else info.mirrors
         try:
-            remove_stale_files(folder, deep=False)
-            for url in urls:
-                try:
-                    with atomic_write(path) as part:
-                        _download(url, part, accepted, max_bytes)
-                    return path
-                except DataError as error:
-                    reasons.append(f"{_shorten(url)}: {error}")
-        finally:
-            for each in created:
-                with suppress(OSError):  # it contains something
-                    each.rmdir()
-    raise DataError(
-        f"{path.name} is not in {folder} and could not be downloaded ({'; '.join(reasons)}): "
-        f"put {', '.join(by_hand or [path.name])} there by hand"
-    )
+            download_idx(path, [f"{a.rstrip('/')}/{path.name}" for a in addresses], accepted)
+        except DataError as error:
+            reasons = [
+                re.sub(r"(?: for url:)? ?\S+://\S+", "", each).strip()
+                for each in str(error).split("; ")
+            ]
+            raise DataError(
+                f"{folder} lacks {path.name} and downloading it failed "
+                f"({'; '.join(dict.fromkeys(reasons))}); copy the four files there"
+            ) from error
+        paths[name] = path
 
 
-def _download(url, path, accepted, max_bytes):
-    import pooch  # only downloads need it
-    import requests  # comes with pooch
+def _checksums(content, array):
+    """Returns the SHA-256 of a file and of its uncompressed content, in hexadecimal.
 
-    def check_address(address):
-        protected = _is_protected(address) or (accepted and address.startswith("http://"))
-        require(protected, "an https address", _shorten(address))
-
-    def check_redirect(response, **_):
-        if response.is_redirect:
-            check_address(urljoin(response.url, response.headers["location"]))
-
-    check_address(url)
-    downloader = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty(),
-        chunk_size=2**16,
-        headers={"Accept-Encoding": "identity"},
-        hooks={"response": check_redirect},
-    )
-    try:
-        with open(path, "wb") as file:
-            downloader(url, _LimitedFile(file, max_bytes), None)
-    except DataError:
-        raise
-    except (requests.RequestException, ValueError) as error:  # ValueError: an invalid redirect
-        raise DataError(_reason(error)) from error
-    actual = checksums(path)
-    if accepted and accepted.isdisjoint(actual):
-        expected = " or ".join(sorted(accepted))
-        raise DataError(f"expected SHA-256 {expected}, found {' and '.join(sorted(actual))}")
-
-
-class _LimitedFile:
-    """A file for writing whose size is limited."""
-
-    def __init__(self, file, max_bytes):
-        self._file = file
-        self._max_bytes = max_bytes
-
-    def write(self, chunk):
-        self._file.write(chunk)
-        within = self._file.tell() <= self._max_bytes
-        require(within, f"at most {self._max_bytes} bytes", "more")
-
-    def flush(self):
-        self._file.flush()
-
-
-def _is_protected(url):
-    """Returns whether a file cannot be changed on the way.
-
-    It cannot with https, or http on this machine.
+    Compressing the same content again changes only the first.
     """
-    with suppress(ValueError):
-        parts = urlsplit(url)
-        return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL)
-    return False
+    return {hashlib.sha256(part).hexdigest() for part in (content, idx_content(array))}
 
 
-def _reason(error):
-    """Returns the innermost reason of a failed request as one line."""
-    response = getattr(error, "response", None)
-    if response is not None and not response.ok:
-        return f"HTTP status {response.status_code}"
-    while isinstance(inner := error.__cause__ or (error.args and error.args[0]), Exception):
-        error = inner
-    return _shorten(getattr(error, "strerror", None) or f"{type(error).__name__} {error}")
-
-
-def _shorten(text):
-    line = one_line(text)
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+def _require(condition, name, expected, found):
+    if not condition:
+        raise DataError(f"{name}: expected {expected}, found {found}")

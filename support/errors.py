@@ -2,15 +2,8 @@
 
 import errno
 
-# An OSError of these may name no file: the disk, a quota or a limit of the process is used up.
-_OUT_OF_RESOURCES = (
-    errno.EDQUOT,
-    errno.EFBIG,
-    errno.EMFILE,
-    errno.ENFILE,
-    errno.ENOMEM,
-    errno.ENOSPC,
-)
+# Error numbers of a full disk, a used-up quota and a file larger than the system allows.
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class UserError(ValueError):
@@ -23,6 +16,10 @@ class UserError(ValueError):
 
 class RunError(UserError):
     """A run folder that cannot be used as requested."""
+
+
+class DataError(UserError):
+    """A data file, data folder or download that cannot be used; the message names it."""
 
 
 def reason(error: BaseException) -> str:
@@ -40,23 +37,18 @@ def user_message(error: BaseException) -> str | None:
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:  # not an HTTPError, which has a filename too
-        if error.filename or error.errno in _OUT_OF_RESOURCES:
+        if error.filename or error.errno in FULL:
             return f"{error.filename or 'cannot continue'}: {error.strerror}"
         return None
-    if (
-        isinstance(error, MemoryError)
-        or type(error).__name__ == "ResourceExhaustedError"  # TensorFlow's, which is not imported
-        or (isinstance(error, ImportError) and "failed to map segment" in str(error))
-    ):
+    # TensorFlow's ResourceExhaustedError, without importing it.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         cause = reason(error)
         return f"not enough memory ({cause}); free some, or lower --batch_size or --num_samples"
     return None
 
 
 def one_line(text: object) -> str:
-    """Returns the text as one line of printable characters.
-
-    Others are replaced by Python's escapes.
+    """Returns the text as one line; escapes characters that cannot be printed.
 
     Text from files and servers may contain characters that control a terminal.
     """

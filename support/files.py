@@ -4,7 +4,6 @@ A reader finds the old content or all of the new.
 """
 
 import contextlib
-import errno
 import json
 import os
 import time
@@ -14,13 +13,9 @@ from pathlib import Path
 
 from support.errors import UserError
 
-# Error numbers of a full disk, a used-up quota and a file larger than the system allows.
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # Names of temporary files, which remain if the process is killed.
-LEFTOVERS = ".*.unfinished-" + 8 * "[0-9a-f]" + "*"
+LEFTOVERS = ".unfinished-" + 8 * "[0-9a-f]" + "*"
 _STALE_SECONDS = 3600
-# Most file systems allow names of 255 bytes; a temporary file's name is longer than the file's.
-_MAX_STEM_BYTES = 200
 
 
 @contextlib.contextmanager
@@ -37,9 +32,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     check_writable(path)
     path = path.resolve() if path.is_symlink() else path
-    stem = os.fsencode(path.stem)[:_MAX_STEM_BYTES].decode(errors="ignore")
-    # Two processes that write the same file need temporary files of different names.
-    temporary = path.with_name(f".{stem}.unfinished-{uuid.uuid4().hex[:8]}{path.suffix}")
+    temporary = path.with_name(f".unfinished-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         temporary.touch()
         yield temporary
@@ -72,20 +65,13 @@ def check_writable(path: Path) -> None:
     """
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}")
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder; give the name of a file")
     if path.exists() and not path.is_file():
-        raise UserError(f"cannot write {path}: it is not a regular file")
+        raise UserError(f"cannot write {path}: it is not a regular file; give another name")
 
 
-def remove_stale_files(folder: str | Path, deep: bool = True) -> None:
-    """Removes temporary files that were last written more than an hour ago.
-
-    Args:
-      folder: Folder to look in.
-      deep: Whether to look in all folders below it as well.
-    """
-    for path in Path(folder).glob(f"**/{LEFTOVERS}" if deep else LEFTOVERS):
+def remove_stale_files(folder: str | Path) -> None:
+    """Removes temporary files below a folder that are more than an hour old."""
+    for path in Path(folder).rglob(LEFTOVERS):
         with contextlib.suppress(OSError):  # a folder, or already removed by another process
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()

@@ -5,22 +5,22 @@ and the same input gives the same bytes. No other module draws.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from support.data_sets import NUM_CLASSES
+from support.data_sets import NUM_CLASSES, NUM_PIXELS, SIDE
 from support.errors import one_line
 from support.files import atomic_write
-from support.idx import NUM_PIXELS, SIDE
 
 NETWORKS = ("discriminator", "generator")
 
 # From the palette of Okabe and Ito, which colour-blind readers can tell apart.
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#999999"
-FILM_FRAMES, FILM_MILLISECONDS = 200, 100
+FILM_FRAMES, FILM_MILLISECONDS = 200, 200
+_CAPTION_HEIGHT = 16
 SMALLEST_FRAME = 224  # pixels: a single image is enlarged eightfold
 MOST_POINTS = 1500  # of a curve: about one per pixel of the figure's width
 ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> options of Pillow
@@ -36,9 +36,9 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
     Returns:
       float32 `[rows * 28, columns * 28]`, black where the last row has no image.
     """
-    images = _checked("images", images, ["n", NUM_PIXELS])
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, got {columns}")
+    images = np.asarray(images, np.float32)
+    if images.ndim != 2 or images.shape[1] != NUM_PIXELS or not len(images):
+        raise ValueError(f"images must have shape [n, {NUM_PIXELS}], got {list(images.shape)}")
     rows = -(-len(images) // columns)
     sheet = np.zeros([rows * columns, NUM_PIXELS], np.float32)
     sheet[: len(images)] = images
@@ -48,8 +48,11 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
 
 def grey(image: np.ndarray) -> Image.Image:
     """Converts `[height, width]` in [0, 1] to 8-bit grey levels round(255 v)."""
-    image = _checked("image", image, ["height", "width"])
-    return Image.fromarray(np.rint(255 * image).astype(np.uint8))
+    levels = np.rint(255 * np.asarray(image, np.float32))
+    if not (levels.min() >= 0 and levels.max() <= 255):  # comparisons with NaN are false
+        found = f"values from {np.min(image):g} to {np.max(image):g}"
+        raise ValueError(f"image must be in [0, 1], got {found}")
+    return Image.fromarray(levels.astype(np.uint8))
 
 
 def save_png(path: str | Path, image: np.ndarray) -> None:
@@ -70,82 +73,60 @@ def grid_latents(prior, nlatent: int, side: int, rng: np.random.Generator) -> np
       float32 `[side * side, nlatent]`, row by row.
     """
     if nlatent == 1:
-        return prior.axis(side * side)[:, None]
+        return np.linspace(prior.low, prior.high, side * side, dtype=np.float32)[:, None]
     if nlatent == 2:
-        return prior.plane(side)
+        axis = np.linspace(prior.low, prior.high, side, dtype=np.float32)
+        return np.stack(np.meshgrid(axis, axis[::-1]), axis=-1).reshape(-1, 2)
     corners = prior.sample(rng, [2, 2, nlatent])
     t = np.linspace(0, 1, side)
     top, bottom = (prior.interpolate(left, right, t) for left, right in corners)  # [side, nlatent]
     return prior.interpolate(top, bottom, t[:, None]).reshape(side * side, nlatent)
 
 
-def latent_grid(generate: Callable, prior, nlatent: int, side: int = 20, *, rng) -> np.ndarray:
-    """Draws the images that a generator makes of `grid_latents`.
-
-    Args:
-      generate: Function of latents `[n, nlatent]` that returns images `[n, 784]` in [0, 1].
-      prior: One of `models.priors`.
-      nlatent: Number of latents.
-      side: Number of images per row and column.
-      rng: A numpy Generator for the four draws; unused for one or two latents.
-
-    Returns:
-      float32 `[side * 28, side * 28]`.
-    """
-    return tiles(generate(grid_latents(prior, nlatent, side, rng)), side)
-
-
-def curves(path: str | Path, steps, d_losses, g_losses, title: str = "") -> None:
-    """Saves a PNG of both networks' losses, drawn by `loss_figure`."""
-    _save_figure(path, loss_figure(steps, d_losses, g_losses, title))
-
-
-def loss_figure(steps, d_losses, g_losses, title: str = ""):
-    """Draws both networks' losses: all values as a band, their running mean as a line.
+def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
+    """Saves a PNG of both losses: a band of all values, and their running mean.
 
     Far outliers are drawn at the edge of the axes, and a note counts them.
 
     Args:
+      path: The PNG.
       steps: Training steps, `[n]` with n >= 1.
       d_losses: The discriminator's losses, `[n]`.
       g_losses: The generator's losses, `[n]`.
       title: Title of the figure.
 
     Returns:
-      A matplotlib Figure.
-
-    Raises:
-      ValueError: If the lengths differ, or a loss is not finite.
+      The matplotlib Figure.
     """
-    steps, *losses = (np.asarray(v, np.float64) for v in (steps, d_losses, g_losses))
-    shapes = [list(values.shape) for values in (steps, *losses)]
-    if steps.ndim != 1 or not steps.size or shapes != 3 * shapes[:1]:
-        raise ValueError(f"steps, d_losses, g_losses must each have shape [n], got {shapes}")
-    for name, values in zip(NETWORKS, losses, strict=True):
-        finite = np.isfinite(values)
-        if not finite.all():
-            first = np.argmin(finite)
-            found = f"{values[first]} at step {steps[first]:.0f}"
-            raise ValueError(f"losses of the {name} must be finite, got {found}")
-
-    bottom, top = _limits(np.concatenate(losses))
-    window = max(1, len(steps) // 100)
+    # Tables hold float32 values, so that the figure is the same after a run was resumed.
+    steps, *losses = (np.float64(v) for v in (steps, np.float32(d_losses), np.float32(g_losses)))
+    values = np.concatenate(losses)
+    # Far outliers are more than 3 times the width of the middle 80 % of the values away from it.
+    low, high = np.quantile(values, [0.1, 0.9], method="nearest")
+    reach = 3 * (high - low)
+    near = values[(values >= low - reach) & (values <= high + reach)]
+    margin = 0.05 * max(np.ptp(near), 0.2 * np.abs(near).max(), 1e-3)
+    bottom, top = near.min() - margin, near.max() + margin
     # Each bin of steps is drawn as the range of its values, which is a line if it has only one.
     bins = np.linspace(0, len(steps), min(len(steps), MOST_POINTS), endpoint=False).astype(int)
+    sizes = np.diff([*bins, len(steps)])
+    window = np.ones(max(1, len(bins) // 100))
     marker = "o" if len(steps) <= 50 else None
     figure = _figure(9, 5)
     axes = figure.add_subplot(xlabel="training step", ylabel="loss", ylim=(bottom, top))
-    for name, colour, values in zip(NETWORKS, (BLUE, ORANGE), losses, strict=True):
-        inside = values.clip(bottom, top)
+    for name, colour, one in zip(NETWORKS, (BLUE, ORANGE), losses, strict=True):
+        inside = one.clip(bottom, top)
         low, high = np.minimum.reduceat(inside, bins), np.maximum.reduceat(inside, bins)
         axes.fill_between(steps[bins], low, high, color=colour, alpha=0.2, linewidth=0.5)
-        mean = _running_mean(inside, window)[bins]
+        sums = np.convolve(np.add.reduceat(inside, bins), window, "same")
+        mean = sums / np.convolve(sizes, window, "same")
         axes.plot(
             steps[bins], mean, linewidth=1.5, marker=marker, markersize=4, label=name, color=colour
         )
 
-    notes = [f"faint: all values; thick: mean over {window:,}"] if window > 1 else []
-    values, at = np.concatenate(losses), np.tile(steps, 2)
+    over = len(steps) // 100
+    notes = [f"faint: all values; thick: mean over {over:,}"] if over > 1 else []
+    at = np.tile(steps, 2)
     outside = np.count_nonzero((values < bottom) | (values > top))
     if outside:
         worst = np.abs(values).argmax()
@@ -157,6 +138,7 @@ def loss_figure(steps, d_losses, g_losses, title: str = ""):
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     figure.suptitle(title)
+    _save_figure(path, figure)
     return figure
 
 
@@ -171,10 +153,6 @@ def sorted_samples(images: np.ndarray, labels: np.ndarray, per_class: int) -> np
     Returns:
       float32 `[280, per_class * 28]`.
     """
-    images = _checked("images", images, ["n", NUM_PIXELS])
-    labels = np.asarray(labels)
-    if labels.shape != images.shape[:1]:
-        raise ValueError(f"labels must have shape [{len(images)}], got {list(labels.shape)}")
     rows = np.zeros([NUM_CLASSES, per_class, NUM_PIXELS], np.float32)
     for label, row in enumerate(rows):
         found = images[labels == label][:per_class]
@@ -206,12 +184,18 @@ def report(
     figure, bars_width = _figure(12, 5.6), 6
     left, right = figure.subplots(1, 2, width_ratios=[bars_width, per_class])
     for shift, values, label, colour in [
-        (-0.2, _checked("shares", shares, [NUM_CLASSES]), "generated", BLUE),
-        (+0.2, _checked("real_shares", real_shares, [NUM_CLASSES]), "real", GREY),
+        (-0.2, shares, "generated", BLUE),
+        (+0.2, real_shares, "real", GREY),
     ]:
-        left.barh(np.arange(NUM_CLASSES) + shift, 100 * values, 0.38, label=label, color=colour)
+        left.barh(
+            np.arange(NUM_CLASSES) + shift,
+            100 * np.asarray(values),
+            0.38,
+            label=label,
+            color=colour,
+        )
     left.set(xlabel="share of all images, %", ylim=(NUM_CLASSES - 0.5, -0.5))
-    left.set_yticks(range(NUM_CLASSES), map(_plain, names))
+    left.set_yticks(range(NUM_CLASSES), map(one_line, names), parse_math=False)
     left.tick_params(axis="y", length=0)
     left.spines[["top", "right"]].set_visible(False)
     left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
@@ -223,8 +207,6 @@ def report(
 
 def compare(path: str | Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
     """Saves a PNG with one labelled row of images for each (label, images `[n, 784]`)."""
-    if not rows:
-        raise ValueError("rows must have at least one (label, images)")
     columns = max(len(images) for _, images in rows)
     strips = []
     for _, images in rows:
@@ -252,7 +234,6 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
         raise ValueError(f"an animation's name must end in {' or '.join(ANIMATIONS)}, got {path}")
     if milliseconds < 20:
         raise ValueError(f"milliseconds must be at least 20, got {milliseconds}")
-    frames = _checked("frames", frames, ["n", "height", "width"])
     scale = max(1, SMALLEST_FRAME // max(frames.shape[1:]))
     first, *others = map(grey, frames.repeat(scale, 1).repeat(scale, 2))
     how = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
@@ -260,33 +241,24 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
         first.save(temporary, **how, **options)  # type: ignore[arg-type]
 
 
-def film(path: str | Path, pngs: Sequence[Path]) -> None:
-    """Saves an animation of at most 200 PNGs of one size.
+def film(path: str | Path, pngs: Sequence[tuple[str, Path]]) -> None:
+    """Saves an animation of at most 200 PNGs of one size, each with a caption below it.
 
     They are evenly chosen and stay in their order.
+
+    Args:
+      path: A `.gif` or `.webp` file.
+      pngs: Captions and files.
     """
     chosen = np.unique(np.linspace(0, len(pngs) - 1, FILM_FRAMES).round().astype(int))
-    frames = [np.asarray(Image.open(pngs[i]).convert("L")) / np.float32(255) for i in chosen]
+    frames = []
+    for caption, png in (pngs[i] for i in chosen):
+        with Image.open(png) as image:
+            frame = Image.new("L", (image.width, image.height + _CAPTION_HEIGHT))
+            frame.paste(image)
+        ImageDraw.Draw(frame).text((4, image.height + 2), caption, fill=255)
+        frames.append(np.asarray(frame) / np.float32(255))
     animation(path, np.stack(frames), FILM_MILLISECONDS)
-
-
-def _checked(name, values, expected):
-    """Returns values in [0, 1] as float32.
-
-    A word in the expected shape is any length >= 1.
-    """
-    values = np.asarray(values, np.float32)
-    shape = list(values.shape)
-    fits = len(shape) == len(expected) and all(
-        n == e or (n > 0 and isinstance(e, str)) for n, e in zip(shape, expected, strict=True)
-    )
-    if not fits:
-        raise ValueError(f"{name} must have shape [{', '.join(map(str, expected))}], got {shape}")
-    # Rounding may exceed [0, 1] by less than half a grey level. Comparisons with NaN are false.
-    if not (values.min() > -0.5 / 255 and values.max() < 1 + 0.5 / 255):
-        found = f"values from {values.min():g} to {values.max():g}"
-        raise ValueError(f"{name} must be in [0, 1], got {found}")
-    return values
 
 
 def _figure(width, height):
@@ -304,38 +276,6 @@ def _save_figure(path, figure):
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
-def _running_mean(values, window):
-    """Returns the mean `[n]` over `window` <= n values around each, fewer at the ends."""
-    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
-    first = np.arange(len(values)) - window // 2
-    start, stop = first.clip(0), (first + window).clip(max=len(values))
-    return (sums[stop] - sums[start]) / (stop - start)
-
-
-def _limits(values):
-    """Returns the ends of an axis for all values except far outliers.
-
-    Far is more than 3 times the width of the middle 80 % of the values away from it.
-    """
-    low, high = np.quantile(values, [0.1, 0.9], method="nearest")
-    reach = 3 * (high - low)
-    near = values[(values >= low - reach) & (values <= high + reach)]
-    margin = 0.05 * max(np.ptp(near), 0.2 * np.abs(near).max(), 1e-3)
-    return near.min() - margin, near.max() + margin
-
-
-def _plain(label):
-    """Returns a label for matplotlib, in which `$` is not mathematics.
-
-    Characters that are missing from the font become question marks.
-    """
-    from matplotlib import font_manager
-
-    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
-    text = "".join(c if font.get_char_index(ord(c)) else "?" for c in one_line(label))
-    return text.replace("$", r"\$")
-
-
 def _draw_rows(axes, sheet, labels):
     """Draws rows of 28 x 28 images.
 
@@ -346,6 +286,6 @@ def _draw_rows(axes, sheet, labels):
     axes.imshow(sheet, cmap="gray", vmin=0, vmax=1, extent=extent)
     axes.hlines(np.arange(1, len(labels)) - 0.5, 0, columns, color="white", linewidth=1.5)
     axes.set_xticks([])
-    axes.set_yticks(range(len(labels)), map(_plain, labels))
+    axes.set_yticks(range(len(labels)), map(one_line, labels), parse_math=False)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)

@@ -5,6 +5,7 @@ TensorFlow's import, which prints there, is here as well.
 
 import contextlib
 import errno
+import io
 import os
 import signal
 import sys
@@ -21,39 +22,28 @@ with warnings.catch_warnings():
 from support.errors import UserError, user_message
 
 _SECONDS_BETWEEN_LINES = 5
-_SECONDS_TO_CLEAN_UP = 3
 # A pipe whose reader has exited, as `head` does (EINVAL on Windows), and a closed terminal.
 _READER_GONE = (errno.EPIPE, errno.EINVAL, errno.EIO)
 
 
-class _Stream:
-    """A text stream that discards its text after a failure, so that the work continues.
+class _Stream(io.TextIOWrapper):
+    """A text stream that discards its text after a failure.
 
     Attributes:
       failure: The `OSError` that ended the output, or None.
     """
 
-    def __init__(self, stream):
-        self._stream = stream
-        self.failure = None
+    failure = None
 
     def write(self, text):
-        self._try(self._stream.write, text)
-        return len(text)
-
-    def flush(self):
-        self._try(self._stream.flush)
-
-    def __getattr__(self, name):
-        return getattr(self._stream, name)
-
-    def _try(self, function, *arguments):
         try:
-            function(*arguments)
+            super().write(text)
+            super().flush()
         except OSError as error:
             self.failure = error
             # Its buffer would fail again, which Python 3.13 reports when it exits.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+        return len(text)
 
 
 def open_streams() -> None:
@@ -61,11 +51,10 @@ def open_streams() -> None:
 
     Characters that a stream cannot encode are written as escapes.
     """
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(  # type: ignore[union-attr]
-            errors="backslashreplace", line_buffering=True
-        )
-    sys.stdout, sys.stderr = _Stream(sys.stdout), _Stream(sys.stderr)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        encoding = stream.encoding
+        setattr(sys, name, _Stream(stream.detach(), encoding, errors="backslashreplace"))
 
 
 def check_output() -> None:
@@ -104,28 +93,21 @@ def on_stop(handle: Callable[[int], None]) -> Iterator[None]:
 def stoppable() -> Iterator[None]:
     """Context manager that ends the process after a signal.
 
-    The signal raises KeyboardInterrupt in the body.
-
-    However the body ends after a signal, `exit_for_signal` follows: an import may replace the
-    exception with another one. C++ code that calls Python may discard it, therefore a thread
-    ends the process after a few seconds in any case.
+    The signal raises KeyboardInterrupt in the body. However the body ends then, the process does:
+    an import may replace the exception with another one.
     """
     received = []
 
     def interrupt(number):
         received.append(number)
-        exits = threading.Timer(_SECONDS_TO_CLEAN_UP, exit_for_signal, [number])
-        exits.daemon = True
-        exits.start()
         raise KeyboardInterrupt(number)
 
     try:
         with on_stop(interrupt):
             yield
-    except BaseException:
+    finally:
         if received:
             exit_for_signal(received[0])
-        raise
 
 
 def exit_for_signal(number: int) -> None:
@@ -161,38 +143,25 @@ def capture_stderr() -> Iterator[None]:
             os.close(stderr)
 
 
-@contextlib.contextmanager
-def _keras_on_demand():
-    """Context manager that keeps TensorFlow from importing Keras.
-
-    That saves a third of the time of its import.
-
-    TensorFlow imports one of these modules last and ignores an ImportError. Keras is imported
-    when `tf.keras` is used.
-    """
-    names = ("keras.src.optimizers", "tf_keras.src.optimizers")
-    hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # None makes an import fail
-    try:
-        yield
-    finally:
-        for name in hidden:
-            del sys.modules[name]
-
-
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its log lines.
+    """Imports TensorFlow without its log lines, and without Keras.
 
-    From then on it logs only fatal errors.
-
-    A signal during the import ends the process, except in a notebook.
+    From then on TensorFlow logs only fatal errors. A signal during the import ends the process,
+    except in a notebook.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signals = contextlib.nullcontext() if in_notebook() else on_stop(exit_for_signal)
-    # TensorFlow logs a few lines before it reads its own log level.
-    with signals, capture_stderr(), _keras_on_demand():
-        import tensorflow
-
+    # TensorFlow imports one of these modules last and ignores an ImportError, which None causes.
+    # That saves a third of the time; Keras is imported when `tf.keras` is used.
+    hidden = {"keras.src.optimizers", "tf_keras.src.optimizers"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
+    try:
+        # TensorFlow logs a few lines before it reads its own log level.
+        with signals, capture_stderr():
+            import tensorflow
+    finally:
+        for name in hidden:
+            del sys.modules[name]
     tensorflow.get_logger().setLevel("ERROR")
 
 
@@ -216,41 +185,38 @@ class Bar:
     """
 
     def __init__(self, total: int, *, start: int = 0, unit: str = "step"):
-        self._total, self._start, self._done, self._unit = total, start, start, unit
-        self._began: float | None = None
         self._file = sys.stdout if in_notebook() else sys.stderr
         on_terminal = self._file.isatty()
         self._plain = not on_terminal and not in_notebook()
         size: dict[str, int] = {"dynamic_ncols": True}
         if on_terminal and os.get_terminal_size(self._file.fileno()).columns == 0:
             size = {"ncols": 100, "nrows": 25}  # in a container; tqdm would show nothing
-        self._bar = tqdm(
-            total=total, initial=start, unit=unit, file=self._file, disable=self._plain, **size
-        )
+        if self._plain:  # tqdm only counts
+            size = {"mininterval": _SECONDS_BETWEEN_LINES}
+        drawn = io.StringIO() if self._plain else self._file
+        self._bar = tqdm(total=total, initial=start, unit=unit, file=drawn, **size)
+        self._shown: float | None = None
 
     def advance(self, count: int, note: str = "") -> None:
         """Adds `count` units to those done, and shows a note with them."""
-        self._done += count
-        now = time.monotonic()
-        if self._began is None:
+        bar, now = self._bar, time.monotonic()
+        bar.set_postfix_str(note, refresh=False)
+        if self._shown is None:
             # Most of the time until now was compilation: the rate counts from here.
-            self._began = self._shown = now
-            self._start = self._done
-            self._bar.unpause()
-            self._bar.initial = self._bar.n = self._bar.last_print_n = self._done
-            self._bar.set_postfix_str(note)
+            bar.unpause()
+            bar.initial = bar.n = bar.last_print_n = bar.n + count
+            bar.refresh()
+            self._shown = now
             return
-        self._bar.set_postfix_str(note, refresh=False)
-        self._bar.update(count)
+        bar.update(count)
         if self._plain and now - self._shown >= _SECONDS_BETWEEN_LINES:
             self._shown = now
-            rate = (self._done - self._start) / (now - self._began)
-            pace = f"{rate:,.1f} {self._unit}s/s"
-            if rate < 1:
-                pace = f"{1 / rate:,.1f} s/{self._unit}"
-            left = tqdm.format_interval((self._total - self._done) / rate)
-            done = f"{self._unit} {self._done:,} of {self._total:,}"
-            self.line(f"{done}, {pace}, {left} to go, {note}")
+            state = bar.format_dict
+            rate = (state["n"] - state["initial"]) / state["elapsed"]
+            unit = state["unit"]
+            pace = f"{rate:,.1f} {unit}s/s" if rate >= 1 else f"{1 / rate:,.1f} s/{unit}"
+            left = tqdm.format_interval((bar.total - bar.n) / rate)
+            self.line(f"{unit} {bar.n:,} of {bar.total:,}, {pace}, {left} to go, {note}")
 
     def line(self, text: str) -> None:
         """Prints a line above the bar."""

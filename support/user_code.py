@@ -15,13 +15,10 @@ from typing import NamedTuple
 
 # Errors of TensorFlow 1 code: pattern of the message -> what to write instead.
 PORTING_HINTS = {
-    r"with Keras 3|tensorflow.*\blayers'|'layers' from 'tensorflow'": (
-        "tf.layers was removed: write dense layers with tf.get_variable and tf.matmul"
-    ),
     r"tensorflow.*\b(contrib|examples)\b|'(contrib|examples)' from 'tensorflow'": (
-        "tf.contrib and tensorflow.examples were removed; for the data `import input_data`"
+        "only a file of TensorFlow 1, with `import tensorflow as tf` and without compat, has it"
     ),
-    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|keras\S*losses)' has|from 'tensorflow'": (
+    r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|\w*keras\S*losses)' has|from 'tensorflow'": (
         "it is part of TensorFlow 1: use `import tensorflow.compat.v1 as tf`"
     ),
     "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
@@ -51,7 +48,7 @@ def import_file(path: str | Path, module_name: str) -> ModuleType:
 
 
 def find_line(
-    error: BaseException | str, folders: Iterable[Path], excluded: Iterable[Path] = ()
+    error: BaseException | str, folders: Iterable[str | Path], excluded: Iterable[Path] = ()
 ) -> Line | None:
     """Finds the innermost line of a user's file that an error passed.
 
@@ -71,15 +68,15 @@ def find_line(
         lines = lines[::-1] + _LINE.findall(str(error))[::-1]
         if isinstance(error, SyntaxError) and error.filename:
             lines.insert(0, (error.filename, error.lineno or 0, "<module>"))
-    folders, excluded = [Path(each).resolve() for each in folders], set(excluded)
+    roots, excluded = [Path(each).resolve() for each in folders], set(excluded)
     for file, number, function in lines:
         path = Path(file).resolve()
         is_library = {"site-packages", "dist-packages"} & set(path.parts)
-        if is_library or path.is_relative_to(_STANDARD_LIBRARY):
+        if is_library or file.startswith("<") or path.is_relative_to(_STANDARD_LIBRARY):
             continue
         if excluded & {path, path.parent}:
             continue
-        if any(path.is_relative_to(folder) for folder in folders):
+        if any(path.is_relative_to(root) for root in roots):
             return Line(path, int(number), "" if function == "<module>" else function)
     return None
 

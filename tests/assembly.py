@@ -39,7 +39,8 @@ def assembled(
             built = FusedEngine(Updates(gan, recipe, seed), batches, jit=False)
             gan.session.close()
         else:
-            options = RunOptions(seed=seed, engine=engine, **options)
+            gan = gan_class and f"{gan_class.__module__}.py:{gan_class.__name__}"
+            options = RunOptions(seed=seed, engine=engine, gan=gan, **options)
             built = make_engine(recipe, batches, options, gan_class, log=log)
         yield built
         built.session.close()

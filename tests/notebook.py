@@ -1,4 +1,4 @@
-"""Runs docs/small_gans.ipynb; `python tests/notebook.py` saves it with its small images."""
+"""Runs docs/small_gans.ipynb; as a program it saves it with small images."""
 
 import copy
 import re
@@ -39,7 +39,7 @@ def run(folder, **parameters):
 
 
 def with_images_only(notebook):
-    """Returns a copy without times, counts and outputs, except the images of tagged cells."""
+    """Returns a copy without outputs, except the images of tagged cells."""
     kept = copy.deepcopy(notebook)
     for cell in kept.cells:
         cell.metadata.pop("execution", None)

@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 
 @contextmanager
 def serving(handler, host="127.0.0.1"):
-    """Context manager that yields the address of a server, of a folder or with a handler."""
+    """Context manager that yields the address of a server of a folder."""
     if not isinstance(handler, type):
         handler = partial(Files, directory=str(handler))
     server = ThreadingHTTPServer((host, 0), handler)
@@ -46,12 +46,6 @@ class Endless(Short):
     """States no length and sends 64 MB, or until the client closes the connection."""
 
     answer = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(2**26)
-
-
-class Babble(Short):
-    """Does not speak HTTP."""
-
-    answer = b"SSH-2.0\r\n"
 
 
 class Commanding(Short):

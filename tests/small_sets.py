@@ -14,7 +14,7 @@ NAMES = (
 
 
 def numbered_images(count, first=0):
-    """Returns noise, uint8 `[count, 28, 28]`, with each image's number in its first two pixels."""
+    """Returns noise, uint8 `[count, 28, 28]`, numbered in the first two pixels."""
     images = np.random.default_rng(count).integers(0, 256, (count, 28, 28), np.uint8)
     numbers = np.arange(first, first + count)
     images[:, 0, 0], images[:, 0, 1] = numbers // 256, numbers % 256
@@ -28,7 +28,7 @@ def numbers_of(images):
 
 
 def idx(array, magic=None, count=None):
-    """Returns an array of bytes as the content of an IDX file, if need be with a wrong header."""
+    """Returns bytes as the content of an IDX file, also with a wrong header."""
     array = np.asarray(array, np.uint8)
     magic = 0x800 + array.ndim if magic is None else magic
     shape = (len(array) if count is None else count, *array.shape[1:])
@@ -51,5 +51,5 @@ def write_set(folder, separator="-", suffix=".gz", **sizes):
     folder.mkdir(parents=True, exist_ok=True)
     for name, payload in payloads(**sizes).items():
         path = folder / (name.replace("-idx", f"{separator}idx") + suffix)
-        path.write_bytes(gzip.compress(payload) if suffix else payload)
+        path.write_bytes(gzip.compress(payload, mtime=0) if suffix else payload)
     return folder

@@ -34,13 +34,6 @@ def test_every_image_once_per_epoch_in_another_order(values):
     assert len({tuple(epoch) for epoch in [range(SIZE), *epochs]}) == len(epochs) + 1
 
 
-def test_orders_are_uniform():
-    images = numbers(batches(batch_size=SIZE).block(0, 2000).images).reshape(2000, SIZE)
-    places = np.argsort(images, axis=1).mean(axis=0)
-    # An image's mean place has the standard deviation SIZE / sqrt(12) / sqrt(2000).
-    assert np.abs(places - (SIZE - 1) / 2).max() < 5 * SIZE / 12**0.5 / 2000**0.5
-
-
 @pytest.mark.parametrize(
     "values",
     [
@@ -85,11 +78,7 @@ def test_labels_that_never_occur_are_not_generated():
 
 
 def test_steps_per_epoch():
-    for values, steps in [
-        ({"half_batches": True}, 12),
-        ({"d_iters": 2}, 3),
-        ({"batch_size": 64}, 1),
-    ]:
+    for values, steps in [({"half_batches": True}, 12), ({"d_iters": 2}, 3), ({"d_iters": 9}, 1)]:
         assert batches(**values).steps_per_epoch == steps
 
 
@@ -138,22 +127,9 @@ def test_pretraining_uses_different_images():
         assert latents.shape == (expected, 10)
 
 
-def test_held_out_images_differ_between_epochs():
-    first, again, later = (batches().held_out(PIXELS[:30], 16, epoch)[0] for epoch in (1, 1, 2))
-    assert len(set(numbers(first))) == 16
-    np.testing.assert_array_equal(first, again)
-    assert set(numbers(first)) != set(numbers(later))
-
-
 def test_learning_rates_decay_and_drop():
-    values = {
-        "learning_rate": 1e-2,
-        "g_learning_rate": 4e-3,
-        "lr_decay": 0.5,
-        "lr_milestones": (3, 5),
-        "lr_cooldown": 0.25,
-        "num_steps": 8,
-    }
+    values = {"learning_rate": 1e-2, "g_learning_rate": 4e-3, "num_steps": 8}
+    values |= {"lr_decay": 0.5, "lr_milestones": (3, 5), "lr_cooldown": 0.25}
     factors = np.array([1, 1, 1, 0.1, 0.1, 0.01, 0.001, 0.001]) / (1 + 0.5 * np.arange(8))
     rates = batches(**values).block(0, 8).rates
     np.testing.assert_allclose(rates, np.outer(factors, [1e-2, 4e-3]), rtol=1e-6)

@@ -1,28 +1,12 @@
 """The classifier, its files, the reference scores, and how all of them are made."""
 
-import gzip
-import hashlib
-import struct
-import threading
-import time
-from pathlib import Path
-
-import filelock
 import numpy as np
 import pytest
-import tensorflow as tf
 
 import input_data
 from evaluation import classifier_training, metrics, reference
-from evaluation.classifier import WEIGHTS, Classifier
+from evaluation.classifier import Classifier
 from support.errors import UserError
-
-DATA_DIR = Path(__file__).resolve().parent.parent / "MNIST_data"
-
-
-@pytest.fixture(scope="module")
-def mnist():
-    return input_data.read_data_sets(DATA_DIR, validation_size=0)
 
 
 @pytest.fixture(scope="module")
@@ -36,20 +20,11 @@ def predictions(standard, mnist):
     return standard.classifier(mnist.test.images)
 
 
-def test_accuracy_is_at_least_99_3_percent(predictions, mnist):
+def test_predictions_are_right_and_do_not_depend_on_batch_and_shape(standard, mnist, predictions):
     found = predictions.probabilities.argmax(axis=1)
     assert np.mean(found == mnist.test.labels) >= 0.993
-
-
-def test_predictions_are_reproducible(mnist, predictions):
-    with tf.Graph().as_default() as graph:
-        again = Classifier()(mnist.test.images[:1000])
+    again = standard.classifier(mnist.test.images[:1000])
     assert np.array_equal(again.features, predictions.features[:1000])
-    assert np.array_equal(again.probabilities, predictions.probabilities[:1000])
-    assert graph.get_operations() == []  # the caller's graph
-
-
-def test_predictions_do_not_depend_on_batch_and_shape(standard, mnist, predictions):
     rows = [0, 499, 500, 707]
     actual = standard.classifier(mnist.test.images[rows].reshape(-1, 28, 28))
     assert np.allclose(actual.features, predictions.features[rows], atol=1e-3)
@@ -65,18 +40,11 @@ def test_invalid_images_are_rejected(standard):
             standard.classifier(np.full((2, 784), value))
 
 
-@pytest.mark.parametrize(("name", "sha256"), list(reference.SHIPPED.values()))
-def test_shipped_files_match(mnist, name, sha256):
-    shipped = reference.load(WEIGHTS.parent.parent / name, mnist, sha256)
+@pytest.mark.parametrize("name", reference.SHIPPED.values())
+def test_shipped_files_match(mnist, name):
+    shipped = reference.load(reference.SHIPPED_FOLDER / name, mnist)
     real, without, noise = (scores.frechet_distance for scores in shipped.scores.values())
     assert real < without < noise and shipped.test_accuracy > 0.92
-
-
-def test_missing_and_damaged_weights_are_rejected(tmp_path):
-    (tmp_path / "damaged.npz").write_bytes(b"nonsense")
-    for path in (tmp_path / "damaged.npz", tmp_path / "missing.npz"):
-        with pytest.raises(UserError, match=f"^{path}: expected a valid .npz file .*"):
-            Classifier(path)
 
 
 def test_reference_describes_the_training_images(mnist, standard):
@@ -112,91 +80,54 @@ def test_shifts_reach_every_place_within_two_pixels():
     assert {*rows} == {*range(8, 13)} and {*columns} == {*range(18, 23)} and len(rows) == 25
 
 
-@pytest.fixture(scope="module")
-def small_data_dir(mnist, tmp_path_factory):
-    """A folder with 600 training and 200 test images."""
-    folder = tmp_path_factory.mktemp("mnist")
-    for prefix, part, n in (("train", mnist.train, 600), ("t10k", mnist.test, 200)):
-        images = struct.pack(">4I", 0x803, n, 28, 28) + part.pixels[:n].tobytes()
-        labels = struct.pack(">2I", 0x801, n) + part.labels[:n].tobytes()
-        (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
-        (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
-    return folder
-
-
-@pytest.fixture
-def small(small_data_dir):
-    return input_data.read_data_sets(small_data_dir, validation_size=0)
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    """The folder of the user's classifiers, which are trained for 20 steps."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder))
-        patch.setattr(reference, "CACHED_STEPS", 20)
-        yield folder / "small_gans"
-
-
-def test_training_is_repeatable_and_learns(tmp_path, small_data_dir, small, capsys):
-    reference.main([f"--out={tmp_path}", f"--data_dir={small_data_dir}", "--num_steps=20"])
-    printed, path = capsys.readouterr().out, tmp_path / "classifier.npz"
-    again = classifier_training.train(small.train, 20)
-    assert all(np.array_equal(values, again[name]) for name, values in np.load(path).items())
-    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    accuracy = Classifier(path, sha256).accuracy(small.test)
-    assert accuracy > 0.3
-    assert f"test accuracy {accuracy:.2%}" in printed and sha256 in printed
+def test_training_is_repeatable_and_learns(tmp_path, small):
+    made = reference.make(small, tmp_path, 20)
+    weights = classifier_training.train(small.train, 20)
+    with np.load(tmp_path / "classifier.npz") as saved:
+        assert all(np.array_equal(values, weights[name]) for name, values in saved.items())
+    accuracy = Classifier(weights).accuracy(small.test)
+    assert accuracy > 0.3 and made.test_accuracy == accuracy
 
 
 def test_an_unknown_data_set_has_its_own_classifier(small, cache):
     lines, folder = [], cache / reference.checksum(small)
-    folder.mkdir(parents=True)
-    arguments = [small, input_data.known(None), lines.append]
-    with filelock.FileLock(folder / ".lock"):
-        waiting = threading.Thread(target=reference.get, args=arguments)
-        waiting.start()
-        while not lines:
-            time.sleep(0.01)
-        assert lines == [f"Waiting for another process, which is making {folder}."]
-        assert not (folder / "classifier.npz").exists()
-    waiting.join(timeout=60)
-    assert lines[1].startswith("Training a classifier of") and len(lines) == 3
-    made = reference.get(*arguments)
-    assert lines[3:] == lines[2:3]  # not trained again
+    made = reference.get(small, input_data.known(None), lines.append)
+    assert lines[0].startswith("Training a classifier on") and len(lines) == 2
+    again = reference.get(small, input_data.known(None), lines.append)
+    assert lines[2:] == lines[1:2]  # not trained again
+    assert again.scores == made.scores
     mean, _ = metrics.statistics(made.classifier(small.train.images).features)
     assert np.allclose(made.reference.mean, mean, atol=1e-3)
     assert [scores.num_samples for scores in made.scores.values()] == [200, 179, 200]
-    (folder / "classifier.npz").write_bytes(WEIGHTS.read_bytes())
-    with pytest.raises(ValueError, match=r"classifier.npz: expected SHA-256 .*; delete .*gans"):
-        reference.get(*arguments)
+    weights = folder / "classifier.npz"
+    shipped = reference.SHIPPED_FOLDER / "mnist" / weights.name
+    for content, words in [
+        (shipped.read_bytes(), "expected SHA-256 .*"),
+        (b"nonsense", "expected a valid .npz file .*"),
+    ]:
+        weights.write_bytes(content)
+        with pytest.raises(UserError, match=rf"classifier.npz: {words}; delete .*gans"):
+            reference.get(small, input_data.known(None), lines.append)
 
 
 def with_labels(data, label):
     """Returns the data set with other labels."""
-    return data._replace(
-        train=input_data.DataSet(data.train.pixels, label(data.train.labels)),
-        test=input_data.DataSet(data.test.pixels, label(data.test.labels)),
-    )
+    parts = {
+        name: input_data.DataSet(part.pixels, label(part.labels))
+        for name, part in data._asdict().items()
+    }
+    return input_data.Datasets(**parts)
 
 
-def test_known_images_with_other_labels_are_another_data_set(mnist):
-    """MNIST as odd and even: the shipped classifier would score it as digits."""
+def test_unusual_sets(mnist, tmp_path, small):
+    """MNIST as odd and even is none of the shipped sets."""
     assert reference.checksum(mnist) in reference.SHIPPED
     assert reference.checksum(with_labels(mnist, lambda y: y % 2)) not in reference.SHIPPED
-
-
-def test_a_single_class_is_scored(tmp_path, small):
     made = reference.make(with_labels(small, np.ones_like), tmp_path, 5)
     assert list(made.scores) == ["real test images", "uniform noise"]
     assert made.scores["real test images"].classes_covered == 1
-
-
-def test_too_few_images_are_rejected(small):
-    few = input_data.DataSet(small.test.pixels[:9], small.test.labels[:9])
     with pytest.raises(ValueError, match=r"at least 128 .* got 600 and 9"):
-        reference.get(small._replace(test=few), input_data.known(None))
+        reference.get(small._replace(test=small.test[:9]), input_data.known(None))
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"reference_scores": {"noise": {"recall": 1}}}'])
@@ -204,8 +135,3 @@ def test_damaged_reference_scores_are_rejected(tmp_path, mnist, text):
     (tmp_path / "reference_scores.json").write_text(text)
     with pytest.raises(UserError, match=r"reference_scores.json: expected reference scores"):
         reference.load(tmp_path, mnist)
-
-
-def test_a_missing_data_folder_ends_in_one_line(tmp_path):
-    with pytest.raises(SystemExit, match=r"evaluation.reference: .*none"):
-        reference.main([f"--data_dir={tmp_path / 'none'}", f"--out={tmp_path}"])

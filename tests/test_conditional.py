@@ -1,21 +1,16 @@
 """Conditional GANs: logits by hand, R1 at fixed labels, and rejected classes."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from assembly import assembled
 
-import input_data
 import training
-from models import layers, losses, passes, recipes
+from models import layers, passes, recipes
 from models.conditional import Conditional, ConditionalGan, ConditionalStableCnn
 from models.gan import Gan
 from models.inference import one_hot
 from support.errors import UserError
-from training.options import RunOptions
-from training.run import Configuration
 
 RECIPE = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
 LABELS = np.array([3, 0, 7])
@@ -28,34 +23,24 @@ def graph():
         yield
 
 
-def logits(gan, labels=LABELS):
-    """Returns D's logits of X with these labels, [3]."""
-    y = gan._discriminator(gan.x_placeholder, reuse=True)
-    feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(labels)}
-    return gan.session.run(y, feed)[:, 0]
-
-
 def weights(gan, name):
     variables = {v.op.name.removeprefix("discriminator/"): v for v in tf.global_variables()}
     return [gan.session.run(variables[f"{name}/{part}"]) for part in ("kernel", "bias")]
 
 
-def test_projection_by_hand():
-    gan = ConditionalGan(nlatent=4)
-    kernel, bias = weights(gan, "hidden")
-    features = np.maximum(X @ kernel + bias, 0)
-    (embedding, shift), (logit, offset) = weights(gan, "embedding"), weights(gan, "logit")
-    product = (features * (embedding[LABELS] + shift)).sum(axis=1)
-    expected = features @ logit[:, 0] + offset + product
-    np.testing.assert_allclose(logits(gan), expected, atol=1e-4)
-
-
-def test_concatenation_by_hand():
-    gan = ConditionalGan(nlatent=4, conditioning="concat")
-    kernel, bias = weights(gan, "hidden")
-    features = np.maximum(np.hstack([X, one_hot(LABELS)]) @ kernel + bias, 0)
-    logit, offset = weights(gan, "logit")
-    np.testing.assert_allclose(logits(gan), features @ logit[:, 0] + offset, atol=1e-4)
+@pytest.mark.parametrize("conditioning", ["projection", "concat"])
+def test_logits_by_hand(conditioning):
+    gan = ConditionalGan(nlatent=4, conditioning=conditioning)
+    (kernel, bias), (logit, offset) = weights(gan, "hidden"), weights(gan, "logit")
+    x = np.hstack([X, one_hot(LABELS)]) if conditioning == "concat" else X
+    features = np.maximum(x @ kernel + bias, 0)
+    expected = features @ logit[:, 0] + offset
+    if conditioning == "projection":
+        embedding, shift = weights(gan, "embedding")
+        expected += (features * (embedding[LABELS] + shift)).sum(axis=1)
+    feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(LABELS)}
+    y = gan.session.run(gan._discriminator(gan.x_placeholder, reuse=True), feed)
+    np.testing.assert_allclose(y[:, 0], expected, atol=1e-4)
 
 
 def test_convolutions_have_an_image_for_each_label():
@@ -64,28 +49,6 @@ def test_convolutions_have_an_image_for_each_label():
     channels = appended.reshape(3, 11, 784)
     np.testing.assert_array_equal(channels[:, 0], X)
     np.testing.assert_array_equal(channels[:, 1:], np.repeat(one_hot(LABELS)[..., None], 784, 2))
-
-
-def test_images_and_logits_depend_on_the_label():
-    gan = ConditionalStableCnn(nlatent=4, d_channels=2, g_channels=2)
-    z = np.zeros([3, 4], np.float32)
-    images = gan.session.run(
-        gan.x_hat, {gan.z_placeholder: z, gan.labels_placeholder: one_hot(LABELS)}
-    )
-    assert np.abs(images[0] - images[1]).max() > 1e-4
-    assert np.abs(logits(gan) - logits(gan, LABELS[::-1]))[[0, 2]].min() > 1e-6
-
-
-def test_r1_is_the_gradient_in_the_images_at_fixed_labels():
-    gan = ConditionalGan(nlatent=4)
-    y = gan._discriminator(gan.x_placeholder, reuse=True)
-    penalty = losses.r1_penalty(y, gan.x_placeholder)
-    feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(LABELS)}
-    kernel, bias = weights(gan, "hidden")
-    (embedding, shift), (logit, _) = weights(gan, "embedding"), weights(gan, "logit")
-    slope = (X @ kernel + bias > 0) * (logit[:, 0] + embedding[LABELS] + shift)
-    by_hand = ((slope @ kernel.T) ** 2).sum(axis=1).mean() / 2
-    assert gan.session.run(penalty, feed) == pytest.approx(by_hand, rel=1e-4)
 
 
 def test_mixin_needs_only_features():
@@ -122,6 +85,23 @@ def test_losses_have_real_and_generated_images_with_their_own_labels(build):
     assert actual == pytest.approx(expected, rel=1e-5)
 
 
+def test_both_images_of_a_pair_have_one_label():
+    gan = training.build("minimal", conditional=True, nlatent=4, loss="relativistic")
+    found = [
+        gan.session.run(
+            [gan.d_loss, gan.g_loss],
+            {
+                gan.x_placeholder: X,
+                gan.z_placeholder: np.ones([3, 4]),
+                gan.x_labels_placeholder: one_hot(LABELS),
+                gan.labels_placeholder: one_hot(to_generate),
+            },
+        )
+        for to_generate in (LABELS, LABELS[::-1])
+    ]
+    assert found[0] == found[1]
+
+
 class OthersLabels(ConditionalGan):
     """Its D sees real images with the labels to generate."""
 
@@ -139,45 +119,16 @@ class NoPlaceholders(Gan):
         return super()._discriminator(x, reuse)
 
 
-class NoLabels(Gan):
-    """It has placeholders of labels."""
-
-    def __init__(self, ndims=784, nlatent=2):
-        self.labels_placeholder = tf.placeholder(tf.float32, [None, 10])
-        self.x_labels_placeholder = tf.placeholder(tf.float32, [None, 10])
-        super().__init__(ndims, nlatent)
-
-
 @pytest.mark.parametrize(
     "gan_class, words",
     [
         (NoPlaceholders, "NoPlaceholders.labels_placeholder is missing: .* --conditional"),
-        (NoLabels, r"NoLabels._generator: .*'labels'; write it as .*labels=None\)"),
         (OthersLabels, "OthersLabels.d_loss does not depend on x_labels_placeholder"),
     ],
 )
 def test_class_that_cannot_learn_labels_is_rejected(gan_class, words):
     with pytest.raises(UserError, match=words):
         assembled(RECIPE, gan_class=gan_class).__enter__()
-
-
-@pytest.mark.parametrize("name", ["leaky_mlp", "upsampling_cnn"])
-def test_recipe_that_cannot_learn_labels_is_rejected(name):
-    with pytest.raises(UserError, match="--conditional"):
-        recipes.class_of(dataclasses.replace(recipes.get(name), conditional=True))
-
-
-def test_run_keeps_its_labels():
-    def configuration(labels):
-        data = input_data.DataSet(np.zeros([40, 784], np.uint8), labels)
-        return Configuration.of("minimal", RECIPE, RunOptions(), data, None)
-
-    labels = np.arange(40) % 10
-    made = Configuration.from_json(configuration(labels).to_json())
-    other = configuration((labels + 1) % 9)
-    assert (made.classes, other.classes) == (tuple(range(10)), tuple(range(9)))
-    with pytest.raises(UserError, match="images"):
-        made.check_is_continued_by(other, "run", print)
 
 
 def test_deviation_within_labels_by_hand():

@@ -12,7 +12,7 @@ import tensorflow.compat.v1 as tf
 from assembly import assembled, frozen, generate, progress, trained
 from small_sets import write_set
 
-from models import custom_class, layers, recipes
+from models import custom_class, recipes
 from support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +45,6 @@ def written(tmp_path):
 
 
 ADAM = "tf1.train.AdamOptimizer(self.learning_rate_placeholder)"
-LATENTS = "tf1.placeholder(tf.float32, [None, nlatent])"
 WAYS = {
     "as the article": {},
     "raw variables": {
@@ -64,26 +63,6 @@ WAYS = {
             return tf.matmul(x, self.d)
         """
     },
-    "scope objects": {
-        "body": """
-        def _generator(self, z, reuse=False):
-            if not reuse:
-                with tf1.variable_scope("generator") as self.scope:
-                    pass
-            with tf1.variable_scope(self.scope, reuse=reuse):
-                return tf.sigmoid(dense(z, self._ndims, "pixels"))
-        """
-    },
-    "tf.AUTO_REUSE": {"changed": ("reuse=reuse", "reuse=tf1.AUTO_REUSE")},
-    "RMSProp": {"changed": ("AdamOptimizer", "RMSPropOptimizer")},
-    "latents in double precision": {
-        "changed": (LATENTS, LATENTS.replace("32", "64")),
-        "body": """
-        def _generator(self, z, reuse=False):
-            return super()._generator(tf.cast(z, tf.float32), reuse)
-        """,
-    },
-    "created by type()": {"body": "pass\nMine = type('Mine', (Gan,), {})\n"},
 }
 
 
@@ -108,30 +87,20 @@ def test_class_with_the_articles_interface_trains_with_both_engines(written, way
 
 
 def test_step_engine_runs_the_classs_own_train_ops(written):
-    """The class descends gradients at a known rate, which Adam never equals."""
-    custom = written(changed=("AdamOptimizer", "GradientDescentOptimizer"))
-    with assembled(small(learning_rate=0.5), gan_class=custom.gan_class) as engine:
-        before, block = engine.state(), engine._batches.block(0, 1)
-        gan = engine.gan
-        variables = tf.trainable_variables("discriminator/")
-        feed = {
-            gan.x_placeholder: block.images[0, 0] / 255,
-            gan.z_placeholder: block.d_latents[0, 0],
-        }
-        gradients = engine.session.run(tf.gradients(gan.d_loss, variables), feed)
-        progress(engine, (0, 1))
+    custom = written(INIT + "    self.d_optimizer = tf.group(self.d_loss)")
+    with assembled(small(), gan_class=custom.gan_class) as engine:
+        before = engine.state()
+        progress(engine, (0, 2))
         after = engine.state()
-    for variable, gradient in zip(variables, gradients, strict=True):
-        name = variable.op.name
-        np.testing.assert_allclose(after[name], before[name] - 0.5 * gradient, atol=1e-6)
+    moved = {name for name in before if before[name].tobytes() != after[name].tobytes()}
+    assert "generator/pixels/weights" in moved
+    assert not [name for name in moved if name.startswith("discriminator")]
 
 
 DRAWS = {
     "tf.nn.dropout(x, rate=0.5)": "RandomUniform",
     "tf.cond(x[0, 0] >= 0, lambda: tf.nn.dropout(x, rate=0.5), lambda: x)": "RandomUniform",
-    "tf.map_fn(lambda row: row + tf.random.normal([]), x)": "RandomStandardNormal",
     "tf.function(lambda: tf.random.normal([]))() + x": "RandomStandardNormal",
-    "x + tf.random.poisson([], 3.0)": "RandomPoissonV2",
     "x + tf.random.stateless_normal([], [1, 2])": None,
     "x": None,  # only its weights' initial values are random
 }
@@ -170,18 +139,17 @@ def test_updates_in_the_graphs_collection_are_run(written):
     np.testing.assert_array_equal(state["generator/mean"], np.full(3, passes_through_g))
 
 
-@pytest.mark.parametrize("engine", ["step", pytest.param("fused", marks=pytest.mark.slow)])
-def test_resumed_run_ends_in_the_same_bytes(written, engine):
-    custom, recipe = written(), small(ema_decay=0.9, r1_gamma=1.0)
-    rows, state = trained(recipe, 4, engine, gan_class=custom.gan_class)
-    first, halfway = trained(recipe, 2, engine, gan_class=custom.gan_class)
-    with assembled(recipe, engine, gan_class=custom.gan_class) as built:
+def test_resumed_run_of_its_own_train_ops_ends_in_the_same_bytes(written):
+    custom, recipe = written(), small()
+    rows, state = trained(recipe, 4, gan_class=custom.gan_class)
+    first, halfway = trained(recipe, 2, gan_class=custom.gan_class)
+    with assembled(recipe, gan_class=custom.gan_class) as built:
         built.load(halfway)
         assert first + progress(built, (2, 4)) == rows
         assert frozen(built.state()) == frozen(state)
 
 
-def test_files_of_a_class_import_each_other_and_not_another_classs(tmp_path):
+def test_class_imports_its_neighbours_and_not_those_of_another(tmp_path):
     for name in ("one", "two"):
         folder = tmp_path / name
         folder.mkdir()
@@ -189,14 +157,8 @@ def test_files_of_a_class_import_each_other_and_not_another_classs(tmp_path):
             "from __future__ import annotations\nimport dataclasses\nfrom helper import NAME\n\n\n"
             "@dataclasses.dataclass\nclass Mine:\n    name: str = NAME\n"
         )
-        (folder / "helper.py").write_text(f"import mine\nNAME = {name!r}\n")
+        (folder / "helper.py").write_text(f"NAME = {name!r}\n")
         assert custom_class.load(f"{folder / 'mine.py'}:Mine").gan_class().name == name
-
-
-def test_loading_another_class_keeps_the_projects_modules(written):
-    custom_class.load(f"{ROOT / 'models' / 'gan.py'}:Gan")
-    written()
-    assert sys.modules["models.layers"] is layers
 
 
 # Classes that only their own train ops can train, or only ours.
@@ -216,10 +178,6 @@ STEP_ONLY = {
 
         def _generator(self, z, reuse=False):
             return tf.sigmoid(tf.matmul(z, self.g))
-        """,
-    "compile the operation RandomPoissonV2; .* --engine=step": """
-        def _discriminator(self, x, reuse=False):
-            return super()._discriminator(x + tf.random.poisson([], 3.0), reuse)
         """,
 }
 
@@ -255,12 +213,6 @@ def _discriminator(self, x, reuse=False):
     keep = tf1.placeholder(tf.float32, [], name='keep_prob')
     return super()._discriminator(x * keep, reuse)
 """
-STEP_VARIABLE = """
-def _generator(self, z, reuse=False):
-    with tf1.variable_scope('', reuse=tf1.AUTO_REUSE):
-        step = tf1.get_variable('step', [], trainable=False)
-    return super()._generator(z, reuse) + 0 * step
-"""
 TUPLE = """
     D = self._discriminator
     self._discriminator = lambda x, reuse=False: (D(x, True),)
@@ -270,9 +222,6 @@ INCOMPATIBLE = [
     (INIT + "    del self.g_loss", r"Mine\.g_loss is missing: set self.g_loss in __init__"),
     (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got str"),
     (INIT + "    self.session.close()", "Mine.session must be open and its variables initialised"),
-    (INIT + "    self.session = tf1.InteractiveSession()", "end __init__ with self.session.run"),
-    (INIT + "    self.session.close()\n    self.session = None", "Mine.session is missing: set"),
-    (INIT + "    self.session.close()\n    del self.session", "Mine.session is missing: set"),
     (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got tuple"),
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),
     (INIT.replace("nlatent)\n", "7)\n"), r"z_placeholder must have shape \(None, 3\), got .*7"),
@@ -280,20 +229,17 @@ INCOMPATIBLE = [
     ("def __init__(self):\n    super().__init__()", "class Mine: .*'ndims' .write it as `def __in"),
     (GENERATOR + "with tf1.variable_scope('gen', reuse=reuse):\n"
      "        return tf.sigmoid(dense(z, 784, 'pixels'))", "the variables of D and G must be in"),
-    (GENERATOR + "return tf.sigmoid(z @ tf.ones([3, 784]) * tf.Variable(1.0))",
-     "the variables of D and G must be in their scopes"),
     (GENERATOR + "return super()._generator(z, reuse) * tf1.sigmoid(tf.Variable(1.0))",
      r"the trainable variable Variable outside the scopes 'generator' and 'discriminator'"),
     (GENERATOR + "raise KeyError('my own\\nmistake')", r"mine.py, line \d+, in _generator: KeyErr"),
-    (GENERATOR + "return tf1.layers.dense(z, 784)", "tf.layers was removed: .*docs/porting.md"),
+    (GENERATOR + "return tf1.layers.dense(z, 784)", "the variables of D and G must be in"),
     (GENERATOR + "return 2 * super()._generator(z, reuse) - 1",
      r"Mine.x_hat must be in \[0, 1\], got values from -0.\d+ to 0.\d+: end _generator"),
     ("def _generator(self, z):\n    return super()._generator(z)",
      r"Mine._generator: got an unexpected .* 'reuse'; write it as def _generator\(self, z, reuse"),
     ("def _discriminator_loss(self, y, y_hat):\n    return y + y_hat",
-     r"Mine.d_loss must be a scalar, got shape .*take the mean .* in _discriminator_loss"),
+     r"Mine.d_loss must have shape .., got .None, 1.: .* a mean over the batch"),
     (UNFED, "Mine needs a value for the placeholder keep_prob.*, which no step feeds"),
-    (STEP_VARIABLE, "a variable must not be called step"),
 ]  # fmt: skip
 
 
@@ -305,17 +251,29 @@ def test_incompatible_class_is_rejected_in_one_line(written, body, words):
     assert "\n" not in str(error.value)
 
 
+def test_images_that_leave_the_unit_interval_are_rejected(written):
+    """The check before the training sees only those of the first weights."""
+    custom = written(
+        """
+        def _generator(self, z, reuse=False):
+            with tf1.variable_scope("generator", reuse=reuse):
+                zeros = tf1.get_variable("zeros", [3, 784], initializer=tf1.zeros_initializer())
+            return 0.5 + z @ zeros
+        """
+    )
+    message = r"x_hat must be in \[0, 1\], got values from -\d.* to \d.*; end _generator with"
+    with assembled(small(), gan_class=custom.gan_class) as engine:
+        progress(engine, (0, 2))
+        with pytest.raises(UserError, match=message):
+            generate(engine, np.full([2, 3], 1e6))
+
+
 IMPORTS = {
-    "import tensorflow.contrib\n": "line 1: .*tf.contrib and tensorflow.examples were removed",
-    "from tensorflow import contrib\n": "tf.contrib and tensorflow.examples were removed",
-    "import tensorflow as tf\ntf.layers\n": "tf.layers was removed",
+    "import tensorflow.contrib\n": "line 1: .*only a file of TensorFlow 1.*docs/porting.md",
     "import tensorflow as tf\ntf.placeholder\n": "line 2: .*import tensorflow.compat.v1 as tf",
-    "import tensorflow as tf\ntf.train.AdamOptimizer\n": "import tensorflow.compat.v1 as tf",
-    "import tensorflow as tf\ntf.losses.log_loss\n": "import tensorflow.compat.v1 as tf",
     "from tensorflow import placeholder\n": "import tensorflow.compat.v1 as tf",
-    "import tensorflow.compat.v1 as tf\ntf.examples\n": "tensorflow.examples were removed",
+    "import tensorflow.compat.v1 as tf\ntf.examples\n": "only a file of TensorFlow 1",
     "import layers_of_mine\n": "No module named 'layers_of_mine'$",
-    "{}['layers']\n": "KeyError: 'layers'$",
     "def broken(:\n": "mine.py, line 1: SyntaxError",
     "raise SystemExit(3)\n": "line 1: SystemExit: 3 .*__main__",
 }
@@ -331,8 +289,7 @@ def test_file_that_cannot_be_imported_is_rejected_in_one_line(written, before):
     "spec, words",
     [
         ("mine.py", "--gan must be FILE.py:CLASS, such as my_gan.py:Gan, got 'mine.py'"),
-        ("", "--gan must be FILE.py:CLASS"),
-        ("no/such/file.py:Gan", "cannot read no/such/file.py"),
+        ("no/such/file.py:Gan", "--gan: no/such/file.py does not exist; check the path"),
         ("~/mine.py:Other", r"--gan must name a class of .*mine.py \(Gan, Mine\), got Other"),
     ],
 )
@@ -344,34 +301,26 @@ def test_wrong_name_is_rejected(written, tmp_path, monkeypatch, spec, words):
 
 
 @pytest.mark.slow
-def test_file_of_2018_in_all_modes(tmp_path):
+def test_file_of_2018_trains_and_samples(tmp_path):
     """Real processes; the file turns version 2's behaviour off."""
     path = tmp_path / "mine.py"
     path.write_text(ARTICLE.replace("disable_eager_execution", "disable_v2_behavior"))
     data = f"--data_dir={write_set(tmp_path / 'data')}"
 
-    def run(*flags):
+    def run(*flags, error=None):
         command = [sys.executable, ROOT / "main.py", *flags]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert (done.returncode == 0) == (error is None), done.stderr
+        assert (error or "") in done.stderr
 
     for engine in ("step", "fused"):
         flags = ["--gan=mine.py:Gan", "--num_steps=3", f"--engine={engine}", data, "--noevents"]
-        done = run(*flags, f"--run_dir={engine}")
-        assert done.returncode == 0, done.stderr
+        run(*flags, f"--run_dir={engine}")
     config = json.loads((tmp_path / "step" / "config.json").read_text())
     assert config["gan"] == "mine.py:Gan" and len(config["gan_sha256"]) == 64
     own = ["--run_dir=fused", "--gan=mine.py:Gan"]
-    for mode, out in [("sample", "x.npz"), ("export", "out"), ("explore", "x.html")]:
-        done = run(f"--mode={mode}", f"--out={out}", *own)
-        assert done.returncode == 0, done.stderr
-    without = run("--mode=sample", "--run_dir=fused")
-    assert without.returncode == 1
-    assert "add --gan=mine.py:Gan (no code is loaded from a run folder)" in without.stderr
+    run("--mode=sample", "--out=x.npz", *own)
+    add = "add --gan=mine.py:Gan (no code is loaded from a run folder)"
+    run("--mode=sample", "--run_dir=fused", error=add)
     path.write_text(path.read_text() + "\n\nclass Mine(Gan):\n    pass\n")
-    changed = run("--mode=sample", *own)
-    assert changed.returncode == 1 and "SHA-256 differs" in changed.stderr
-    for flags in (["--mode=sample"], ["--num_steps=9", "--engine=fused", data]):
-        other = run(*flags, "--run_dir=fused", "--gan=mine.py:Mine")
-        assert other.returncode == 1 and "class" in other.stderr and "Mine" in other.stderr
-    refused = run("--gan=mine.py:Gan", "--r1_gamma=1", "--run_dir=x", data)
-    assert refused.returncode == 1 and "--r1_gamma has no effect" in refused.stderr
+    run("--mode=sample", *own, error="SHA-256 differs")

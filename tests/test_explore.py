@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import shutil
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 import test_priors
 import test_program
 from PIL import Image
-from test_export import new_run
-from test_generation import _flags, main  # noqa: F401 - a fixture
+from test_generation import main, train
 
 import generation
 from generation import explore, program
@@ -21,7 +19,7 @@ from training.run import RunFolder
 pytestmark = pytest.mark.slow  # a browser takes seconds per test
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
-MAX_BYTES = {"minimal": 2e6, "stable_cnn": 3e6, "dcgan": 10e6, "pretrained_cnn": 10e6}
+MAX_BYTES = {"stable_cnn": 3e6, "dcgan": 10e6, "pretrained_cnn": 10e6}
 # Half a float16 step of all weights on the way, and 1/255 that nothing shows.
 NEAR = 1 / 255 + 2e-3
 CLASSES = ["zero", "one", "two", "<b>three</b>", "four", None, "six", "seven", "eight", "nine"]
@@ -110,7 +108,7 @@ def spread_out(run):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return spread_out(new_run(tmp_path_factory.mktemp("runs") / "stable", "stable_cnn"))
+    return spread_out(train(tmp_path_factory.mktemp("stable"), "--recipe=stable_cnn"))
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +134,7 @@ def conditional(tmp_path_factory):
 
 @pytest.mark.parametrize("recipe", MAX_BYTES)
 def test_page_generates_the_images_of_the_run(recipe, browser, tmp_path):
-    folder = spread_out(new_run(tmp_path / "run", recipe))
+    folder = spread_out(train(tmp_path, f"--recipe={recipe}"))
     main("--mode=explore", f"--run_dir={folder}", f"--out={tmp_path / 'it.html'}")
     assert (tmp_path / "it.html").stat().st_size <= MAX_BYTES[recipe]
     generator = generation.load(folder)
@@ -194,32 +192,43 @@ def test_dragging_moves_the_image(browser, path):
         np.testing.assert_allclose(shown(page), 255 * expected, atol=0.51)
 
 
-def test_link_shows_the_same_image(browser, path):
+@pytest.mark.parametrize("nlatent", [1, 2, 16])
+def test_link_shows_the_same_image(browser, path, tmp_path, nlatent):
+    """One or two latents are the plane itself."""
+    if nlatent < 16:
+        folder = spread_out(train(tmp_path, f"--nlatent={nlatent}"))
+        path = tmp_path / "it.html"
+        explore.explore(folder, path)
     with Tab(browser, path) as page:
+        if nlatent < 16:
+            page.evaluate("moveTo(1, 0)")
+            assert latents(page).tolist() == [1, 1][:nlatent]
         page.evaluate("moveTo(0.31, 0.72)")
         on_the_plane = shown(page), page.evaluate("location.hash")
-        page.locator("#slider-0").fill("1.4")
+        page.locator("#slider-0").fill("-0.5")
         page.keyboard.press("c")
-        off_the_plane = shown(page), page.evaluate("location.hash")
-        assert page.locator("#marker").is_hidden()
-        assert (on_the_plane[0] != off_the_plane[0]).any()
-    assert "at=0.31,0.72" in on_the_plane[1] and "z=" in off_the_plane[1]
-    for image, address in (on_the_plane, off_the_plane):
+        other = shown(page), page.evaluate("location.hash")
+        assert page.locator("#marker").is_hidden() == (nlatent == 16)
+        assert (on_the_plane[0] != other[0]).any()
+    assert ("at=0.31,0.72" in on_the_plane[1]) == (nlatent == 16) and "z=" in other[1]
+    for image, address in (on_the_plane, other):
         with Tab(browser, path, address) as page:
             np.testing.assert_array_equal(shown(page), image)
             assert page.evaluate("location.hash") == address
+    for invalid in ("#z=1,2,3", "#plane=x&at=1", "#at=NaN,1&label=7", "#%", "#z=%00"):
+        with Tab(browser, path, invalid) as page:  # a new draw
+            assert shown(page).std() > 0 and np.isfinite(latents(page)).all()
 
 
-@pytest.mark.parametrize(
-    "address", ["#z=1,2", "#plane=x&at=1", "#at=NaN,1&label=7", "#%", "#z=%00"]
-)
-def test_invalid_address_is_a_new_draw(browser, path, address):
-    with Tab(browser, path, address) as page:
-        assert shown(page).std() > 0 and np.isfinite(latents(page)).all()
-
-
-def test_keys_and_buttons(browser, path):
-    with Tab(browser, path, "#plane=5") as page:
+def test_keys_and_buttons(browser, path, tmp_path):
+    with Tab(browser, path, "#plane=5", accept_downloads=True) as page:
+        image = shown(page)
+        with page.expect_download() as download:
+            page.locator("#save").click()
+        assert download.value.suggested_filename == "stable_cnn.png"
+        download.value.save_as(tmp_path / "digit.png")
+        saved = np.asarray(Image.open(tmp_path / "digit.png").convert("L"))
+        np.testing.assert_array_equal(saved[10::20, 10::20], image)
         before = latents(page)
         page.keyboard.press("n")
         assert (latents(page) != before).all()
@@ -239,22 +248,9 @@ def test_keys_and_buttons(browser, path):
         page.keyboard.press("w")
         until(page, "!motion")
         assert page.evaluate("state.at") == [0.12, 0.84]
-        shown(page)
-        until(page, "!network.queues.neighbours.length")
         page.locator("#neighbours button").nth(3).click()
         draw = np.array(page.evaluate("[...state.plane.draws[1]]"))
         assert 0.1 < np.linalg.norm(latents(page) - draw) < 4
-
-
-def test_saved_image_is_the_one_that_is_shown(browser, path, tmp_path):
-    with Tab(browser, path, accept_downloads=True) as page:
-        image = shown(page)
-        with page.expect_download() as download:
-            page.locator("#save").click()
-        download.value.save_as(tmp_path / "digit.png")
-        assert download.value.suggested_filename == "stable_cnn.png"
-    saved = np.asarray(Image.open(tmp_path / "digit.png").convert("L"))
-    np.testing.assert_array_equal(saved[10::20, 10::20], image)
 
 
 def test_directions_of_a_linear_generator_are_its_singular_vectors():
@@ -281,6 +277,11 @@ def test_labels_have_buttons_and_keys(browser, conditional):
             np.testing.assert_allclose(images_of(page, z, [label]), expected, atol=NEAR)
         assert page.locator("#classes label").all_inner_texts() == [n for n in CLASSES if n]
         assert page.locator("dt.of-labels").is_visible()
+        assert page.title() == ABOUT["title"]  # names are shown as text
+        assert page.locator("#facts dt").inner_text() == "<i>name</i>"
+        assert page.locator("#scores th").all_inner_texts()[1:] == ["<b>run</b>", "<i>score</i>"]
+        assert page.locator("img, b, i").count() == 0
+        assert page.locator("script:not([type])").count() == 1
         first = shown(page)
         page.locator("#classes label").nth(3).click()
         assert (shown(page) != first).any() and "label=3" in page.evaluate("location.hash")
@@ -295,68 +296,14 @@ def test_labels_have_buttons_and_keys(browser, conditional):
             assert page.evaluate(script) == "TypeError"
 
 
-def test_names_are_shown_as_text(browser, conditional):
-    with Tab(browser, conditional[0]) as page:
-        assert page.title() == ABOUT["title"]
-        assert page.locator("#facts dt").inner_text() == "<i>name</i>"
-        assert page.locator("#scores th").all_inner_texts()[1:] == ["<b>run</b>", "<i>score</i>"]
-        assert page.locator("img, b, i").count() == 0
-        assert page.locator("script:not([type])").count() == 1
-
-
-def test_policy_blocks_other_scripts_and_requests(browser, path):
-    script = """() => {
-      document.body.append(Object.assign(document.createElement("script"), {text: "ran = 1"}));
-      return fetch("data:text/plain,x").then(() => "came", () => window.ran ?? "refused");
-    }"""
-    tab = Tab(browser, path)
-    with tab as page:
-        assert page.evaluate(script) == "refused"
-        page.wait_for_timeout(100)
-        assert len(tab.wrong) >= 2 and all("Content Security Policy" in line for line in tab.wrong)
-        tab.wrong.clear()
-
-
-def test_page_fits_a_phone(browser, path):
-    small = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
-    with Tab(browser, path, **small) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
-        plane = page.locator("#plane").bounding_box()
-        assert page.locator("#picture").is_visible() and plane["y"] + plane["height"] <= 740
-        first = shown(page)
-        page.locator("#plane").tap(position={"x": 60, "y": 250})
-        assert (shown(page) != first).any()
-        for button in page.locator("#show button").all():
-            assert button.bounding_box()["height"] >= 44
-
-
-@pytest.mark.parametrize("nlatent", [1, 2])
-def test_one_or_two_latents_are_the_plane_itself(nlatent, browser, tmp_path):
-    folder = new_run(tmp_path / "run", "minimal", f"--nlatent={nlatent}")
-    explore.explore(folder, tmp_path / "it.html")
-    with Tab(browser, tmp_path / "it.html", "#plane=5") as page:
-        page.evaluate("moveTo(1, 0)")
-        assert latents(page).tolist() == [1, 1][:nlatent]
-        page.locator("#slider-0").fill("-0.5")
-        assert page.locator("#marker").is_visible()
-        image, address = shown(page), page.evaluate("location.hash")
-    with Tab(browser, tmp_path / "it.html", address) as page:
-        np.testing.assert_array_equal(shown(page), image)
-
-
-def with_scores(run, folder, **changes):
-    """Copies a run and writes a metrics.json of its weights, with changes."""
-    copy = shutil.copytree(run, folder)
-    weights = {"step": 2, "raw": False, "checkpoint_sha256": generation.load(run).digest}
-    reference = {"real": dict.fromkeys(explore.SCORES, 2.0)}
-    scores = {**dict.fromkeys(explore.SCORES, 3.25), "reference_scores": reference}
-    (copy / "metrics.json").write_text(json.dumps({**weights, **scores, **changes}))
-    return copy
-
-
 def test_scores_and_film_are_shown(browser, run, tmp_path):
-    copy = with_scores(run, tmp_path / "copy")
-    (copy / "progress").mkdir(exist_ok=True)
+    copy = shutil.copytree(run, tmp_path / "copy")
+    scores = dict.fromkeys(explore.SCORES, 3.25) | {"step": 4, "raw": False}
+    scores["reference_scores"] = {"real": dict.fromkeys(explore.SCORES, 2.0)}
+    scores["checkpoint_sha256"] = generation.load(run).digest
+    (copy / "metrics.json").write_text(json.dumps(scores))
+    shutil.rmtree(copy / "progress")
+    (copy / "progress").mkdir()
     for step in (1, 2):
         sheet = np.full([224, 224], 100 * step, np.uint8)
         Image.fromarray(sheet).save(copy / "progress" / f"step-{step:09d}.png")
@@ -372,22 +319,7 @@ def test_scores_and_film_are_shown(browser, run, tmp_path):
         page.locator("#film-play").click()
         until(page, "!motion")
         assert page.locator("#film-step").inner_text() == "step 2"
-
-
-@pytest.mark.parametrize(
-    "change", [{"precision": "x"}, {"step": 1}, {"raw": True}, {"checkpoint_sha256": "0"}]
-)
-def test_scores_that_cannot_be_used_are_a_note(run, change, tmp_path):
-    explore.explore(with_scores(run, tmp_path / "copy", **change), tmp_path / "it.html")
-    note = "Cannot read" if "precision" in change else "The scores of this run are of other weights"
-    assert f'"scores":[],"notes":["{note}' in (tmp_path / "it.html").read_text()
-
-
-def test_what_cannot_be_a_page_is_one_line(run, tmp_path, monkeypatch):
-    _, err = main("--mode=explore", f"--run_dir={run}", "--out=page.pdf", ok=False)
-    assert err == "main.py: --out must end in .html, got page.pdf\n"
-    monkeypatch.setattr(explore, "MAX_BYTES", 100_000)
-    out = tmp_path / "it.html"
-    _, err = main("--mode=explore", f"--run_dir={run}", f"--out={out}", ok=False)
-    assert re.search(r"the page would be 1\.\d MB, the limit is 0 MB", err)
-    assert not list(tmp_path.iterdir())
+    (copy / "metrics.json").write_text(json.dumps(scores | {"step": 1}))
+    explore.explore(copy, tmp_path / "it.html")
+    note = '"scores":[],"notes":["The scores of this run are of other weights'
+    assert note in (tmp_path / "it.html").read_text()

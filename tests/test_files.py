@@ -1,16 +1,14 @@
 """Atomic writing, and what remains of processes that were killed."""
 
-import errno
 import os
-import stat
 import time
 
 import pytest
 
-from support.errors import UserError, user_message
+from support.errors import UserError
 from support.files import atomic_write, remove_stale_files, write_json, write_text
 
-unix = pytest.mark.skipif(os.name == "nt", reason="Windows has other names, links and devices")
+unix = pytest.mark.skipif(os.name == "nt", reason="Windows has other links and devices")
 
 
 def test_replaces_the_file_and_leaves_nothing_else(tmp_path):
@@ -35,39 +33,34 @@ def test_text_and_json_have_the_same_bytes_on_every_system(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize("old", [["a.txt"], []])
-def test_exception_keeps_the_old_file_and_removes_the_new_one(tmp_path, error, old):
-    path = tmp_path / "a.txt"
-    for name in old:
-        (tmp_path / name).write_text("old")
-    with pytest.raises(error), atomic_write(path) as temporary:
-        temporary.write_text("half of the n")
-        raise error
-    assert os.listdir(tmp_path) == old
-    assert not old or path.read_text() == "old"
-
-
-def test_two_writers_of_one_file_use_two_temporary_files(tmp_path):
-    path = tmp_path / "a.txt"
-    with atomic_write(path) as outer, atomic_write(path) as inner:
-        outer.write_text("outer")
-        inner.write_text("inner")
-    assert path.read_text() == "outer"
+def test_exception_keeps_the_old_file_and_removes_the_new_one(tmp_path, error):
+    (tmp_path / "a.txt").write_text("old")
+    for name in ("a.txt", "b.txt"):
+        with pytest.raises(error), atomic_write(tmp_path / name) as temporary:
+            temporary.write_text("half of the n")
+            raise error
     assert os.listdir(tmp_path) == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text() == "old"
 
 
-def test_permissions_are_those_of_any_new_file(tmp_path):
-    (tmp_path / "plain").touch()
-    write_text(tmp_path / "a", "x")
-    modes = {stat.S_IMODE(os.stat(tmp_path / name).st_mode) for name in ("plain", "a")}
-    assert len(modes) == 1
+def test_two_writers_of_one_file_use_two_temporary_files_that_are_known_as_such(tmp_path):
+    path = tmp_path / "a.txt"
+    with atomic_write(path) as outer, atomic_write(path) as inner, atomic_write(path) as killed:
+        for temporary in (outer, inner, killed):
+            temporary.write_text(temporary.name)
+        os.utime(killed, (0, 0))
+        remove_stale_files(tmp_path)
+        assert not killed.exists()
+        killed.write_text("x")
+    assert path.read_text() == outer.name
+    assert os.listdir(tmp_path) == ["a.txt"]
 
 
 @pytest.mark.parametrize(
     ("path", "message"),
     [
         ("missing/a.txt", "there is no folder .*missing"),
-        (".", "it is a folder"),
+        (".", "it is not a regular file"),
         pytest.param("/dev/null", "it is not a regular file", marks=unix),
     ],
 )
@@ -87,27 +80,13 @@ def test_a_link_stays_a_link(tmp_path):
     assert os.listdir(tmp_path / "folder") == ["b.txt"]
 
 
-@unix
-@pytest.mark.parametrize("stem", ["n" * 246, "é" * 123, "n" + "漢" * 81])
-def test_a_name_may_be_as_long_as_the_file_system_allows(tmp_path, stem):
-    write_text(tmp_path / f"{stem}.png", "new")
-    assert os.listdir(tmp_path) == [f"{stem}.png"]
-
-
-@unix
-def test_a_name_too_long_leaves_nothing(tmp_path):
-    with pytest.raises(OSError, match="too long"):
-        write_text(tmp_path / f"{'n' * 260}.png", "new")
-    assert os.listdir(tmp_path) == []
-
-
 @pytest.mark.parametrize(
     ("name", "hours", "removed"),
     [
-        (".a.unfinished-0123abcd.txt", 2, True),
-        ("deep/er/.a.unfinished-0123abcd.npz", 2, True),
-        (".a.unfinished-0123abcd.txt", 0.5, False),
-        (".thesis.unfinished-chapter.txt", 2, False),
+        (".unfinished-0123abcd.txt", 2, True),
+        ("deep/er/.unfinished-0123abcd.npz", 2, True),
+        (".unfinished-0123abcd.txt", 0.5, False),
+        (".unfinished-chapter.txt", 2, False),
         ("a.unfinished-0123abcd.txt", 2, False),
     ],
 )
@@ -117,22 +96,5 @@ def test_old_temporary_files_are_removed_and_nothing_else(tmp_path, name, hours,
     path.write_text("x")
     then = time.time() - 3600 * hours
     os.utime(path, (then, then))
-    remove_stale_files(tmp_path, deep=False)
-    assert path.exists() == (not removed or path.parent != tmp_path)
     remove_stale_files(tmp_path)
     assert path.exists() != removed
-
-
-def test_what_a_killed_writer_leaves_is_recognised(tmp_path):
-    with atomic_write(tmp_path / "a.txt") as temporary:
-        temporary.write_text("x")
-        os.utime(temporary, (0, 0))
-        remove_stale_files(tmp_path)
-        assert not temporary.exists()
-        temporary.touch()
-
-
-def test_errors_of_a_full_disk_name_the_file(tmp_path):
-    with pytest.raises(OSError) as error, atomic_write(tmp_path / "a.txt"):
-        raise OSError(errno.ENOSPC, "No space left on device")
-    assert user_message(error.value) == f"{tmp_path / 'a.txt'}: No space left on device"

@@ -1,48 +1,33 @@
 """Uses of a trained run: the real program on a run of a few steps."""
 
-import contextlib
-import io
-import json
-import shutil
-from pathlib import Path
-
+import assembly
 import numpy as np
+import onnxruntime
 import pytest
-from absl.testing import flagsaver
 from PIL import Image
 from small_sets import NAMES, idx, write_set
 
-import main as program
+import generation
+from generation import numpy_generator
 from support import pictures
 from training.run import RunFolder
 
-ROOT = Path(__file__).resolve().parent.parent
+SMALL_CNN = ("--recipe=stable_cnn", "--g_channels=4", "--d_channels=4")
 
 
 def main(*flags, ok=True):
-    """Runs main.py in this process, checks the exit code and returns (stdout, stderr)."""
-    out, err = io.StringIO(), io.StringIO()
-    with flagsaver.flagsaver(), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            code = program.main(program.parse([str(ROOT / "main.py"), *map(str, flags)])) or 0
-        except SystemExit as end:
-            code = end.code
-    assert (code == 0) == ok, err.getvalue()
-    return out.getvalue(), err.getvalue()
+    """Runs main.py in this process, checks its success and returns (stdout, stderr)."""
+    code, out, err = assembly.main(*flags)
+    assert (code == 0) == ok, err
+    return out, err
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _flags():
-    if "mode" not in program.FLAGS:
-        program.define_flags()
-
-
-def train(folder, labels=None, *flags):
-    """Trains two steps on 40 images of noise; labels: theirs, by default 0 to 9."""
+def train(folder, *flags, labels=None):
+    """Trains four steps on 40 images of noise; labels: theirs, by default 0 to 9."""
     data = write_set(folder / "data", suffix="", train=40)
     if labels is not None:
         (data / NAMES[1]).write_bytes(idx(np.resize(labels, 40)))
-    few = ("--num_steps=2", "--batch_size=4", "--noevents", "--engine=step")
+    few = ("--num_steps=4", "--batch_size=4", "--noevents", "--engine=step", "--pretraining=0")
     main(*flags, *few, f"--data_dir={data}", f"--run_dir={folder / 'run'}")
     return folder / "run"
 
@@ -50,21 +35,16 @@ def train(folder, labels=None, *flags):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A run of stable_cnn: normal prior, averaged weights."""
-    folder = tmp_path_factory.mktemp("runs") / "stable"
-    few = ("--num_steps=60", "--engine=step", "--noevents")
-    main("--recipe=stable_cnn", *few, f"--run_dir={folder}")
-    return folder
+    return train(tmp_path_factory.mktemp("stable"), *SMALL_CNN)
 
 
 @pytest.fixture(scope="module")
 def conditional(tmp_path_factory):
-    return train(tmp_path_factory.mktemp("all"), None, "--recipe=stable_cnn", "--conditional")
+    return train(tmp_path_factory.mktemp("all"), *SMALL_CNN, "--conditional")
 
 
 @pytest.fixture(scope="module")
 def generator(run):
-    import generation
-
     return generation.load(run)
 
 
@@ -88,8 +68,6 @@ def test_samples_follow_from_the_seed_in_python_and_on_the_command_line(run, gen
 
 
 def test_raw_weights_are_not_the_average(run, generator):
-    import generation
-
     z, raw = generator.latents(8, np.random.default_rng(0)), generation.load(run, raw=True)
     assert np.abs(raw.generate(z) - generator.generate(z)).max() > 1e-4
     _, state = RunFolder(run).load_checkpoint(print)
@@ -97,19 +75,17 @@ def test_raw_weights_are_not_the_average(run, generator):
     np.testing.assert_array_equal(kernel, state["generator/dense1/kernel"])
 
 
-def test_sheet_has_every_sample(run, generator, tmp_path):
-    out = tmp_path / "sheet.png"
-    main("--mode=sample", f"--run_dir={run}", "--num_samples=7", f"--out={out}")
-    sheet = np.asarray(Image.open(out))
-    assert sheet.shape == (3 * 28, 3 * 28)
+def test_files_of_samples_and_walks(run, generator, tmp_path):
+    sample = ("--mode=sample", f"--run_dir={run}")
+    main(*sample, "--num_samples=7", f"--out={tmp_path / 'sheet.png'}")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     images, _ = generator.sample(7, 0)
+    assert sheet.shape == (3 * 28, 3 * 28) and sheet[56:, 28:].max() == 0
     np.testing.assert_allclose(sheet[28:56, 28:56] / 255, images[4], atol=0.5 / 255 + 1e-5)
-    assert sheet[56:, 28:].max() == 0
-
-
-def test_truncation_bounds_the_latents(generator):
-    _, latents = generator.sample(500, seed=1, truncation=0.7)
-    assert np.abs(latents).max() <= 0.7 < np.abs(generator.sample(500, seed=1)[1]).max()
+    for name in ("walk.gif", "walk.png"):
+        main(*sample, "--interpolate=2", f"--out={tmp_path / name}")
+    assert Image.open(tmp_path / "walk.gif").n_frames > 10
+    assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
 
 
 def test_walk_passes_through_its_draws_on_the_sphere(generator):
@@ -119,15 +95,10 @@ def test_walk_passes_through_its_draws_on_the_sphere(generator):
     norms = np.linalg.norm(z[:11], axis=1)
     expected = np.linspace(*np.linalg.norm(corners[:2], axis=1), 11)
     np.testing.assert_allclose(norms, expected, rtol=1e-4)
+    bounded = generator.latents(500, np.random.default_rng(1), truncation=0.7)
+    assert np.abs(bounded).max() <= 0.7 < np.abs(corners).max()
     steps = np.abs(np.diff(images, axis=0)).mean(axis=(1, 2))
     assert steps.max() < np.abs(images[0] - images[10]).mean()
-
-
-def test_walk_is_an_animation_or_a_sheet(run, tmp_path):
-    for name in ("walk.gif", "walk.png"):
-        main("--mode=sample", f"--run_dir={run}", "--interpolate=2", f"--out={tmp_path / name}")
-    assert Image.open(tmp_path / "walk.gif").n_frames > 10
-    assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
 
 
 @pytest.mark.parametrize(
@@ -137,12 +108,12 @@ def test_walk_is_an_animation_or_a_sheet(run, tmp_path):
         (["--mode=sample", "--run_dir=nowhere"], "nowhere"),
         (["--mode=sample", "--run_dir={run}", "--out=x.bmp"], ".npz or .png, got x.bmp"),
         (["--mode=sample", "--run_dir={run}", "--out=no/such/x.png"], "no folder"),
-        (["--mode=sample", "--run_dir={run}", "--num_samples=0"], "num_samples"),
         (["--mode=sample", "--run_dir={run}", "--checkpoint=worst"], "worst"),
         (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "not valid"),
         (["--mode=sample", "--run_dir={run}", "--labels=3"], "this run has no labels"),
         (["--mode=sample", "--run_dir={run}", "--labels=x"], "labels from 0 to 9"),
         (["--mode=compare", "--run_dirs={run}", "--out=notes.txt"], "must end in .png"),
+        (["--mode=explore", "--run_dir={run}", "--out=page.pdf"], "must end in .html"),
         (["--mode=export", "--run_dir={run}", "--batch_size=3"], "--batch_size is only valid with"),
     ],
 )
@@ -151,20 +122,8 @@ def test_bad_input_is_one_line(run, flags, words):
     assert out == "" and len(err.splitlines()) == 1 and words in err
 
 
-def test_checkpoint_of_other_networks_is_rejected(run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "copy")
-    config = json.loads((copy / "config.json").read_text())
-    config["hyperparameters"]["nlatent"] = 3
-    (copy / "config.json").write_text(json.dumps(config))
-    _, err = main("--mode=sample", f"--run_dir={copy}", ok=False)
-    assert "main.py: generator/dense1/kernel has shape" in err
-    assert len(err.splitlines()) == 1
-
-
 @pytest.mark.parametrize(("flags", "cycle"), [((), range(10)), (("--labels=3,7",), [3, 7])])
 def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
-    import generation
-
     out, generator = tmp_path / "x.npz", generation.load(conditional)
     main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={out}", *flags)
     saved = arrays(out)
@@ -180,22 +139,20 @@ def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
     assert sheet.read_bytes() == expected.read_bytes()
 
 
-def test_invalid_labels_are_rejected(conditional, generator):
-    import generation
-
-    z = np.zeros([2, 16], np.float32)
-    loaded = generation.load(conditional)
+def test_invalid_labels_and_latents_are_rejected(conditional, generator):
+    z, loaded = np.zeros([2, 16], np.float32), generation.load(conditional)
     for labels in (None, [3], [3, 10], [-1, 3], [0.5, 1], np.eye(10)[:1]):
         with pytest.raises(ValueError, match=r"labels must be 2 of 0, 1, 2, .*or rows of 10"):
             loaded.generate(z, labels)
     assert loaded.generate(z, np.full([2, 10], 0.1)).shape == (2, 28, 28)
-    with pytest.raises(ValueError, match="not conditional"):
-        generator.generate(z, [1, 2])
-    for latents in (z[:, :3], z * np.nan):
-        with pytest.raises(ValueError, match=r"latents must (have shape|be finite)"):
-            generator.generate(latents)
-    with pytest.raises(ValueError, match="has 2 labels: draw at least as many samples, got 1"):
-        loaded.labels_in_turn(1, [1, 2])
+    for images, words in (
+        (lambda: generator.generate(z, [1, 2]), "not conditional"),
+        (lambda: generator.generate(z[:, :3]), "latents must have shape"),
+        (lambda: generator.generate(z * np.nan), "latents must be finite"),
+        (lambda: loaded.labels_in_turn(1, [1, 2]), "draw at least as many samples, got 1"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            images()
 
 
 @pytest.mark.slow
@@ -212,20 +169,18 @@ def test_walk_keeps_a_label_or_crosses(conditional, tmp_path):
 
 def test_labels_that_the_images_lack_are_not_drawn(tmp_path):
     """Samples and exports of a set of 3s and 5s have no other labels."""
-    import generation
-    from generation import numpy_generator
-
-    run, out = train(tmp_path, np.uint8([3, 5]), "--conditional"), tmp_path / "x.npz"
+    run, out = train(tmp_path, "--conditional", labels=np.uint8([3, 5])), tmp_path / "x.npz"
     main("--mode=sample", f"--run_dir={run}", "--num_samples=5", f"--out={out}")
     saved = arrays(out)
     assert saved["labels"].tolist() == [3, 5, 3, 5, 3]
     _, err = main("--mode=sample", f"--run_dir={run}", "--labels=4", ok=False)
     assert "--labels must be among the trained labels 3, 5, got 4" in err
     main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
-    path = tmp_path / "out" / "generator.npz"
-    z = generation.load(run).latents(5, np.random.default_rng(0))
-    again = numpy_generator.generate(path, z, [3, 5, 3, 5, 3])
-    np.testing.assert_allclose(again, saved["images"], atol=1e-4)
+    path, z, labels = tmp_path / "out" / "generator.npz", saved["latents"], saved["labels"]
+    onnx = onnxruntime.InferenceSession(path.with_suffix(".onnx"))
+    (by_onnx,) = onnx.run(None, {"z": z, "labels": np.eye(10, dtype=np.float32)[labels]})
+    for again in (by_onnx, numpy_generator.generate(path, z, labels)):
+        np.testing.assert_allclose(again, saved["images"], atol=1e-4)
     images, z = numpy_generator.sample(path, 3)
     np.testing.assert_array_equal(images, numpy_generator.generate(path, z, [3, 5, 3]))
     with pytest.raises(ValueError, match="must be 1 of 3, 5"):

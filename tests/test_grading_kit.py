@@ -1,5 +1,6 @@
 """The grading kit: it passes every correct class, names every mistake, and cannot be fooled."""
 
+import ast
 import csv
 import itertools
 import json
@@ -41,6 +42,20 @@ def process():
 
 
 @pytest.fixture
+def limited():
+    """A function that returns a process with these limits."""
+    processes = []
+
+    def start(**limits):
+        processes.append(Process(Limits(**limits)))
+        return processes[-1]
+
+    yield start
+    for each in processes:
+        each.end()
+
+
+@pytest.fixture
 def verdicts(tmp_path, process):
     """A function that writes a file and returns its verdicts."""
     folders = (tmp_path / f"{i}" for i in itertools.count())
@@ -63,13 +78,15 @@ def in_constructor(code):
 # What the checks find.
 
 
-def test_every_check_has_a_mutant():
+def test_every_check_has_a_mutant_and_a_sentence_without_code():
     assert {mutant.check for mutant in MUTANTS} == set(BY_NAME)
     assert len(BY_MUTANT) == len(MUTANTS)
+    sentences = " ".join(check.sentence for check in CHECKS)
+    assert not any(code in sentences for code in ("tf.", "reduce_", "log(", "_like", "`"))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_mutant_fails_the_check_meant_for_it(mutant, verdicts):
+def test_mutant_fails_its_check(mutant, verdicts):
     check = BY_NAME[mutant.check]
     before = [each for each in FIRST if CHECKS.index(each) < CHECKS.index(check)]
     found = failures(verdicts(mutant.source, [*before, check]))
@@ -78,27 +95,38 @@ def test_mutant_fails_the_check_meant_for_it(mutant, verdicts):
     assert found[mutant.check].endswith(").") and "\n" not in found[mutant.check]
 
 
+# In the manner of ported TensorFlow 1 code.
+OTHER_STYLES = {
+    "disable_eager_execution()": "disable_v2_behavior()",
+    ", use_resource=True": "",
+    "class Gan:": "class Adversaries:",
+    "tf1.placeholder(tf.float32, [])": "tf1.placeholder(tf.float32)",
+    "rate_placeholder)": "rate_placeholder, beta1=0.5)",
+    "self.session.run(self.x_hat, ": "self.x_hat.eval(",
+    "tf.sigmoid(dense(z,": "0.5 + 0.5 * tf.tanh(dense(tf.nn.leaky_relu(dense(z, 32, 'a')),",
+    "cross_entropy(1.0, y) +": "tf.nn.softplus(-y) +",
+    "cross_entropy(1.0, y_hat)": "tf.nn.softplus(-y_hat)",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("file", "class_name"), [("raw_variables", "Gan"), ("reference_variables", "Adversaries")]
-)
-def test_correct_class_passes(process, file, class_name):
-    found = grade(process, Source(EXAMPLES / f"{file}.py", class_name, EXAMPLES), CHECKS)
-    assert failures(found) == {}
-    assert summary(found) == f"{len(CHECKS)} of {len(CHECKS)} checks passed"
+def test_correct_classes_in_other_styles_pass(process, verdicts, tmp_path):
+    plain = CORRECT.replace("tf1.disable_eager_execution()\n", "")
+    plain = plain.replace("InteractiveSession", "Session").replace(", use_resource=True", "")
+    ported = CORRECT
+    for old, new in OTHER_STYLES.items():
+        assert old in ported
+        ported = ported.replace(old, new)
+    (tmp_path / "ported.py").write_text(ported, encoding="utf-8")
+    source = Source(tmp_path / "ported.py", "Adversaries", tmp_path)
+    for found in (verdicts(plain), grade(process, source, CHECKS)):
+        assert failures(found) == {}
+        assert summary(found) == f"{len(CHECKS)} of {len(CHECKS)} checks passed"
 
 
 @pytest.mark.parametrize("name", ["d_logarithms_of_logits", "one_adam_for_both"])
 def test_one_mistake_is_reported_once(verdicts, name):
     assert list(failures(verdicts(BY_MUTANT[name].source))) == [BY_MUTANT[name].check]
-
-
-def test_sentences_differ_and_contain_no_code():
-    sentences = [check.sentence for check in CHECKS]
-    assert len(set(sentences)) == len(sentences)
-    for sentence in sentences:
-        assert len(sentence) < 250
-        assert not any(code in sentence for code in ("tf.", "reduce_", "log(", "_like", "`"))
 
 
 @pytest.mark.parametrize(
@@ -109,7 +137,6 @@ def test_sentences_differ_and_contain_no_code():
         ("class Gan: pass\n\nraise SystemExit(0)", "imports", "the file ends the program"),
         ("import os\nos._exit(0)\nclass Gan: pass", "imports", "ended itself with exit code 0"),
         ("class Gan:\n    def __init__(self):\n        1 / 0", "builds", "by zero, line 3 of"),
-        ("class Gan:\n    def __init__(self):\n        exit()", "builds", "SystemExit"),
     ],
 )
 def test_class_that_cannot_be_built_gets_one_sentence(verdicts, source, check, message):
@@ -121,22 +148,6 @@ def test_class_that_cannot_be_built_gets_one_sentence(verdicts, source, check, m
     assert summary(found) == f"{passed} of {len(CHECKS)} checks passed, {left} not reached"
 
 
-@pytest.mark.parametrize(
-    ("layer", "hint"),
-    [
-        ("tf1.layers.dense(x, 1)", "write dense layers with tf.get_variable"),
-        ("tf.placeholder(tf.float32, [None, 1])", "import tensorflow.compat.v1 as tf"),
-        ("tf1.contrib.layers.fully_connected(x, 1)", "tf.contrib"),
-    ],
-)
-def test_removed_tensorflow_functions_come_with_a_hint(verdicts, layer, hint):
-    found = verdicts(CORRECT.replace('dense(x, 1, "logit")', layer))
-    assert list(failures(found)) == ["builds"]
-    assert hint in found["builds"]
-    # The losses are marked all the same.
-    assert found["d_loss_has_the_articles_value"] is None
-
-
 def test_error_while_the_graph_runs_names_the_students_line(verdicts):
     line = "return self.session.run(self.x_hat, {self.z_placeholder: z_np})"
     broken = CORRECT.replace(line, "return self.session.run(tf.reshape(self.d_loss, [7]))")
@@ -145,44 +156,34 @@ def test_error_while_the_graph_runs_names_the_students_line(verdicts):
     assert f"line {number} of student.py" in found["samples_are_x_hat"]
 
 
-LOSS = "tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.{}_like({}), logits={})"
-REAL, GENERATED = LOSS.format("ones", "y", "y"), LOSS.format("zeros", "y_hat", "y_hat")
-LOSSES = {
-    "_discriminator_loss": f"return tf.reduce_mean({REAL} + {GENERATED})",
-    "_generator_loss": f"return tf.reduce_mean({LOSS.format('ones', 'y_hat', 'y_hat')})",
-}
-NETWORKS = {
-    "_generator": "with tf.variable_scope('generator', reuse=reuse):\n"
-    "            return tf.sigmoid(dense(z, self._ndims, 'pixels'))",
-    "_discriminator": "with tf.variable_scope('discriminator', reuse=reuse):\n"
-    "            return dense(x, 1, 'logit')",
-    "generate_samples": "return self.session.run(self.x_hat, {self.z_placeholder: z_np})",
-}
+LOSSES = ("_discriminator_loss", "_generator_loss")
+WRITTEN = (*LOSSES, "_generator", "_discriminator", "generate_samples")
 
 
-def filled(source, bodies):
-    """Returns the starter with these bodies of methods."""
-    for name, body in bodies.items():
-        before, after = source.split(f"    def {name}(")
-        source = f"{before}    def {name}({after.replace('raise NotImplementedError', body, 1)}"
+def filled(source, *names):
+    """Returns the starter with the bodies of these methods of correct.py."""
+    functions = [n for n in ast.walk(ast.parse(CORRECT)) if isinstance(n, ast.FunctionDef)]
+    for function in (each for each in functions if each.name in names):
+        lines = (ast.get_source_segment(CORRECT, statement) for statement in function.body)
+        body = "\n        ".join(lines)
+        before, after = source.split(f"    def {function.name}(")
+        after = after.replace("raise NotImplementedError", body, 1)
+        source = f"{before}    def {function.name}({after}"
     return source
 
 
 def test_starter_file_leads_to_a_class_that_passes(verdicts):
     found = verdicts(STARTER)
     assert list(failures(found)) == ["methods_are_written"]
-    for method in {**LOSSES, **NETWORKS}:
+    for method in WRITTEN[:-1]:
         assert f"{method}, line " in found["methods_are_written"]
-
-    source = filled(STARTER, LOSSES)
+    helper = CORRECT[CORRECT.index("def cross_entropy(") : CORRECT.index("class Gan")]
+    source = filled(f"{STARTER}\n\ntf1 = tf\n\n\n{helper}", *LOSSES)
     found = verdicts(source)
     assert list(failures(found)) == ["methods_are_written"]
     assert {found[name] for name in BY_NAME if "_loss_" in name} == {None}
-
-    source = filled(source, NETWORKS)
-    missing = verdicts(source)["has_the_articles_names"]
-    assert "(missing: d_optimizer, g_optimizer)" in missing
-
+    source = filled(source, *WRITTEN[2:])
+    assert "(missing: d_optimizer, g_optimizer)" in verdicts(source)["has_the_articles_names"]
     for net in ("discriminator", "generator"):
         adam = "tf.train.AdamOptimizer(self.learning_rate_placeholder)"
         update = f"{adam}.minimize(self.{net[0]}_loss, var_list=tf.trainable_variables('{net}'))"
@@ -190,40 +191,41 @@ def test_starter_file_leads_to_a_class_that_passes(verdicts):
     assert not any(verdicts(source).values())
 
 
-# A class that fights back.
+# Classes that misbehave.
 
-ATTACKS = {
-    "skips": ("import pytest; pytest.skip()", "Skipped"),
-    "exits": ("import os; os._exit(0)", "ended itself with exit code 0"),
+WRITE = "import os\nfor fd in range(3, 30):\n    try: os.write(fd, {})\n    except OSError: pass"
+# Code in the constructor, and the message; none if nothing is wrong.
+ODD_CONSTRUCTORS = {
     "crashes": ("import ctypes; ctypes.string_at(0)", "ended by SIGSEGV"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "asks_for_100_gb": ("import numpy as np; np.ones(100 * 2**27)", "more memory than"),
     "hangs_up": ("import os; os.closerange(3, 100)", "ended itself|not an answer"),
-    "floods": (
-        "import os\nfor fd in range(3, 30):\n    try: os.write(fd, b'[' * 9999 + b'\\n')\n"
-        "    except OSError: pass",
-        "not an answer",
-    ),
+    "floods": (WRITE.format(r"b'[' * 9999 + b'\n'"), "not an answer"),
     "answers_by_itself": (
-        "import os\nfor fd in range(3, 30):\n"
-        '    try: os.write(fd, b\'{"token": "", "value": null}\\n\')\n'
-        "    except OSError: pass",
-        "answered what was not asked|not an answer",
+        WRITE.format(r"""b'{"token": "", "value": null}\n'"""),
+        "sent an unexpected answer|not an answer",
     ),
+    "prints_and_leaves_a_thread": (
+        "import sys, threading, time\n"
+        "for _ in range(1000): print('x' * 10000); print('y' * 10000, file=sys.stderr)\n"
+        "threading.Thread(target=time.sleep, args=[10**6]).start()",
+        "^$",
+    ),
+    "uses_layers": ("tf1.layers.dense", "^$"),
+    "uses_removed_names": ("tf.placeholder", "import tensorflow.compat.v1 as tf"),
+    "uses_contrib": ("tf1.contrib.layers", "only a file of TensorFlow 1"),
     "imports_the_solution": ("import models.gan", "No module named 'models'"),
-    "imports_the_kit": ("import grading.checks", "No module named 'grading'"),
-    "imports_the_data": ("import input_data", "No module named 'input_data'"),
     "reads_the_environment": ("import os; os.environ['TEACHERS_SECRET']", "KeyError"),
 }
 
 
-@pytest.mark.parametrize("name", ATTACKS)
-def test_attack_does_not_pass(verdicts, monkeypatch, name):
+@pytest.mark.parametrize("name", ODD_CONSTRUCTORS)
+def test_odd_constructors_get_their_verdict(verdicts, monkeypatch, name):
     monkeypatch.setenv("TEACHERS_SECRET", "1")
-    code, message = ATTACKS[name]
+    code, message = ODD_CONSTRUCTORS[name]
     found = verdicts(in_constructor(code), FIRST)
     assert found["imports"] is None
-    assert re.search(message, found["builds"] or "passed")
+    assert re.search(message, found["builds"] or "")
 
 
 def test_exit_handlers_and_patches_change_nothing(verdicts):
@@ -235,34 +237,23 @@ def test_exit_handlers_and_patches_change_nothing(verdicts):
     assert list(failures(found)) == ["d_loss_has_the_articles_value"]
 
 
-def test_output_and_threads_without_end_do_no_harm(verdicts):
-    code = (
-        "import sys, threading, time\n"
-        "for _ in range(1000): print('x' * 10000); print('y' * 10000, file=sys.stderr)\n"
-        "threading.Thread(target=time.sleep, args=[10**6]).start()"
-    )
-    assert not any(verdicts(in_constructor(code), FIRST).values())
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "code", ["os.kill(os.getpid(), signal.SIGSTOP)", "os.fork() or os.setsid()"]
-)
-def test_stopped_or_forked_process_ends_in_time(verdicts, code):
-    process = Process(Limits(check_seconds=4))
+@pytest.mark.parametrize("code", ["os.kill(os.getpid(), signal.SIGSTOP)", "os.fork()"])
+def test_stopped_or_forked_process_ends_in_time(verdicts, limited, code):
     source = in_constructor(f"import os, signal, time; {code}; time.sleep(60)")
     began = time.monotonic()
-    found = verdicts(source, FIRST, process=process)
-    process.end()
+    found = verdicts(source, FIRST, process=limited(check_seconds=4))
     assert "still running after 4 s" in found["builds"]
     assert time.monotonic() - began < 50
 
 
 @pytest.mark.slow
-def test_started_processes_end_with_the_class(verdicts, tmp_path):
-    code = "import subprocess; subprocess.Popen(['sh', '-c', 'sleep 4; touch {}'])"
-    process = Process(Limits())
-    found = verdicts(in_constructor(code.format(tmp_path / "alive")), FIRST, process=process)
+def test_started_processes_end_with_the_class(verdicts, limited, tmp_path):
+    argv = ["sh", "-c", f"sleep 4; touch {tmp_path / 'alive'}"]
+    leaves_group = sys.platform == "linux"  # elsewhere it would not be found
+    code = f"import subprocess; subprocess.Popen({argv}, start_new_session={leaves_group})"
+    process = limited()
+    found = verdicts(in_constructor(code), FIRST, process=process)
     process.end()
     assert not any(found.values())
     time.sleep(5)
@@ -270,24 +261,9 @@ def test_started_processes_end_with_the_class(verdicts, tmp_path):
 
 
 @pytest.mark.slow
-def test_too_little_memory_is_not_the_students_fault(verdicts):
-    process = Process(Limits(memory_gb=0.2))
-    with pytest.raises(UserError, match=r"cannot start: .* does it need more than --memory_gb=0.2"):
-        verdicts(CORRECT, process=process)
-    process.end()
-
-
-@pytest.mark.slow
-def test_endless_loop_is_ended_and_its_line_named(verdicts):
-    source = CORRECT.replace(SAMPLES_LINE, f"        while True:\n            pass\n{SAMPLES_LINE}")
-    process = Process(Limits(check_seconds=3, file_seconds=60))
-    checks = [BY_NAME["samples_are_x_hat"], BY_NAME["d_loss_is_a_mean"]]
-    found = verdicts(source, checks, process=process)
-    process.end()
-    first = 1 + CORRECT[: CORRECT.index(SAMPLES_LINE)].count("\n")
-    line = re.search(r"after 3 s, line (\d+) of student.py:", found["samples_are_x_hat"])
-    assert int(line[1]) in (first, first + 1)
-    assert found["d_loss_is_a_mean"] is None
+def test_too_little_memory_is_not_the_students_fault(verdicts, limited):
+    with pytest.raises(UserError, match=r"cannot start: .*; try a larger --memory_gb"):
+        verdicts(CORRECT, process=limited(memory_gb=0.2))
 
 
 def test_checks_share_the_time_for_a_file(verdicts, process):
@@ -297,16 +273,20 @@ def test_checks_share_the_time_for_a_file(verdicts, process):
 
 
 @pytest.mark.slow
-def test_nothing_is_asked_after_the_time_for_a_file(verdicts):
-    source = CORRECT.replace("class Gan:", "while True:\n    pass\n\n\nclass Gan:")
-    process = Process(Limits(check_seconds=3, file_seconds=2))
-    found = verdicts(source, process=process)
-    process.end()
+def test_endless_loop_is_ended_and_its_line_named(verdicts, limited):
+    source = CORRECT.replace(SAMPLES_LINE, f"        while True:\n            pass\n{SAMPLES_LINE}")
+    checks = [BY_NAME["samples_are_x_hat"], BY_NAME["d_loss_is_a_mean"]]
+    found = verdicts(source, checks, process=limited(check_seconds=3))
+    first = 1 + CORRECT[: CORRECT.index(SAMPLES_LINE)].count("\n")
+    line = re.search(r"after 3 s, line (\d+) of student.py:", found["samples_are_x_hat"])
+    assert int(line[1]) in (first, first + 1)
+    assert found["d_loss_is_a_mean"] is None
+    found = verdicts("while True: pass\nclass Gan: pass", process=limited(file_seconds=2))
     assert "the 2 s that a file has" in found["imports"]
     assert list(found.values()).count(NOT_REACHED) == len(CHECKS) - 1
 
 
-# What is handed in.
+# Submissions.
 
 USES_HELPER = f"from helpers import helper\n{CORRECT}"
 HELPER = "helper = 1\n"
@@ -323,7 +303,7 @@ NOTEBOOK = as_notebook(
     CORRECT,
     "import os\ndef later(): pass\nwhile True: train()\n",
 )
-HAND_INS = {
+SUBMISSIONS = {
     "file.py": {"": CORRECT},
     "folder": {"gan.py": USES_HELPER, "helpers.py": HELPER, "a.py": "Gan = 1"},
     "nested": {
@@ -340,7 +320,7 @@ HAND_INS = {
 }
 
 
-def hand_in(path, files):
+def write_submission(path, files):
     """Writes a file, an archive (damaged if there are no files), or the files of a folder."""
     if files is None:
         path.write_bytes(b"PK and nothing more")
@@ -355,10 +335,10 @@ def hand_in(path, files):
             file.write_text(text, encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", HAND_INS)
-def test_hand_in_is_found_and_runs(tmp_path, process, name):
+@pytest.mark.parametrize("name", SUBMISSIONS)
+def test_submission_is_found_and_runs(tmp_path, process, name):
     (tmp_path / "students").mkdir(exist_ok=True)
-    hand_in(tmp_path / "students" / name, HAND_INS[name])
+    write_submission(tmp_path / "students" / name, SUBMISSIONS[name])
     (found,) = submissions.find(str(tmp_path / "students"))
     assert found.name == Path(name).stem
     with found.opened() as source:
@@ -369,7 +349,6 @@ def test_hand_in_is_found_and_runs(tmp_path, process, name):
 UNMARKABLE = {
     "report.pdf": ({"": "%PDF"}, "not a .py file, notebook, .zip or folder"),
     "empty": ({"readme.md": "x"}, "no .py file or notebook"),
-    "empty_too.zip": ({"readme.md": "x"}, "no .py file or notebook"),
     "damaged.zip": (None, "not a zip file"),
     "huge.py": ({"": "#" * 2**20 + "\n"}, "larger than 1 MB"),
     "bomb.zip": ({f"{i}.py": " " * 2**20 for i in range(65)}, "too large"),
@@ -377,29 +356,11 @@ UNMARKABLE = {
 }
 
 
-def test_every_hand_in_appears_in_the_marks(tmp_path):
-    students, out = tmp_path / "students", tmp_path / "students" / "marks"
-    out.mkdir(parents=True)
-    for name, (files, _) in UNMARKABLE.items():
-        hand_in(students / name, files)
-    code, output = ended(command("grading", students, f"--out={out}"))
-    assert code == 1
-    with open(out / "marks.csv", newline="", encoding="utf-8") as file:
-        reasons = {row["file"]: row["reason"] for row in csv.DictReader(file)}
-    assert set(reasons) == set(UNMARKABLE)
-    for name, (_, reason) in UNMARKABLE.items():
-        assert reason in reasons[name]
-        assert reason in output
-    results = json.loads((out / "report.pdf" / "results.json").read_text())
-    assert sum(test["score"] for test in results["tests"]) == 0
-    assert len(results["tests"]) == len(CHECKS)
-
-
 def test_archive_writes_only_into_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     names = ["../../escaped.py", f"{tmp_path}/absolute.py", "gan.py"]
-    hand_in(tmp_path / "a.zip", dict.fromkeys(names, CORRECT))
+    write_submission(tmp_path / "a.zip", dict.fromkeys(names, CORRECT))
     (found,) = submissions.find(str(tmp_path / "a.zip"))
     with found.opened() as source:
         assert source.path == source.folder / "gan.py"
@@ -407,22 +368,16 @@ def test_archive_writes_only_into_its_folder(tmp_path, monkeypatch):
         assert outside == []
 
 
-def test_file_in_the_project_does_not_find_the_solution():
-    process = Process(Limits(check_seconds=60))
+def test_file_in_the_project_does_not_find_the_solution(limited):
     with submissions.Submission("x", EXAMPLES / "correct.py", "Gan").opened() as source:
         source.path.write_text(in_constructor("from models import layers"), encoding="utf-8")
-        assert "No module named" in grade(process, source, FIRST)["builds"]
-    own = Source(ROOT / "models" / "gan.py", "Gan", ROOT)
-    assert grade(process, own, FIRST)["builds"] is None
-    process.end()
+        assert "No module named" in grade(limited(), source, FIRST)["builds"]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "expected FILE.py:CLASS"),
-        ("nowhere.py", "no such file"),
-        (":Gan", "expected FILE.py:CLASS"),
+        ("nowhere.py", "nowhere.py does not exist"),
         ("correct.py:Gam", "no class Gam in"),
         ("correct.py:Gan()", "expected FILE.py:CLASS"),
         ("empty", "nothing to mark"),
@@ -432,7 +387,7 @@ def test_file_in_the_project_does_not_find_the_solution():
 def test_wrong_file_or_folder_is_reported_in_one_line(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    hand_in(tmp_path / "twice", {"ann.py": "", "Ann.ipynb": "", "ann.pdf": ""})
+    write_submission(tmp_path / "twice", {"ann.py": "", "Ann.ipynb": "", "ann.pdf": ""})
     (tmp_path / "correct.py").write_text(CORRECT, encoding="utf-8")
     with pytest.raises(UserError, match=message) as error:
         submissions.find(text)
@@ -445,21 +400,14 @@ def test_wrong_file_or_folder_is_reported_in_one_line(tmp_path, monkeypatch, tex
 VERDICTS = {"imports": None, "builds": "It fails (at <b>1</b>).", "losses": NOT_REACHED}
 
 
-def test_results_are_as_gradescope_reads_them(tmp_path):
-    marks.write_student(tmp_path, marks.Mark("ann", "ann.py", VERDICTS, 3.2))
+def test_results_are_as_gradescope_reads_them_and_no_name_is_a_formula(tmp_path):
+    found = [marks.Mark("=cmd()", "+x.py", VERDICTS, 3.25), marks.Mark("bob", "b.py", VERDICTS, 1)]
+    marks.write_student(tmp_path, found[1])
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["output"] == "1 of 3 checks passed, 1 not reached"
-    tests = [(t["name"], t["score"], t["max_score"], t["status"]) for t in results["tests"]]
-    assert tests == [
-        ("imports", 1, 1, "passed"),
-        ("builds", 0, 1, "failed"),
-        ("losses", 0, 1, "failed"),
-    ]
+    assert [t["score"] for t in results["tests"]] == [1, 0, 0]
+    assert [t["status"] for t in results["tests"]] == ["passed", "failed", "failed"]
     assert results["tests"][1]["output"] == "It fails (at <b>1</b>)."
-
-
-def test_spreadsheet_runs_no_name_as_a_formula(tmp_path):
-    found = [marks.Mark("=cmd()", "+x.py", VERDICTS, 3.25), marks.Mark("bob", "b.py", VERDICTS, 1)]
     marks.write_csv(tmp_path / "marks.csv", found)
     with open(tmp_path / "marks.csv", newline="", encoding="utf-8") as file:
         first, second = csv.DictReader(file)
@@ -484,31 +432,25 @@ def ended(process):
 
 @pytest.mark.slow
 def test_class_is_marked_whatever_one_student_does(tmp_path):
-    halved = BY_MUTANT["d_loss_halved"]
-    files = {
-        "correct.py": CORRECT,
-        "halved.py": halved.source,
-        "loops.py": "while True:\n    pass\n\n\nclass Gan:\n    pass\n",
-        "greedy.py": in_constructor(ATTACKS["asks_for_100_gb"][0]),
-    }
-    hand_in(tmp_path / "students", files)
-    out = tmp_path / "marks"
-    code, output = ended(
-        command("grading", tmp_path / "students", f"--out={out}", "--check_seconds=4")
-    )
-    assert code == 1
-    assert "Traceback" not in output
+    halved, students = BY_MUTANT["d_loss_halved"], tmp_path / "students"
+    out = students / "marks"
+    out.mkdir(parents=True)
+    greedy = in_constructor(ODD_CONSTRUCTORS["asks_for_100_gb"][0])
+    files = {"correct.py": CORRECT, "halved.py": halved.source, "greedy.py": greedy}
+    write_submission(students, files)
+    for name, (content, _) in UNMARKABLE.items():
+        write_submission(students / name, content)
+    code, output = ended(command("grading", students, f"--out={out}"))
+    assert code == 1 and "Traceback" not in output
     with open(out / "marks.csv", newline="", encoding="utf-8") as file:
-        passed = {row["student"]: int(row["passed"]) for row in csv.DictReader(file)}
-    assert list(passed) == ["correct", "greedy", "halved", "loops"]
-    assert (passed["correct"], passed["loops"]) == (len(CHECKS), 0)
-    pages = {}
-    for name in passed:
-        pages[name] = " ".join((out / name / "feedback.txt").read_text(encoding="utf-8").split())
-    assert "more memory" in pages["greedy"]
-    assert re.search(r"after 4 s, line [12] of loops.py: an endless loop\?", pages["loops"])
-    assert BY_NAME[halved.check].sentence in pages["halved"]
-    assert "reduce_mean" not in pages["halved"]
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {*files, *UNMARKABLE}
+    assert rows["correct.py"]["passed"] == str(len(CHECKS))
+    for name, (_, reason) in UNMARKABLE.items():
+        assert reason in rows[name]["reason"] and reason in output
+    for name, sentence in (("greedy", "more memory"), ("halved", BY_NAME[halved.check].sentence)):
+        page = (out / name / "feedback.txt").read_text(encoding="utf-8")
+        assert sentence in " ".join(page.split()) and "reduce_mean" not in page
 
 
 @pytest.mark.slow
@@ -525,7 +467,7 @@ def test_exit_codes_of_the_command(tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_command_and_its_classes(tmp_path, monkeypatch):
-    hand_in(tmp_path / "students", {"loops.py": "while True: pass\nclass Gan: pass"})
+    write_submission(tmp_path / "students", {"loops.py": "while True: pass\nclass Gan: pass"})
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
     process = command("grading", tmp_path / "students")
@@ -536,14 +478,11 @@ def test_ctrl_c_ends_the_command_and_its_classes(tmp_path, monkeypatch):
     assert not list((tmp_path / "scratch").iterdir())
 
 
-@pytest.mark.parametrize(
-    ("option", "message"),
-    [("--gan=", "expected FILE.py:CLASS"), ("--gan=nowhere.py:Gan", "no such file")],
-)
-def test_wrong_option_ends_pytest(option, message):
-    code, output = ended(command("pytest", "-p", "no:cacheprovider", "tests/grading", option))
+def test_wrong_option_ends_pytest():
+    arguments = ["-p", "no:cacheprovider", "tests/grading", "--gan=nowhere.py:Gan"]
+    code, output = ended(command("pytest", *arguments))
     assert code == pytest.ExitCode.USAGE_ERROR
-    assert [message in line for line in output.splitlines() if line] == [True]
+    assert ["nowhere.py does not exist" in line for line in output.splitlines() if line] == [True]
 
 
 @pytest.mark.slow

@@ -4,15 +4,16 @@ import gzip
 import hashlib
 import subprocess
 import sys
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 from small_sets import NAMES, idx, numbered_images, numbers_of, payloads, write_set
+from tensorflow.python.framework import random_seed
 
 import input_data
-from input_data import DataError, DataSet, read_data_sets, read_idx
+from input_data import DataError, DataSet, read_data_sets
 
 ROOT = Path(input_data.__file__).parent
 TRAIN_IMAGES, TRAIN_LABELS, *_ = NAMES
@@ -54,62 +55,27 @@ def test_real_counts_labels_and_pixels(mnist):
     assert list(counts) == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     pixels = np.concatenate([mnist.train.pixels, mnist.validation.pixels])
     assert pixels.mean(dtype=np.float64) / 255 == pytest.approx(0.1306605, abs=1e-6)
-
-
-def test_training_and_validation_images_share_memory(mnist):
     distance = mnist.train.pixels.ctypes.data - mnist.validation.pixels.ctypes.data
-    assert distance == 5_000 * 784
+    assert distance == 5_000 * 784  # both are views of one array
 
 
 # --- Batches
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 10, 29, 30])
-def test_every_image_once_per_epoch(batch_size):
-    data = numbered_set(30, seed=1)
-    batches = [data.next_batch(batch_size) for _ in range(-(-120 // batch_size))]
-    drawn = [number for images, _ in batches for number in numbers_of(images)]
-    for epoch in range(4):
-        assert sorted(drawn[30 * epoch : 30 * (epoch + 1)]) == list(range(30))
-    assert drawn[:30] != drawn[30:60] != drawn[60:90]
-    for images, labels in batches:
-        assert len(images) == batch_size
-        assert [number % 10 for number in numbers_of(images)] == list(labels)
-
-
-def test_epochs_are_counted_when_the_next_one_begins():
-    data, epochs = numbered_set(10), []
-    for _ in range(8):
-        data.next_batch(4)
-        epochs.append(data.epochs_completed)
-    # After 4, 8 | 12, 16, 20 | 24, 28 | 32 images: 20 is not past the second epoch.
-    assert epochs == [0, 0, 1, 1, 1, 2, 2, 3]
-
-
-def test_without_shuffle_the_order_stays():
-    data = numbered_set(10, seed=3)
-    drawn = [n for _ in range(5) for n in numbers_of(data.next_batch(4, shuffle=False)[0])]
-    assert drawn == [*range(10), *range(10)]
-    data = numbered_set(10, seed=3)
-    first = numbers_of(data.next_batch(10)[0])
-    assert first != list(range(10))
-    assert numbers_of(data.next_batch(10, shuffle=False)[0]) == first
 
 
 class Oracle:
     """The numbers in the batches of the removed module."""
 
     def __init__(self, count):
-        self.rows, self.start, self.epochs = np.arange(count), 0, 0
+        self.rows, self.start, self.epochs_completed = np.arange(count), 0, 0
 
     def next_batch(self, size, shuffle=True):
-        if shuffle and self.start == self.epochs == 0:
+        if shuffle and self.start == self.epochs_completed == 0:
             self.shuffle()
         count = len(self.rows)
         if self.start + size <= count:
             self.start += size
             return self.rows[self.start - size : self.start].tolist()
-        self.epochs += 1
+        self.epochs_completed += 1
         rest = self.rows[self.start : count].tolist()
         left = count - self.start
         if shuffle:
@@ -124,32 +90,31 @@ class Oracle:
 
 
 @pytest.mark.parametrize("read_images", [False, True])
-@pytest.mark.parametrize("shuffle", [[True], [False], [False, True]])
+@pytest.mark.parametrize("shuffle", [[True], [False], [False, True], [True, False]])
 @pytest.mark.parametrize("sizes", [[7] * 12, [20] * 5, [30, 30, 30], [50, 3, 40, 0, 8], [0, 31]])
 def test_batches_are_the_removed_modules(sizes, shuffle, read_images):
     """From the global generator, from which a notebook also draws its latents."""
 
     def draw(data):
         for place, size in enumerate(sizes):
-            yield data.next_batch(size, shuffle=shuffle[place % len(shuffle)])
+            batch = data.next_batch(size, shuffle=shuffle[place % len(shuffle)])
+            yield batch, data.epochs_completed
             np.random.uniform(size=3)  # noqa: NPY002
 
     data = numbered_set(30, seed=4)
     if read_images:
         data.images.sum()
-    batches = [(numbers_of(images), labels) for images, labels in draw(data)]
+    drawn = list(draw(data))
     np.random.seed(4)  # noqa: NPY002
-    assert [numbers for numbers, _ in batches] == list(draw(Oracle(30)))
-    for numbers, labels in batches:
+    for ((images, labels), epochs), expected in zip(drawn, draw(Oracle(30)), strict=True):
+        numbers = numbers_of(images)
+        assert (numbers, epochs) == expected
         assert labels.tolist() == [number % 10 for number in numbers]
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2**31 - 2, 2**31 - 1, 2**31, 2**32 + 5, -3, None])
 @pytest.mark.parametrize("graph_seed", [None, 7])
 def test_seeds_follow_tensorflows_rules(seed, graph_seed):
-    import tensorflow.compat.v1 as tf
-    from tensorflow.python.framework import random_seed
-
     with tf.Graph().as_default():
         if graph_seed is not None:
             tf.set_random_seed(graph_seed)
@@ -162,25 +127,10 @@ def test_seeds_follow_tensorflows_rules(seed, graph_seed):
         assert numbers_of(numbered_set(30, seed=seed).next_batch(30)[0]) == expected
 
 
-def test_empty_set_has_empty_batches():
-    data = DataSet(np.zeros([0, 28, 28, 1], np.uint8), np.zeros(0, np.uint8))
-    assert [len(part) for part in data.next_batch(5)] == [0, 0]
-
-
 # --- Edits that notebooks make
 
 
-def test_replaced_images_are_in_the_batches():
-    data = numbered_set(6)
-    mirrored = data.images[:, ::-1].copy()
-    data._images = mirrored
-    np.testing.assert_array_equal(data.images, mirrored)
-    np.testing.assert_array_equal(data.next_batch(6, shuffle=False)[0], mirrored)
-    with pytest.raises(AttributeError):
-        data.images = mirrored
-
-
-def test_edits_in_place_are_in_the_batches():
+def test_edited_and_replaced_images_are_in_the_batches():
     data = numbered_set(6, one_hot=True)
     data.images.setflags(write=1)
     data.images[2] = 0.5
@@ -190,6 +140,11 @@ def test_edits_in_place_are_in_the_batches():
     assert data.pixels[2].any() and data.file_labels.tolist() == list(range(6))
     with pytest.raises(ValueError, match="read-only"):
         data.pixels[2] = 0
+    with pytest.raises(AttributeError):
+        data.images = images
+    data._images = mirrored = data.images[:, ::-1].copy()
+    np.testing.assert_array_equal(data.images, mirrored)
+    np.testing.assert_array_equal(data.next_batch(6, shuffle=False)[0], mirrored)
 
 
 @pytest.mark.parametrize("read_images", [False, True])
@@ -215,7 +170,7 @@ def test_smaller_number_of_examples_counts():
 # --- Types, shapes and options
 
 
-@pytest.mark.parametrize("size", [0, 1, 12, 30])
+@pytest.mark.parametrize("size", [0, 12, 30])
 def test_validation_is_the_start_of_train(small, size):
     sets = read_data_sets(small, validation_size=size)
     assert numbers_of(sets.validation.images) == list(range(size))
@@ -231,12 +186,8 @@ def test_impossible_validation_size(small, size):
         read_data_sets(small, validation_size=size)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, "float32", np.dtype("float32"), "tf.float32"])
+@pytest.mark.parametrize("dtype", [np.float32, "float32", np.dtype("float32"), tf.float32])
 def test_float_images(dtype):
-    if dtype == "tf.float32":
-        import tensorflow
-
-        dtype = tensorflow.float32
     raw = numbered_images(256)
     raw[0, 6, :2] = 0, 255
     data = DataSet(raw, np.zeros(256, np.uint8), dtype=dtype)
@@ -244,16 +195,6 @@ def test_float_images(dtype):
         assert images.dtype == np.float32
         np.testing.assert_allclose(images, raw.reshape(256, 784) / 255, atol=6e-8)
         assert images.min() == 0 and images.max() == 1
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, "uint8"])
-def test_byte_images(dtype):
-    raw = numbered_images(20)
-    data = DataSet(raw, np.zeros(20, np.uint8), dtype=dtype)
-    for images in (data.images, data.next_batch(20, shuffle=False)[0]):
-        assert images.dtype == np.uint8
-        np.testing.assert_array_equal(images, raw.reshape(20, 784))
-    assert np.shares_memory(data.pixels, raw)
 
 
 @pytest.mark.parametrize("dtype", [np.float64, "int32", float, None, "no such dtype", 5])
@@ -273,13 +214,16 @@ def test_images_of_other_types_and_sizes(shape):
         data.pixels  # noqa: B018
 
 
+@pytest.mark.parametrize("reshape", [True, False])
 @pytest.mark.parametrize("shape", [(3, 28, 28, 1), (3, 28, 28), (3, 784)])
-def test_images_that_are_not_reshaped_have_a_channel(shape):
+def test_byte_images_are_unchanged_and_have_a_channel_unless_reshaped(shape, reshape):
     images = numbered_images(3)
-    data = DataSet(images.reshape(shape), np.arange(3), reshape=False, dtype=np.uint8)
+    data = DataSet(images.reshape(shape), np.arange(3), reshape=reshape, dtype="uint8")
+    expected = images.reshape(3, 784) if reshape else images[..., None]
     for returned in (data.images, data.next_batch(3, shuffle=False)[0]):
-        np.testing.assert_array_equal(returned, images[..., None])
-    assert data.pixels.shape == (3, 784)
+        assert returned.dtype == np.uint8
+        np.testing.assert_array_equal(returned, expected)
+    assert data.pixels.shape == (3, 784) and np.shares_memory(data.pixels, images)
 
 
 @pytest.mark.parametrize("one_hot", [False, True])
@@ -299,10 +243,13 @@ def test_fake_data(tmp_path, one_hot, label):
     assert numbered_set(5, one_hot=one_hot).next_batch(3, fake_data=True)[1] == [label] * 3
 
 
-def test_one_hot_affects_only_fake_labels():
+def test_odd_sets():
+    """Labels that are not from files, and no images."""
     assert DataSet(numbered_images(3), np.arange(3), one_hot=True).labels.tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="as many as images, 3, got 2"):
         DataSet(numbered_images(3), np.arange(2))
+    empty = DataSet(np.zeros([0, 28, 28, 1], np.uint8), np.zeros(0, np.uint8))
+    assert [len(part) for part in empty.next_batch(5)] == [0, 0]
 
 
 def test_small_functions_of_the_removed_module(small):
@@ -335,23 +282,16 @@ def test_compression_is_recognised_by_content(small):
 
 IMAGES, LABELS, *_ = payloads().values()
 PACKED = gzip.compress(IMAGES)
-DAMAGED = PACKED[:9000] + bytes([PACKED[9000] ^ 16]) + PACKED[9001:]
 WRONG_CRC = PACKED[:-8] + bytes([PACKED[-8] ^ 16]) + PACKED[-7:]
 OTHER_SIZE = idx(numbered_images(30).reshape(30, 14, 56))
 BAD_FILES = {
     "truncated gzip": (TRAIN_IMAGES, PACKED[:-200], "a complete gzip file, found: .*end-of-stream"),
-    "gzip without its CRC": (TRAIN_IMAGES, PACKED[:-8], "a complete gzip file"),
     "junk after gzip": (TRAIN_IMAGES, PACKED + b"junk", "gzip file, found: Not a gzipped file"),
-    "damaged gzip": (TRAIN_IMAGES, DAMAGED, "a complete gzip file"),
     "wrong CRC": (TRAIN_IMAGES, WRONG_CRC, "a complete gzip file, found: CRC check failed"),
-    "truncated": (TRAIN_IMAGES, IMAGES[:-200], "expected 23536 bytes, found 23336"),
     "too short": (TRAIN_IMAGES, gzip.compress(IMAGES[:-1]), "expected 23536 bytes, found 23535"),
     "too long": (TRAIN_IMAGES, gzip.compress(IMAGES + b"\0"), "expected 23536 bytes, found more"),
-    "labels too long": (TRAIN_LABELS, LABELS + b"\0", "expected 38 bytes, found more"),
-    "labels too short": (TRAIN_LABELS, LABELS[:-1], "expected 38 bytes, found 37"),
     "half a header": (TRAIN_IMAGES, IMAGES[:10], "expected a header of 16 bytes, found 10"),
     "empty file": (TRAIN_IMAGES, b"", "expected an IDX file, found an empty file"),
-    "empty gzip": (TRAIN_LABELS, gzip.compress(b""), "expected an IDX file, found an empty file"),
     "web page": (TRAIN_IMAGES, b"\n<!doctype html>404", "an IDX file, found an HTML page"),
     "labels for images": (TRAIN_IMAGES, LABELS, "expected magic number 2051, found 2049"),
     "images for labels": (TRAIN_LABELS, PACKED, "expected magic number 2049, found 2051"),
@@ -359,7 +299,6 @@ BAD_FILES = {
     "no images": (TRAIN_IMAGES, idx(numbered_images(0)), "expected 1 to 1000000 items, found 0"),
     "a million and one": (TRAIN_LABELS, idx([1, 2], count=1_000_001), "items, found 1000001"),
     "fewer labels": (TRAIN_LABELS, idx([1] * 29), "expected 30 labels as in train-im.*, found 29"),
-    "more labels": (TRAIN_LABELS, idx([1] * 31), "expected 30 labels as in train-im.*, found 31"),
     "label out of range": (TRAIN_LABELS, idx([1] * 29 + [10]), "labels from 0 to 9, found 10"),
 }
 
@@ -380,25 +319,15 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"mine")
     for folder in (path, path / "below"):
-        with pytest.raises(DataError, match=r"Not a directory|File exists") as error:
+        with pytest.raises(
+            DataError, match=f"{folder} lacks {NAMES[0]}.gz and downloading it failed"
+        ):
             read_data_sets(folder, source_url="http://127.0.0.1:9/")
-        assert str(error.value).startswith(f"{folder}: ")
     assert path.read_bytes() == b"mine"
 
 
-def test_content_longer_than_promised_is_not_read(tmp_path):
-    """64 MB of zeros behind a header that promises little."""
-    path = tmp_path / f"{TRAIN_LABELS}.gz"
-    path.write_bytes(gzip.compress(idx(np.zeros(2**26), count=2), 1))
-    tracemalloc.start()
-    with pytest.raises(DataError, match="expected 10 bytes, found more"):
-        read_idx(path)
-    assert tracemalloc.get_traced_memory()[1] < 2**22
-    tracemalloc.stop()
-
-
 def test_import_is_light():
-    heavy = ("tensorflow", "matplotlib", "scipy", "tqdm", "pooch", "requests")
+    heavy = ("tensorflow", "matplotlib", "scipy", "tqdm", "requests")
     code = f"import sys, input_data; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True

@@ -20,12 +20,6 @@ def rng(seed=0):
     return np.random.default_rng(seed)
 
 
-def toy_generator(nlatent):
-    """Returns a smooth map from `[n, nlatent]` to `[n, 784]` in (0, 1)."""
-    hidden, out = rng().normal(size=[nlatent, 32]), rng(1).normal(size=[32, 784])
-    return lambda z: 1 / (1 + np.exp(-np.tanh(z @ hidden) @ out))
-
-
 def pixels(path):
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB")).astype(int)
@@ -50,41 +44,24 @@ def test_tiles_are_in_reading_order_and_padded_with_black():
     np.testing.assert_array_equal(sheet[:, 28:], DIGITS[0].reshape(28, 28))
 
 
-def test_png_contains_every_grey_level_exactly(tmp_path):
+def test_png_contains_every_grey_level_exactly_and_accepts_rounding_errors(tmp_path):
     levels = np.arange(256, dtype=np.uint8).reshape(8, 32)
-    pictures.save_png(tmp_path / "a.png", levels / 255)
+    error = np.where(levels == 0, -1e-6, 1e-6)
+    pictures.save_png(tmp_path / "a.png", levels / 255 + error)
     with Image.open(tmp_path / "a.png") as image:
         assert (image.mode, image.size) == ("L", (32, 8))
         np.testing.assert_array_equal(image, levels)
 
 
-def test_png_accepts_rounding_errors_but_nothing_more(tmp_path):
-    pictures.save_png(tmp_path / "a.png", [[-1e-6, 1 + 1e-6]])
-    assert pixels(tmp_path / "a.png")[0, :, 0].tolist() == [0, 255]
-    with pytest.raises(ValueError, match=r"must be in \[0, 1\], got values from 0 to 1\.01"):
-        pictures.save_png(tmp_path / "a.png", [[0, 1.01]])
-
-
 # Latent grids
-
-
-@pytest.mark.parametrize("name", priors.PRIORS)
-@pytest.mark.parametrize("nlatent", [1, 2, 3, 10])
-def test_neighbours_in_the_grid_are_similar(name, nlatent):
-    grid = pictures.latent_grid(toy_generator(nlatent), priors.get(name), nlatent, rng=rng())
-    assert grid.shape == (560, 560)
-    images = grid.reshape(20, 28, 20, 28).swapaxes(1, 2).reshape(20, 20, 784)
-    neighbours = [np.linalg.norm(np.diff(images, axis=a), axis=-1).mean() for a in (0, 1)]
-    shuffled = rng().permutation(images.reshape(400, 784))
-    strangers = np.linalg.norm(np.diff(shuffled, axis=0), axis=-1).mean()
-    assert max(neighbours) < 0.25 * strangers
 
 
 def test_grids_of_one_and_two_latents_span_the_priors_range():
     z = pictures.grid_latents(priors.get("uniform"), 1, 3, None)
     np.testing.assert_allclose(z[:, 0], np.linspace(-1, 1, 9), rtol=1e-6)
-    prior = priors.get("normal")
-    np.testing.assert_array_equal(pictures.grid_latents(prior, 2, 7, None), prior.plane(7))
+    plane = pictures.grid_latents(priors.get("normal"), 2, 5, None).reshape(5, 5, 2)
+    np.testing.assert_allclose(plane[..., 0], 5 * [[-2, -1, 0, 1, 2]])
+    np.testing.assert_allclose(plane[..., 1], np.transpose(5 * [[2, 1, 0, -1, -2]]))
 
 
 def test_grid_of_a_bounded_prior_is_bilinear_between_its_draws():
@@ -109,26 +86,27 @@ def test_grid_of_the_normal_prior_has_bilinear_norms():
 # Loss curves
 
 
-@pytest.mark.parametrize("n", [1, 2, 10, 100_000])
-def test_curves_show_both_losses(tmp_path, n):
-    losses = rng().gamma(2, 0.1, [2, n])
-    pictures.curves(tmp_path / "a.png", range(n), losses[0], losses[1] + 3)
-    blue, orange = (
-        # Below the legend; a marker of 4 points covers some 20 pixels.
-        ink(tmp_path / "a.png", colour)[35:].nonzero()[0]
-        for colour in (pictures.BLUE, pictures.ORANGE)
-    )
-    assert min(len(blue), len(orange)) > 10 * min(n, 50)
-    assert np.median(blue) > np.median(orange) + 100  # rows count from the top
+@pytest.mark.parametrize("n", [1, 2, 301, 100_000])
+def test_curves_show_both_losses_and_their_running_means(tmp_path, n):
+    losses = rng().gamma(2, 0.1, [2, n]) + np.array([[0], [3]])
+    lines = pictures.curves(tmp_path / "a.png", range(n), *losses).axes[0].lines
+    assert {line.get_color() for line in lines} == {pictures.BLUE, pictures.ORANGE}
+    blue, orange = (ink(tmp_path / "a.png", c)[35:] for c in (pictures.BLUE, pictures.ORANGE))
+    for mask in (blue, orange):  # below the legend; a marker of 4 points covers some 20 pixels
+        assert mask.sum() > 10 * min(n, 50)
+    assert np.median(blue.nonzero()[0]) > np.median(orange.nonzero()[0]) + 100  # counted from top
+    if n == 301:
+        means = [part.mean() for part in (losses[0, :2], losses[0, 99:102], losses[0, -2:])]
+        np.testing.assert_allclose(lines[0].get_ydata()[[0, 100, -1]], means)
 
 
 @pytest.mark.parametrize("n", [10, 150, 1000])
-def test_one_huge_loss_does_not_flatten_the_curves(n):
+def test_one_huge_loss_does_not_flatten_the_curves(tmp_path, n):
     steps, wave = np.arange(1000, 1000 + n), np.sin(np.arange(n))
     d_losses, g_losses = 1 + wave, 3 + wave
-    plain = pictures.loss_figure(steps, d_losses, g_losses).axes[0]
+    plain = pictures.curves(tmp_path / "a.png", steps, d_losses, g_losses).axes[0]
     d_losses[n // 2], g_losses[1] = 1e30, -50
-    spiked = pictures.loss_figure(steps, d_losses, g_losses).axes[0]
+    spiked = pictures.curves(tmp_path / "a.png", steps, d_losses, g_losses).axes[0]
     assert np.ptp(spiked.get_ylim()) < 1.1 * np.ptp(plain.get_ylim())
     for line in spiked.lines:  # also the running mean around it
         inside = line.get_ydata().clip(*spiked.get_ylim())
@@ -137,15 +115,6 @@ def test_one_huge_loss_does_not_flatten_the_curves(n):
     step = 1000 + n // 2
     note = f"2 of {2 * n:,} values, as large as 1e+30 at step {step:,}, are drawn at the edge"
     assert note in spiked.get_title("left").split("\n")
-
-
-def test_thick_line_is_the_running_mean():
-    losses = rng().gamma(2, 0.1, 301)
-    figure = pictures.loss_figure(range(301), losses, losses + 1)
-    line = figure.axes[0].lines[0].get_ydata()
-    assert line[0] == pytest.approx(losses[:2].mean())
-    assert line[100] == pytest.approx(losses[99:102].mean())
-    assert line[-1] == pytest.approx(losses[-2:].mean())
 
 
 # Reports
@@ -215,7 +184,7 @@ def test_film_chooses_frames_evenly(tmp_path):
     pngs = [tmp_path / f"{k:03}.png" for k in range(250)]
     for k, path in enumerate(pngs):
         pictures.save_png(path, np.full([28, 28], k / 255))
-    pictures.film(tmp_path / "a.gif", pngs)
+    pictures.film(tmp_path / "a.gif", [(path.stem, path) for path in pngs])
     with Image.open(tmp_path / "a.gif") as film:
         assert film.n_frames == 200
         film.seek(199)
@@ -224,51 +193,15 @@ def test_film_chooses_frames_evenly(tmp_path):
 
 # All of them
 
-WRITERS = {
-    "save_png.png": lambda path: pictures.save_png(path, pictures.tiles(DIGITS, 6)),
-    "curves.png": lambda path: pictures.curves(path, range(30), DIGITS[:, 0], DIGITS[:, 1], "run"),
-    "report.png": lambda path: pictures.report(
-        path, DIGITS, np.arange(30) % 10, EQUAL_SHARES, EQUAL_SHARES
-    ),
-    "compare.png": lambda path: pictures.compare(path, [("a", DIGITS[:3]), ("b", DIGITS[3:9])]),
-    "animation.gif": lambda path: pictures.animation(path, DIGITS.reshape(-1, 28, 28), 50),
-    "animation.webp": lambda path: pictures.animation(path, DIGITS.reshape(-1, 28, 28), 50),
-}
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_same_input_gives_the_same_bytes_and_one_file(tmp_path, name):
-    WRITERS[name](tmp_path / name)
-    first = (tmp_path / name).read_bytes()
-    WRITERS[name](tmp_path / name)
-    assert (tmp_path / name).read_bytes() == first
-    assert [path.name for path in tmp_path.iterdir()] == [name]
-
 
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
         ("tiles", (np.zeros([2, 28, 28]), 2), r"images must have shape \[n, 784\], got \[2, 28"),
-        ("tiles", (np.zeros([0, 784]), 2), r"must have shape \[n, 784\], got \[0, 784\]"),
-        ("tiles", (np.full([2, 784], np.nan), 2), r"must be in \[0, 1\], got values from nan"),
-        ("tiles", (255 * DIGITS, 2), r"must be in \[0, 1\], got values from"),
-        ("tiles", (DIGITS, 0), "columns must be at least 1, got 0"),
-        ("save_png", ("a", DIGITS[0]), r"must have shape \[height, width\], got \[784\]"),
-        ("sorted_samples", (DIGITS, [1, 2], 3), r"labels must have shape \[30\], got \[2\]"),
-        ("compare", ("a.png", []), "at least one"),
-        ("report", ("a", DIGITS, np.zeros(30), EQUAL_SHARES, np.zeros(9)), r"\[10\], got \[9\]"),
-        ("animation", ("a.gif", DIGITS, 99), r"must have shape \[n, height, width\]"),
+        ("save_png", ("a", np.full([2, 784], np.nan)), r"in \[0, 1\], got values from nan"),
+        ("save_png", ("a", [[0, 1.01]]), r"in \[0, 1\], got values from 0 to 1\.01"),
         ("animation", ("a.mp4", DIGITS, 99), r"must end in \.gif or \.webp, got a\.mp4"),
         ("animation", ("a.gif", DIGITS, 5), "milliseconds must be at least 20, got 5"),
-        (
-            "curves",
-            ("a", [10, 20], [1, 1], [1, np.nan]),
-            "generator must be finite, got nan at .*20",
-        ),
-        ("curves", ("a", [10, 20], [np.inf, 1], [1, 1]), "discriminator .* got inf at step 10"),
-        ("curves", ("a", [], [], []), r"must each have shape \[n\], got \[\[0\]"),
-        ("curves", ("a", [1, 2], [1], [1, 2]), r"got \[\[2\], \[1\], \[2\]\]"),
-        ("curves", ("a", [[1]], [[1]], [[1]]), "must each have shape"),
     ],
 )
 def test_bad_input_is_rejected_and_nothing_written(
@@ -280,9 +213,7 @@ def test_bad_input_is_rejected_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    "backend", ["module://matplotlib_inline.backend_inline", "module://missing", "tkagg"]
-)
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "tkagg"])
 def test_any_backend_of_matplotlib_draws_the_same(tmp_path, backend):
     program = (
         "import sys; from support import pictures; assert 'matplotlib' not in sys.modules; "

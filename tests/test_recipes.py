@@ -9,12 +9,8 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, feed, frozen, generate, progress
 
-from models import recipes, summary
-from models.inference import Inference
+from models import layers, recipes
 from support.errors import UserError
-from support.options import value_type
-from training.batches import Batches
-from training.schedule import learning_rates
 
 BATCH = 4
 NETWORKS = ("generator", "discriminator")
@@ -55,13 +51,6 @@ def changed(before, after):
 
 # Networks.
 
-LAYERS = {
-    "leaky_mlp": ([12_928, 101_136], [100_480, 129]),
-    "dcgan": (
-        [1_266_944, 50_176, 819_328, 512, 204_864, 256, 51_232, 128, 801],
-        [1_664, 204_928, 819_456, 3_277_312, 8_193],
-    ),
-}
 # All parameters, and those that are not trained.
 TOTALS = {
     "minimal": ((51_664, 0), (402_433, 0)),
@@ -75,10 +64,9 @@ TOTALS = {
 def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
     for i, network in enumerate(NETWORKS):
         total, fixed = TOTALS[name][i]
-        rows = summary.layers_of(engine.gan, network)
-        assert summary.totals(rows) == (total, total - fixed, fixed)
-        if name in LAYERS:
-            assert [row.parameters for row in rows] == LAYERS[name][i]
+        rows = layers.layers_of(engine.gan, network)
+        assert sum(row.trainable for row in rows) == total - fixed
+        assert sum(row.fixed for row in rows) == fixed
         trained = engine.session.graph.get_collection("trainable_variables", f"{network}/")
         assert sum(v.shape.num_elements() for v in trained) == total - fixed
 
@@ -96,27 +84,13 @@ def test_images_are_in_the_unit_interval_for_any_number_of_latents(engine, name)
 @pytest.mark.parametrize("name", ["leaky_mlp"])
 def test_leaky_mlp_by_hand(engine, name):
     """D's loss has 0.9 for real images."""
-    w, values = engine.state(), inputs(engine)
+    # At this rate the update on real images does not change the loss of the one that follows.
+    w, values = engine.state(), {**inputs(engine), engine.gan.learning_rate_placeholder: 0.0}
     x, z = values[engine.gan.x_placeholder], values[engine.gan.z_placeholder]
     np.testing.assert_allclose(generate(engine, z), twin.leaky_generate(w, z), atol=1e-6)
     y, y_hat = twin.leaky_logits(w, x), twin.leaky_logits(w, twin.leaky_generate(w, z))
     expected = (twin.cross_entropy(0.9, y) + twin.cross_entropy(0, y_hat)).mean()
     assert engine.session.run(engine.gan.d_loss, values) == pytest.approx(expected, rel=1e-5)
-
-
-@pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_two_way_softmax_is_the_sigmoid_of_the_difference(engine, name):
-    """Article 000's categorical cross-entropy of D's two logits is the loss that G has here."""
-    # The first is of generated images, the second of real ones.
-    _, split, *_ = (op for op in engine.session.graph.get_operations() if op.type == "Split")
-    x, z = PIXELS[:BATCH] / 255, RNG.random([BATCH, 100])
-    logits = engine.session.run(split.inputs[1], {engine.gan.x_placeholder: x})
-    assert logits.shape == (BATCH, 2)
-    softmax = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    inference = Inference(engine.gan)
-    inference.load(engine.state())
-    y, _ = inference.logits(x, z)
-    np.testing.assert_allclose(-np.log(softmax[:, 1:]), twin.softplus(-y), rtol=1e-4)
 
 
 # Training.
@@ -168,15 +142,6 @@ def test_samples_use_the_averages_that_training_updates(engine, name):
     assert np.abs(generate(engine, z) - images).max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["pretrained_cnn"])
-def test_samples_of_article_000_use_the_statistics_of_their_batch(engine, name):
-    assert not [variable for variable in engine.state() if "moving" in variable]
-    z = RNG.random([BATCH, 100])
-    images = generate(engine, z)
-    with_others = generate(engine, np.concatenate([z[:1], RNG.random([3, 100])]))
-    assert np.abs(with_others[0] - images[0]).max() > 1e-3
-
-
 @pytest.mark.parametrize("name", [DCGAN, "upsampling_cnn", "pretrained_cnn"])
 def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(engine, name):
     gan, values, before = engine.gan, inputs(engine, rate=0), engine.state()
@@ -187,43 +152,17 @@ def test_dropout_is_a_function_of_the_seed_and_the_number_of_updates(engine, nam
     assert engine.session.run(gan.d_loss, values) == losses[0]
 
 
-def test_learning_rates_of_the_articles():
-    expected = {
-        ("leaky_mlp", 90_000): (1e-3, 1e-4),
-        ("dcgan", 40_000): (2e-4, 2e-4),
-        ("upsampling_cnn", 0): (2e-4, 1e-4),
-        ("upsampling_cnn", 10_000): (2e-4 / 1.01, 1e-4 / 1.01),
-        ("pretrained_cnn", 5_999): (1e-3, 1e-4),
-        ("pretrained_cnn", 6_000): (1e-4, 1e-5),
-        ("pretrained_cnn", 8_000): (1e-5, 1e-6),
-    }
-    for (name, step), rates in expected.items():
-        assert learning_rates(recipes.get(name), step) == pytest.approx(rates), (name, step)
-
-
-def test_epochs_and_batches_of_the_articles():
-    images = np.zeros([60_000, 784], np.uint8)
-    leaky = Batches(recipes.get("leaky_mlp"), images, 3)
-    assert leaky.recipe.num_steps == 100 * leaky.steps_per_epoch == 100 * 937
-    block = leaky.block(0, 1)
-    assert np.array_equal(block.d_latents, block.g_latents)
-    block = Batches(recipes.get("upsampling_cnn"), images, 3).block(0, 1)
-    assert block.images.shape == (1, 1, 32, 784) and block.g_latents.shape == (1, 1, 64, 64)
-    assert np.abs(block.g_latents).max() <= 1
-    assert recipes.get("pretrained_cnn").pretraining == 10_000
-
-
 # Hyperparameters.
 
 
 def test_values_out_of_bounds_are_refused_by_name():
     minimal = recipes.get("minimal")
     for field in recipes.hyperparameters():
-        limits, (kind, is_tuple) = field.metadata, value_type(field)
+        kind, is_tuple = recipes.value_type(field)
         wrong = [object(), "x" if kind is not str else 3, float("nan"), [True] if is_tuple else ()]
-        if limits["bounds"]:
-            low, high = limits["bounds"]
-            beyond = [high + 1, float("inf"), low if limits["positive"] else low - 1]
+        if field.metadata["bounds"]:
+            low, high = field.metadata["bounds"]
+            beyond = [high + 1, float("inf"), low - 1]
             wrong += [(value,) for value in beyond] if is_tuple else [*beyond, True]
             wrong += [0.5] if kind is int else []
         for value in wrong:
@@ -236,28 +175,19 @@ def test_values_out_of_bounds_are_refused_by_name():
 @pytest.mark.parametrize(
     "values, message",
     [
-        ({"r1_gamma": -1}, "--r1_gamma must be a number from 0 to 1000000, got -1"),
-        ({"learning_rate": 0}, "--learning_rate must be a number above 0 and at most 1, got 0"),
         ({"conditioning": "guess"}, "--conditioning must be one of projection, concat, got guess"),
         ({"momentum": 1}, "momentum is not a hyperparameter; choose from nlatent, "),
         ({"conditional": True, "digit": 3}, "--conditional is not valid with --digit=3"),
         ({"conditional": True, "held_out": 9}, "--conditional is not valid with --held_out"),
-        ({"half_batches": True, "batch_size": 1}, "--batch_size must be at least 2"),
+        ({"half_batches": True, "batch_size": 15}, "--batch_size must be even .*, got 15"),
         ({"half_batches": True, "reuse_latents": True}, "--half_batches is not valid with --reuse"),
         ({"pretraining": 63}, "--pretraining must be 0 or at least one batch, 64, got 63"),
+        ({"d_channels": 4}, "--d_channels=4 requires --recipe=stable_cnn"),
+        ({"minibatch_stddev": True}, "--minibatch_stddev requires --recipe=stable_cnn"),
+        ({"conditioning": "concat"}, "--conditioning=concat requires --conditional"),
     ],
     ids=str,
 )
-def test_values_that_cannot_be_used_are_refused_in_one_line(values, message):
-    with pytest.raises(UserError, match=message) as error:
-        recipes.override(recipes.get("minimal"), **values)
-    assert "\n" not in str(error.value)
-
-
-def test_network_arguments_need_a_constructor_that_takes_them():
-    recipe = recipes.override(recipes.get("minimal"), d_channels=4)
-    with (
-        tf.Graph().as_default(),
-        pytest.raises(UserError, match="--d_channels=4 has no effect on Gan, whose constructor"),
-    ):
-        recipes.build_gan(recipe)
+def test_values_that_cannot_be_used_are_refused(values, message):
+    with tf.Graph().as_default(), pytest.raises(UserError, match=message):
+        recipes.build_gan(recipes.override(recipes.get("minimal"), **values))

@@ -1,4 +1,4 @@
-"""Streams that fail, signals, TensorFlow's import, progress bars, and messages of errors."""
+"""Failing streams, signals, TensorFlow's import, bars, and error messages."""
 
 import os
 import re
@@ -75,15 +75,8 @@ def test_output_on_a_full_disk_is_an_error_at_the_end():
     assert stderr.endswith("UserError: cannot write to standard output: No space left on device\n")
 
 
-@pytest.mark.parametrize(
-    ("encoding", "expected"),
-    [
-        ("ascii", "Fr\\xe9chet \\u2013 \\udcff\n"),
-        ("latin-1", "Fréchet \\u2013 \\udcff\n"),
-        ("utf-8", "Fréchet \u2013 \\udcff\n"),
-    ],
-)
-def test_characters_outside_an_encoding_are_escaped(encoding, expected):
+def test_characters_outside_an_encoding_are_escaped():
+    encoding, expected = "latin-1", "Fréchet \\u2013 \\udcff\n"
     program = r"""
         terminal.open_streams()
         for stream in (sys.stdout, sys.stderr):
@@ -111,7 +104,7 @@ WAITS = """
     [
         *((number, "raise") for number in STOPS),
         (signal.SIGINT, "raise ImportError"),
-        (signal.SIGTERM, "time.sleep(60)"),
+        (signal.SIGTERM, "pass"),
     ],
 )
 def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, fate):
@@ -122,26 +115,18 @@ def test_a_signal_ends_the_process_whatever_becomes_of_its_exception(number, fat
     assert process.returncode == 128 + number
 
 
-WAITS_FOR_A_LINE = """
-    with terminal.stoppable():
-        print("ready", flush=True)
-        sys.stdin.readline()
-        print("done")
-"""
-
-
 def test_a_closed_terminal_stops_nothing_under_nohup():
-    shell = 'trap "" HUP; exec "$@"'
-    process = start(WAITS_FOR_A_LINE, shell=shell, stdin=subprocess.PIPE)
+    program = """
+        with terminal.stoppable():
+            print("ready", flush=True)
+            sys.stdin.readline()
+            print("done")
+    """
+    process = start(program, shell='trap "" HUP; exec "$@"', stdin=subprocess.PIPE)
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGHUP)
     assert process.communicate("\n", timeout=60) == ("done\n", "")
     assert process.returncode == 0
-
-
-def test_a_system_without_sighup_needs_none():
-    program = "del signal.SIGHUP\n" + textwrap.dedent(WAITS_FOR_A_LINE)
-    assert run(program, stdin=subprocess.DEVNULL) == (0, "", "ready\ndone\n")
 
 
 def test_handlers_are_restored_and_other_errors_unchanged():
@@ -167,7 +152,6 @@ def test_one_line_contains_nothing_that_controls_a_terminal():
         (OSError(28, "No space left on device", "a.png"), "a.png: No space left on device"),
         (OSError(27, "File too large"), "cannot continue: File too large"),
         (MemoryError(), "not enough memory (MemoryError); free some, or lower --batch_size or --n"),
-        (ImportError("a.so: failed to map segment from shared object"), "not enough memory (Imp"),
         (OSError(32, "Broken pipe"), None),
         (ImportError("no module"), None),
         (ValueError("ours"), None),
@@ -191,23 +175,11 @@ def test_plain_lines_show_the_rate_since_the_first_advance(capsys, monkeypatch):
     bar.close()
     shown = capsys.readouterr()
     assert shown.out == ""
-    match = re.fullmatch(
-        r"step 5,500 of 10,000, ([\d,.]+) steps/s, 00:(\d\d) to go, d_loss 0\.200, g_loss 2\.000\n",
-        shown.err,
-    )
+    line = r"step 5,500 of 10,000, ([\d,.]+) steps/s, 00:(\d\d) to go, d_loss 0.200, g_loss 2.000\n"
+    match = re.fullmatch(line, shown.err)
     rate = float(match[1].replace(",", ""))
     assert 500 < rate <= 5000
     assert int(match[2]) == int(4500 / rate)
-
-
-def test_plain_lines_of_slow_work_show_seconds(capsys, monkeypatch):
-    monkeypatch.setattr(terminal, "_SECONDS_BETWEEN_LINES", 0)
-    bar = terminal.Bar(9, unit="run")
-    bar.advance(1)
-    bar._began -= 8
-    bar.advance(2, "dcgan")
-    bar.close()
-    assert capsys.readouterr().err == "run 3 of 9, 4.0 s/run, 00:24 to go, dcgan\n"
 
 
 def test_a_terminal_of_unknown_size_shows_a_bar():
@@ -222,29 +194,20 @@ def test_a_terminal_of_unknown_size_shows_a_bar():
     ours, theirs = pty.openpty()
     assert start(program, stderr=theirs).wait(timeout=60) == 0
     shown = os.read(ours, 100_000).decode()
-    assert all(text in shown for text in ("100/500", "a line\r\n", "500/500", "last"))
+    assert all(text in shown for text in ("100/500", "a line\r\n"))
+    assert re.search(r"500/500 \[00:0\d<00:00, +[\d.]+step/s, last\]", shown)
 
 
 # TensorFlow
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("legacy", [False, True])
-def test_tensorflow_is_silent_and_imported_without_keras(tmp_path, legacy):
+def test_tensorflow_is_silent_and_imported_without_keras():
     program = """
         terminal.import_tensorflow()
         assert not {"keras", "tf_keras", "matplotlib"} & sys.modules.keys()
         import tensorflow as tf
-        if not os.environ.get("TF_USE_LEGACY_KERAS"):
-            from tensorflow.keras import layers
-            assert tf.keras.layers.Dense is layers.Dense
-            assert issubclass(tf.keras.optimizers.Adam, tf.keras.optimizers.Optimizer)
+        from tensorflow.keras import layers
+        assert tf.keras.layers.Dense is layers.Dense
     """
-    environment = dict(os.environ)
-    if legacy:
-        (tmp_path / "tf_keras" / "src").mkdir(parents=True)
-        for folder in ("tf_keras", "tf_keras/src"):
-            (tmp_path / folder / "__init__.py").touch()
-        (tmp_path / "tf_keras" / "src" / "optimizers.py").touch()
-        environment.update(PYTHONPATH=str(tmp_path), TF_USE_LEGACY_KERAS="1")
-    assert run(program, env=environment) == (0, "", "")
+    assert run(program) == (0, "", "")

@@ -1,9 +1,7 @@
-"""Training: both engines, `training.train` from Python, custom classes and changed code."""
+"""Training: both engines, from Python, custom classes and changed code."""
 
-import csv
 import dataclasses
 import functools
-import itertools
 import re
 import signal
 import sys
@@ -16,23 +14,22 @@ import pytest
 import tensorflow.compat.v1 as tf
 import twin
 from assembly import PIXELS, assembled, frozen, main, progress
+from PIL import Image
 from small_sets import write_set
 
 import evaluation
 import generation
 import input_data
 import training
-from input_data import DataSet, Datasets
-from models import layers, recipes
+from models import recipes
 from models.gan import Gan
 from models.inference import Inference
 from support.errors import UserError
-from training.batches import Batches
-from training.callbacks import Callback, Run
+from training.batches import Batches, learning_rates
+from training.callbacks import Callback, Context, diverged
 from training.loop import pretrain
-from training.options import RunOptions
-from training.run import RunFolder
-from training.schedule import learning_rates
+from training.run import LOSS_COLUMNS, RunFolder, read_table
+from training.updates import training_loss
 
 DENSE = [name for name, r in recipes.RECIPES.items() if not r.convolutional]
 
@@ -50,7 +47,7 @@ def trained(recipe, engine, steps):
 
 
 def check_agreement(recipe, engine, steps=8):
-    """Checks losses to 1e-4; a variable in 10,000 may differ by more than a tenth of a step.
+    """Checks losses to 1e-4, and variables to a tenth of a step but for 1 in 10,000.
 
     Adam divides by the gradient's own size: where that is only rounding, so is the step.
     """
@@ -82,12 +79,18 @@ def test_rates_and_half_batches_reach_both_engines():
     check_agreement(small(half_batches=True, **values), "fused without XLA")
 
 
-@pytest.mark.slow
-def test_conditional_training_is_equal_and_labels_matter():
-    recipe = small("stable_cnn", conditional=True)
-    check_agreement(recipe, "fused without XLA")
-    plain, _ = trained(dataclasses.replace(recipe, conditional=False), "step", 8)
-    assert plain != trained(recipe, "step", 8)[0]
+@pytest.mark.parametrize(
+    "additions",
+    [
+        {"loss": "relativistic", "r1_gamma": 1.0, "r2_gamma": 1.0, "penalty_every": 2},
+        {"loss": "relativistic", "conditional": True, "d_iters": 2},
+        {"loss": "wasserstein", "gradient_penalty": 10.0},
+        {"loss": "hinge", "weight_clip": 0.01},
+    ],
+    ids=str,
+)
+def test_losses_and_penalties_train_equally_in_both_engines(additions):
+    check_agreement(small(**additions), "fused without XLA", steps=4)
 
 
 @pytest.mark.slow
@@ -98,33 +101,6 @@ def test_engines_train_convolutions_equally():
     np.testing.assert_allclose(done, step_done, rtol=1e-3)
     for name in [name for name in end if "moving" in name or name.endswith("gamma")]:
         np.testing.assert_allclose(end[name], step_end[name], rtol=1e-3, atol=1e-3, err_msg=name)
-
-
-@pytest.mark.slow
-def test_xla_compiles_large_batches():
-    """From 13,755 on, TensorFlow's memory optimizer put what XLA rejects into the loop."""
-    done, _ = assembly.trained(small(batch_size=14_000), 1, "fused")
-    assert np.isfinite(done).all()
-
-
-def test_losses_are_those_before_the_updates_at_each_networks_rate():
-    recipe = small(learning_rate=1e-2, g_learning_rate=1e-3, lr_milestones=(1,))
-    with assembled(recipe) as engine:
-        states, done = [engine.state()], []
-        for block in engine.train(0, 2):
-            states.append(engine.state())
-            done += block
-        block = engine._batches.block(1, 2)
-    for name, rate in [("discriminator/hidden/kernel", 1e-2), ("generator/hidden/kernel", 1e-3)]:
-        first, second = (np.abs(b[name] - a[name]).max() for a, b in itertools.pairwise(states))
-        assert first == pytest.approx(rate, rel=0.01)
-        assert 0.05 * rate < second < 0.2 * rate
-    _, before, after = map(twin.doubles, states)
-    expected = twin.d_loss(before, recipe, block.images[0, 0] / 255, block.d_latents[0, 0])
-    assert done[1].d_loss == pytest.approx(expected, rel=1e-5)
-    between = {n: (after if n.startswith("discriminator") else before)[n] for n in before}
-    expected = twin.g_loss(between, block.g_latents[0, 0])
-    assert (done[1].step, done[1].g_loss) == (2, pytest.approx(expected, rel=1e-5))
 
 
 def test_run_cut_between_any_steps_ends_in_the_same_bytes():
@@ -179,7 +155,7 @@ def data_dir(tmp_path_factory):
 
 @pytest.fixture
 def train(data_dir, tmp_path, monkeypatch):
-    """`training.train` in an empty folder, on small data; `train.lines` are those logged."""
+    """`training.train` in an empty folder, on small data, with `lines` logged."""
     monkeypatch.chdir(tmp_path)
 
     def train(recipe="minimal", **more):
@@ -212,14 +188,43 @@ def test_at_most_half_of_the_images_are_held_out_by_default(train, monkeypatch, 
     assert RunFolder(run).configuration().full_recipe().validation_size == kept
 
 
+@pytest.mark.parametrize(
+    ("options", "symptoms"),
+    [
+        ({"loss": "relativistic"}, []),
+        (
+            {"loss": "minimax", "learning_rate": 0.5, "g_learning_rate": 1e-6},
+            ["G's gradient has vanished"],
+        ),
+        ({"learning_rate": 1.0}, ["G makes the same image from all latents"]),
+    ],
+    ids=str,
+)
+def test_generator_that_cannot_learn_is_named_once(train, capsys, options, symptoms):
+    run = train(num_steps=40, **options)
+    shown = "".join(capsys.readouterr())
+    assert shown.count("Warning: ") == len(symptoms)
+    assert all(symptom in shown for symptom in symptoms)
+    with Image.open(run / "training.gif") as film:  # after steps 10, 14, 20, 28 and 40
+        assert len(list((run / "progress").iterdir())) == 5 >= film.n_frames > 0
+        film.seek(film.n_frames - 1)
+        with Image.open(run / "progress" / "step-000000040.png") as last:
+            frame = film.convert("L").crop((0, 0, *last.size))
+            np.testing.assert_array_equal(frame, last)
+
+
+def test_run_that_diverges_at_once_is_not_told_to_lower_its_rate(tmp_path):
+    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (1, 2))
+    assert "logarithm" in at_once and "--learning_rate" not in at_once
+    assert "Try a lower --learning_rate" in later
+
+
 class Look(Callback):
-    """Notes the checkpoints and rows of losses.csv that are on the disk at every second step."""
+    """Notes checkpoints and rows of losses.csv on the disk at every second step."""
 
-    every = 2
-
-    def __init__(self, run, order, seen):
-        self.order = order
-        self._folder, self._seen = run.folder, seen
+    def __init__(self, context, seen):
+        super().__init__(context, every=2)
+        self._folder, self._seen = context.folder, seen
 
     def on_interval(self, step):
         checkpoints = len(list(self._folder.file("checkpoints").iterdir()))
@@ -227,17 +232,15 @@ class Look(Callback):
 
 
 def test_checkpoint_is_written_after_the_tables_and_all_else(train):
-    before, after = [], []
-    looks = [lambda run: Look(run, 0, before), lambda run: Look(run, 1000, after)]
-    train(extra=looks, checkpoint_every=2)
+    before = []
+    path = train(extra=[lambda context: Look(context, before)], checkpoint_every=2)
     assert [look[:2] for look in before] == [(2, 0), (4, 1)]
-    assert after == [(2, 1, 2), (4, 2, 4)]
+    assert len(RunFolder(path).losses()) == 4
 
 
 class Interrupts(Callback):
     """Stops the first run that it sees at its second step, like Ctrl-C."""
 
-    every = 2
     left = [1]
 
     def on_interval(self, step):
@@ -248,9 +251,11 @@ class Interrupts(Callback):
 
 def test_interrupted_training_resumes_also_in_a_thread(train):
     with pytest.raises(KeyboardInterrupt):
-        train(extra=[lambda run: Interrupts()])
+        train(extra=[lambda context: Interrupts(context, every=2)])
     assert train.lines[-1].startswith("Stopped by SIGINT after step 3; rerun")
-    thread = threading.Thread(target=lambda: train(extra=[lambda run: Interrupts()]))
+    thread = threading.Thread(
+        target=lambda: train(extra=[lambda context: Interrupts(context, every=2)])
+    )
     thread.start()
     thread.join()
     assert any("after step 3." in line for line in train.lines[-2:-1])
@@ -260,14 +265,9 @@ def test_interrupted_training_resumes_also_in_a_thread(train):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"recipe": "minimax"}, "--recipe must be one of minimal, "),
         ({"steps": 3}, "steps is not an option of training; did you mean num_steps"),
         ({"num_steps": "3"}, "--num_steps must be an integer from 1 to 1000000000, got 3"),
-        ({"engine": "fast"}, "--engine must be one of auto, fused, step, got fast"),
         ({"precision": "bfloat16"}, "--precision=bfloat16 is only valid with dcgan, upsampling"),
-        ({"seed": 0.5}, "--seed must be an integer from 0 to 2147483647, got 0.5"),
-        ({"batch_size": 65}, "--batch_size must be at most 64, the number of training images"),
-        ({"gan": "nowhere.py:Gan"}, "--gan=nowhere.py:Gan: cannot read nowhere.py"),
         ({"gan": "gan.py:Gan", "r1_gamma": 1.0}, "--r1_gamma has no effect on the train ops of"),
     ],
     ids=str,
@@ -281,38 +281,31 @@ def test_what_cannot_be_trained_is_refused_and_creates_nothing(options, message,
 
 # Losses on held-out images, and pre-training.
 
-HELD_OUT = {"nlatent": 100, "checkpoint_every": 8}
-
-
-def held_out(path):
-    with open(path / "held_out.csv") as file:
-        _, *rows = csv.reader(file)
-    return [[float(cell) for cell in row] for row in rows]
+HELD_OUT = {"nlatent": 100, "checkpoint_every": 8, "num_steps": 24}
 
 
 @pytest.mark.slow
-def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, tmp_path, capfd):
+def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, capfd):
     """64 images in batches of 4 are epochs of 16 steps."""
-    run = train("leaky_mlp", num_steps=24, **HELD_OUT)
+    run = train("leaky_mlp", **HELD_OUT)
     recipe = RunFolder(run).configuration().full_recipe()
     _, w = RunFolder(run).load_named_checkpoint("step-000000016")
     images = input_data.load(None, data_dir)[0]
     x, z = Batches(recipe, images.train.pixels, 0).held_out(images.test.pixels, 16, 1)
     y, y_hat = twin.leaky_logits(w, x / 255), twin.leaky_logits(w, twin.leaky_generate(w, z))
     d_loss = (twin.softplus(-y) + twin.softplus(y_hat)).mean()
-    assert held_out(run) == [pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)]
-    _, d_loss, g_loss = held_out(run)[0]
+    (row,) = read_table(run / "held_out.csv", LOSS_COLUMNS)
+    assert row == pytest.approx([16, d_loss, twin.softplus(-y_hat).mean()], rel=1e-4)
+    _, d_loss, g_loss = row
     line = f"Epoch:   1/1 Discriminator Loss: {d_loss:.4f} Generator Loss: {g_loss:.4f}"
     assert line in capfd.readouterr().err.splitlines()
     # As if killed after step 24 with step 8 as the last checkpoint: a row to cut and rewrite.
+    expected = (run / "held_out.csv").read_bytes(), (run / "held_out.png").read_bytes()
     for step in (16, 24):
         (run / "checkpoints" / f"step-{step:09d}.npz").unlink()
-    train("leaky_mlp", num_steps=40, **HELD_OUT)
+    train("leaky_mlp", **HELD_OUT)
     assert f"Continuing {run} after step 8." in train.lines
-    unbroken = train("leaky_mlp", num_steps=40, run_dir=tmp_path / "unbroken", **HELD_OUT)
-    assert [row[0] for row in held_out(run)] == [16, 32]
-    for name in ("held_out.csv", "losses.csv", "held_out.png", "samples.png"):
-        assert (run / name).read_bytes() == (unbroken / name).read_bytes()
+    assert ((run / "held_out.csv").read_bytes(), (run / "held_out.png").read_bytes()) == expected
 
 
 class Wasserstein(Gan):
@@ -325,32 +318,48 @@ class Wasserstein(Gan):
 
 def test_losses_on_held_out_images_are_the_classs_own():
     with assembled(small(), gan_class=Wasserstein, engine="fused without XLA") as engine:
-        inference = Inference(engine.gan)
+        inference = Inference(engine.gan, training_loss(engine.gan, small()))
         inference.load(engine.state())
         batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
         (y, y_hat), losses = inference.logits(*batch), inference.losses(*batch)
     assert losses == pytest.approx(((y_hat - y).mean(), -y_hat.mean()), abs=1e-6)
 
 
+def test_losses_on_held_out_images_are_of_the_weights_and_samples_of_their_average(tmp_path):
+    batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
+    recipe = small(ema_decay=0.9)
+    with assembled(recipe, engine="fused without XLA") as engine:
+        inference = Inference(engine.gan, training_loss(engine.gan, recipe))
+        progress(engine, (0, 3))
+        inference.load(engine.state(), average=False)
+        losses = inference.losses(*batch)
+        context = Context(recipe, None, None, None, engine, inference, RunFolder(tmp_path), 0)
+        context.load_weights(3)
+        samples = inference.generate(batch[1])
+        assert context.losses(*batch) == losses != inference.losses(*batch)
+        np.testing.assert_array_equal(inference.generate(batch[1]), samples)
+
+
 @pytest.mark.parametrize(
-    "name, engine",
+    "name, engine, loss",
     [
-        ("leaky_mlp", "step"),
-        ("leaky_mlp", "fused"),
-        pytest.param("pretrained_cnn", "fused", marks=pytest.mark.slow),
+        ("leaky_mlp", "step", "cross_entropy"),
+        ("leaky_mlp", "fused", "least_squares"),
+        pytest.param("pretrained_cnn", "fused", "cross_entropy", marks=pytest.mark.slow),
     ],
 )
-def test_pretraining_trains_only_the_discriminator(name, engine):
+def test_pretraining_trains_only_the_discriminator(name, engine, loss):
     greys = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 784, axis=1)
-    recipe, lines = small(name, pretraining=128), []
-    images = Datasets(DataSet(greys, [0] * 256), None, DataSet(greys[:100], [0] * 100))
+    recipe, lines = small(name, pretraining=128, loss=loss), []
     with assembled(recipe, engine, pixels=greys) as built:
-        run = Run(recipe, RunOptions(), images, built._batches, built, Inference(built.gan), None)
+        inference = Inference(built.gan)
         before, after = built.state(), []
         for _ in range(2):
             built.load(before)
-            pretrain(run, lines.append)
+            pretrain(recipe, greys[:100], built, built._batches, inference, log=lines.append)
             after.append(built.state())
+        x, z = built._batches.held_out(greys[:100], 100, epoch=0)
+        y, y_hat = inference.logits(x[:64] / np.float32(255), z[:64])
     assert frozen(after[0]) == frozen(after[1])
     moved = {n for n in before if not np.array_equal(before[n], after[0][n])}
     assert moved
@@ -359,24 +368,12 @@ def test_pretraining_trains_only_the_discriminator(name, engine):
     right, count = (int(word) for word in lines[0].split() if word.isdigit())
     # Of 100 test images and as many generated ones, whole batches of 64.
     assert count == 2 * 64
-    assert right > 0.5 * count or name != "leaky_mlp"
+    middle = 0.5 if loss == "least_squares" else 0  # between the logits of real and generated
+    assert right == np.count_nonzero([y > middle, y_hat < middle])
+    assert right > 0.5 * count or (name, loss) != ("leaky_mlp", "cross_entropy")
 
 
 # Custom classes under --engine=fused.
-
-
-class OtherOptimizer(Gan):
-    def _minimize(self, loss, scope, name):
-        descent = self.optimizer(self.learning_rate_placeholder)
-        return descent.minimize(loss, var_list=tf.trainable_variables(f"{scope.name}/"))
-
-
-class Descent(OtherOptimizer):
-    optimizer = tf.train.GradientDescentOptimizer
-
-
-class OtherBeta(OtherOptimizer):
-    optimizer = functools.partial(tf.train.AdamOptimizer, beta1=0.5)
 
 
 class Clipped(Gan):
@@ -388,15 +385,6 @@ class Clipped(Gan):
         self.d_optimizer = tf.group(*clips)
 
 
-class Penalised(Gan):
-    def __init__(self, ndims=784, nlatent=2):
-        super().__init__(ndims, nlatent)
-        squares = [tf.reduce_sum(v**2) for v in tf.trainable_variables("discriminator/")]
-        loss = self.d_loss + 0.1 * tf.add_n(squares)
-        self.d_optimizer = self._minimize(loss, self._discriminator_scope, "penalised")
-        self.session.run(tf.global_variables_initializer())
-
-
 class Noisy(Gan):
     """Draws other numbers at each step."""
 
@@ -404,38 +392,29 @@ class Noisy(Gan):
         return super()._discriminator(x + tf.random.normal(tf.shape(x)), reuse)
 
 
-@pytest.mark.parametrize("gan_class", [Plain, Noisy, Descent, OtherBeta, Clipped, Penalised])
+@pytest.mark.parametrize("gan_class", [Plain, Noisy, Clipped])
 def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
     lines = []
     with assembled(small(), "fused", gan_class=gan_class, log=lines.append):
         pass
-    if gan_class in (Plain, Noisy):
-        assert lines == []
-    else:
-        (line,) = lines
-        assert line.startswith(f"Note: --engine=fused trains {gan_class.__name__}'s networks")
-        assert "--engine=step" in line
+    notes = [line for line in lines if "Use --engine=step to keep its own" in line]
+    assert len(notes) == (gan_class is Clipped)
 
 
 # Networks whose code has changed.
 
 MINE = """
-import tensorflow.compat.v1 as tf
 from helper_of_mine import of_d, of_g
-from models import layers
 from models.gan import Gan
 
 class Mine(Gan):
     def _generator(self, z, reuse=False):
-        with tf.variable_scope(self._generator_scope, reuse=reuse):
-            hidden = of_g(layers.dense(z, 8, name="hidden"))
-            return tf.sigmoid(layers.dense(hidden, self._ndims, name="pixels"))
+        return super()._generator(of_g(z), reuse)
 
     def _discriminator(self, x, reuse=False):
-        with tf.variable_scope(self._discriminator_scope, reuse=reuse):
-            return layers.dense(of_d(layers.dense(x, 8, name="hidden")), 1, name="logit")
+        return super()._discriminator(of_d(x), reuse)
 """
-HELPER = "import tensorflow.compat.v1 as tf\nof_g, of_d = tf.nn.relu, tf.nn.relu\n"
+HELPER = "import tensorflow.compat.v1 as tf\nof_g, of_d = tf.tanh, tf.tanh\n"
 
 
 def write_helper(gan, text=HELPER):
@@ -453,26 +432,17 @@ def custom(tmp_path, monkeypatch):
     return f"{tmp_path / 'mine.py'}:Mine"
 
 
-def use_main(*flags):
-    """Runs main.py; raises a refusal."""
-    code, _, err = main(*flags)
-    if code:
-        raise UserError(err)
-
-
 def test_changed_code_of_a_custom_class_is_refused_by_name(train, custom, data_dir):
     run = train(gan=custom)
-    flags = (f"--run_dir={run}", f"--gan={custom}")
     ways = [
         lambda: train(gan=custom, num_steps=6),
         lambda: generation.load(run, gan=custom).close(),
         lambda: evaluation.evaluate(run, gan=custom, data_dir=data_dir, num_samples=128),
-        *(lambda mode=m: use_main(f"--mode={mode}", *flags) for m in ("sample", "export")),
     ]
     before = sorted(run.rglob("*"))
     for changed, old, new in [
-        ("generator", "tf.nn.relu, ", "tf.nn.tanh, "),
-        ("discriminator", ", tf.nn.relu", ", tf.nn.tanh"),
+        ("generator", "tf.tanh, ", "tf.sin, "),
+        ("discriminator", ", tf.tanh", ", tf.sin"),
     ]:
         write_helper(custom, HELPER.replace(old, new))
         for use in ways if changed == "discriminator" else ways[:1]:
@@ -490,48 +460,3 @@ def test_class_that_draws_random_numbers_is_not_refused(train, custom):
     assert train(gan=custom, num_steps=6) == run
     assert train.lines[-1].startswith("Done: 6 steps")
     generation.load(run, gan=custom).close()
-
-
-def test_changed_code_of_our_networks_is_refused_by_name(train, monkeypatch):
-    run = train()
-    _, state = RunFolder(run).load_checkpoint(pytest.fail)
-    assert state["outputs/generator"].shape == (4, 784)
-    assert state["outputs/discriminator"].shape == (4, 1)
-    relu = tf.nn.relu
-    monkeypatch.setattr(tf.nn, "relu", lambda x: layers.leaky_relu(relu(x) - relu(-x), 0.01))
-    for use in (lambda: train(num_steps=6), lambda: generation.load(run)):
-        with pytest.raises(UserError, match="the code of the generator has changed"):
-            use()
-
-
-# Longer.
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "batch", "num_steps", "fraction"),
-    [
-        ("leaky_mlp", 64, 4000, 0.6),
-        ("dcgan", 16, 80, 0.6),
-        ("upsampling_cnn", 32, 200, 0.7),
-        ("pretrained_cnn", 8, 60, 0.9),
-    ],
-)
-def test_samples_approach_images_that_are_easily_learned(name, batch, num_steps, fraction):
-    """Images of one bright square at one of a few places."""
-    pixels = np.zeros([512, 28, 28], np.uint8)
-    for image, place in zip(pixels, np.random.default_rng(1).integers(4, 14, 512), strict=True):
-        image[place : place + 10, 8:20] = 255
-    pixels = pixels.reshape(-1, 784)
-    recipe = small(name, batch_size=batch, pretraining=0)
-    with assembled(recipe, pixels=pixels) as engine:
-        z, distances = engine._batches.block(0, 1).g_latents[0, 0][:64], []
-        for span in [(0, 0), (0, num_steps)]:
-            done = np.array(progress(engine, span))
-            difference = assembly.generate(engine, z).mean(axis=0) - pixels.mean(axis=0) / 255
-            distances.append(np.sqrt(np.mean(difference**2)))
-    assert np.isfinite(done).all()
-    # Not stuck: both losses still change, however little D errs.
-    assert done[-20:, 1].mean() < done[0, 1]
-    assert done[-20:, 1].std() > 0 and done[-20:, 2].std() > 1e-4
-    assert distances[1] < fraction * distances[0]

@@ -1,4 +1,4 @@
-"""One update of each network, compared with NumPy, finite differences or its own absence."""
+"""One update of each network, compared with NumPy and finite differences."""
 
 import numpy as np
 import pytest
@@ -8,6 +8,8 @@ from assembly import assembled, feed, frozen, generate, trained
 
 from models import layers, randomness, recipes
 from models.gan import Gan
+from models.inference import Inference
+from models.losses import LOSSES
 from support.errors import UserError
 from training.updates import Updates
 
@@ -22,14 +24,14 @@ def small(**values):
     return recipes.override(recipes.get("minimal"), **values)
 
 
-def update(engine, network, rate=1e-3):
-    """Runs one update of a network on X and Z; returns its loss before."""
+def update(engine, network, rate=1e-3, x=X):
+    """Runs one update of a network on x and Z; returns its loss before."""
     gan = engine.gan
     ops = {
         "discriminator": [gan.d_loss, gan.d_optimizer],
         "generator": [gan.g_loss, gan.g_optimizer],
     }
-    return engine.session.run(ops[network], feed(engine, X, Z, rate))[0]
+    return engine.session.run(ops[network], feed(engine, x, Z, rate))[0]
 
 
 def weights(state, network=""):
@@ -48,30 +50,85 @@ def assert_close(one, other, atol=1e-6):
 
 
 @pytest.mark.parametrize(
-    "additions", [{}, {"label_smoothing": 0.1, "beta1": 0.5}, {"r1_gamma": 6.0}], ids=str
+    "additions",
+    [
+        *({"loss": name} for name in LOSSES),
+        {"label_smoothing": 0.1, "beta1": 0.5},
+        {"r1_gamma": 6.0, "r2_gamma": 2.0},
+        {"gradient_penalty": 10.0},
+    ],
+    ids=str,
 )
 def test_gradients_of_updates_are_central_differences_of_the_formulas(additions):
     recipe = small(**additions)
-    totals = {
-        "discriminator": lambda w: twin.d_total(w, recipe, X, Z),
-        "generator": lambda w: twin.g_loss(w, Z),
-    }
+    totals = {"discriminator": twin.d_total, "generator": twin.g_loss}
     with assembled(recipe) as engine:
-        start = engine.state()
+        start, x = engine.state(), X
+        if recipe.gradient_penalty:  # all points between G's images and the real ones are the same
+            start.update({n: np.zeros_like(start[n]) for n in weights(start, "generator/pixels")})
+            x = np.full_like(X, 0.5)
         w = twin.doubles(start)
         for network, total in totals.items():
             engine.load(start)
-            loss = update(engine, network)
-            # The reported loss is that before the update and without the penalty.
-            plain = twin.d_loss(w, recipe, X, Z) if network[0] == "d" else total(w)
-            assert loss == pytest.approx(plain, rel=1e-5)
+            loss = update(engine, network, x=x)
+            # The reported loss is that before the update and without the penalties.
+            plain = {"discriminator": twin.d_loss, "generator": twin.g_loss}[network]
+            assert loss == pytest.approx(plain(w, recipe, x, Z), rel=1e-5, abs=1e-6)
             after = engine.state()
             for name in weights(w, network):
                 direction = np.random.default_rng(1).normal(size=w[name].shape)
-                expected = twin.directional(total, w, name, direction)
+                expected = twin.directional(
+                    lambda w, total=total: total(w, recipe, x, Z), w, name, direction
+                )
                 # Adam's first moment after its first step.
                 gradient = after[f"{name}/{network[0]}_adam"] / (1 - recipe.beta1)
                 assert (gradient * direction).sum() == pytest.approx(expected, rel=2e-3, abs=1e-4)
+
+
+def test_largest_gradient_of_the_generator_is_that_of_its_update():
+    recipe = small(loss="least_squares")
+    with assembled(recipe) as engine:
+        inference = Inference(engine.gan, LOSSES[recipe.loss])
+        inference.load(engine.state())
+        found = inference.generator_gradient(X, Z)
+        update(engine, "generator")
+        moments = [v for name, v in engine.state().items() if name.endswith("/g_adam")]
+    expected = max(np.abs(moment).max() for moment in moments) / (1 - recipe.beta1)
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_gradient_penalty_is_at_random_points_between_real_and_generated_images(conditional):
+    recipe = small(gradient_penalty=10.0, conditional=conditional)
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(recipe)
+        updates = Updates(gan, recipe, seed=0)
+        x, z = gan.x_placeholder, gan.z_placeholder
+        given = {"labels": tf.eye(BATCH, 10)} if conditional else {}
+        x_hat = gan._generator(z, reuse=True, **given)
+        # With labels, it generates from the latents itself.
+        others = tf.zeros_like(x_hat) if conditional else x_hat
+        between = updates.points_between(x, given.get("labels"), others, z).images
+        gan.session.run(tf.global_variables_initializer())
+        points, x_hat = gan.session.run([between, x_hat], {x: X, z: Z})
+        gan.session.close()
+    position = (points - x_hat) / (X - x_hat)
+    middle = np.median(position, axis=1)
+    np.testing.assert_allclose(points, middle[:, None] * (X - x_hat) + x_hat, atol=1e-5)
+    assert (middle >= 0).all() and (middle < 1).all() and len(set(middle)) == BATCH
+
+
+def test_weights_are_clipped_after_each_update_of_the_discriminator():
+    states = []
+    for limit in (0.0, 0.01):
+        with assembled(small(weight_clip=limit)) as engine:
+            update(engine, "generator")
+            update(engine, "discriminator")
+            states.append(weights(engine.state()))
+    free, clipped = states
+    for name in free:
+        limit = 0.01 if name.startswith("discriminator") else np.inf
+        np.testing.assert_array_equal(clipped[name], np.clip(free[name], -limit, limit))
 
 
 @pytest.mark.parametrize("betas", [{}, {"beta1": 0.0, "beta2": 0.99}], ids=str)
@@ -80,19 +137,21 @@ def test_separate_updates_are_two_steps_of_adam(betas):
     with assembled(recipe) as engine:
         w, adam = twin.doubles(engine.state()), twin.Adam(1e-3, recipe.beta1, recipe.beta2)
         for _ in range(2):
-            expected = twin.d_loss(w, recipe, X, Z)
-            assert update(engine, "discriminator") == pytest.approx(expected, rel=1e-5)
+            expected = twin.softplus(-twin.logits(w, X)).mean()
             adam.step(w, twin.d_gradients(w, X, 1))
+            expected += twin.softplus(twin.logits(w, twin.generate(w, Z))).mean()
+            assert update(engine, "discriminator") == pytest.approx(expected, rel=1e-4)
             adam.step(w, twin.d_gradients(w, twin.generate(w, Z), 0))
         assert_close(weights(engine.state()), weights(w), atol=2e-5)
 
 
+@pytest.mark.parametrize("penalty", ["r1_gamma", "r2_gamma"])
 @pytest.mark.parametrize("separate, every", [(False, 3), (True, 2)])
-def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, every):
+def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, every, penalty):
     """A lazy update equals one with the complete penalty, or one without any."""
 
-    def after(r1_gamma, penalty_every, updates):
-        recipe = small(r1_gamma=r1_gamma, penalty_every=penalty_every, separate_updates=separate)
+    def after(gamma, penalty_every, updates):
+        recipe = small(separate_updates=separate, penalty_every=penalty_every, **{penalty: gamma})
         with assembled(recipe) as engine:
             for before in updates:
                 engine.load({**engine.state(), **before})
@@ -101,6 +160,7 @@ def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, eve
 
     first = after(6.0 / every, every, [{}])
     assert_close(first, after(6.0, 1, [{}]))
+    assert frozen(first) != frozen(after(0.0, 1, [{}]))
     names = [name for name in first if name.startswith("discriminator") or "d_adam" in name]
     kept = {name: first[name] for name in names}
     assert_close(after(6.0 / every, every, [{}, {}]), after(0.0, 1, [kept]))
@@ -110,10 +170,15 @@ def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, eve
 
 
 class Hinge(Gan):
-    """Lim & Ye 2017; near 0 its gradient is -1 at each real logit, 1 at each generated one."""
+    """Lim & Ye 2017; near 0 its gradient is -1 at real logits, 1 at others."""
 
     def _discriminator_loss(self, y, y_hat):
         return tf.reduce_mean(tf.nn.relu(1 - y)) + tf.reduce_mean(tf.nn.relu(1 + y_hat))
+
+
+class Pairs(Gan):
+    def _discriminator_loss(self, y, y_hat):
+        return tf.reduce_mean(tf.nn.softplus(y_hat - y))
 
 
 def hinge_gradients(w, x, sign):
@@ -143,9 +208,17 @@ def test_overridden_loss_is_the_one_that_trains(separate):
     assert_close(weights(after, "discriminator"), weights(w, "discriminator"), atol=2e-5)
 
 
-def test_label_smoothing_does_not_replace_an_overridden_loss():
-    with pytest.raises(UserError, match="would replace the _discriminator_loss of Hinge"):
-        trained(small(label_smoothing=0.1), 1, "fused", gan_class=Hinge)
+@pytest.mark.parametrize(
+    ("gan_class", "values", "message"),
+    [
+        (Hinge, {"label_smoothing": 0.1}, "would replace the _discriminator_loss of Hinge"),
+        (Hinge, {"loss": "hinge"}, "--loss=hinge would replace the losses of Hinge"),
+        (Pairs, {"separate_updates": True}, "--separate_updates requires .* unlike Pairs's"),
+    ],
+)
+def test_losses_that_would_be_replaced_or_split_are_refused(gan_class, values, message):
+    with pytest.raises(UserError, match=message):
+        trained(small(**values), 1, "fused", gan_class=gan_class)
 
 
 class Normalised(Gan):
@@ -216,7 +289,7 @@ def test_no_variable_is_read_while_it_may_be_written(additions):
 
 
 def ancestors(operation):
-    """Returns {each operation that it needs, itself included: those that must run first}."""
+    """Returns {operation that it needs, or itself: those that must run first}."""
     found, waiting = {}, [operation]
     while waiting:
         last = waiting[-1]
@@ -258,9 +331,15 @@ def test_state_of_other_networks_is_refused_and_changes_nothing():
         name = "generator/hidden/kernel"
         less = {key: value for key, value in state.items() if key != name}
         for other, message in [
-            (less, r"the checkpoint has no variable generator/hidden/kernel"),
-            ({**state, "more": np.zeros(2)}, r"the networks have no variable more"),
-            ({**state, name: np.zeros([5, 64])}, r"kernel has shape \(5, 64\) .*, \(3, 64\) in"),
+            (less, r"generator/hidden/kernel is missing in the checkpoint"),
+            (
+                {**state, "more": np.zeros(2)},
+                r"more is of shape \(2,\) .* missing in the networks",
+            ),
+            (
+                {**state, name: np.zeros([5, 64])},
+                r"kernel is of shape \(5, 64\) .* \(3, 64\) in",
+            ),
         ]:
             with pytest.raises(UserError, match=message):
                 engine.load(other)

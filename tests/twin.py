@@ -45,21 +45,50 @@ def gradients_at(w, x):
     return paths @ w["discriminator/hidden/kernel"].T
 
 
+def _softened(y, y_hat, s):
+    return (cross_entropy(1 - s, y) + cross_entropy(0, y_hat)).mean()
+
+
+# The losses of D, functions of (y, y_hat, label_smoothing), and of G, functions of (y, y_hat).
+D_LOSSES = {
+    "cross_entropy": _softened,
+    "minimax": _softened,
+    "least_squares": lambda y, y_hat, s: ((y - 1 + s) ** 2 + y_hat**2).mean() / 2,
+    "hinge": lambda y, y_hat, s: (np.maximum(1 - y, 0) + np.maximum(1 + y_hat, 0)).mean(),
+    "wasserstein": lambda y, y_hat, s: (y_hat - y).mean(),
+    "relativistic": lambda y, y_hat, s: softplus(y_hat - y).mean(),
+}
+G_LOSSES = {
+    "cross_entropy": lambda y, y_hat: softplus(-y_hat).mean(),
+    "minimax": lambda y, y_hat: -softplus(y_hat).mean(),
+    "least_squares": lambda y, y_hat: ((y_hat - 1) ** 2).mean() / 2,
+    "hinge": lambda y, y_hat: -y_hat.mean(),
+    "wasserstein": lambda y, y_hat: -y_hat.mean(),
+    "relativistic": lambda y, y_hat: softplus(y - y_hat).mean(),
+}
+
+
 def d_loss(w, recipe, x, z):
     """Returns the reported d_loss."""
     y, y_hat = logits(w, x), logits(w, generate(w, z))
-    return (cross_entropy(1 - recipe.label_smoothing, y) + cross_entropy(0, y_hat)).mean()
+    return D_LOSSES[recipe.loss](y, y_hat, recipe.label_smoothing)
 
 
 def d_total(w, recipe, x, z):
-    """Returns the loss that D's update descends: d_loss and the R1 penalty."""
-    penalty = (gradients_at(w, x) ** 2).sum(axis=1).mean()
-    return d_loss(w, recipe, x, z) + recipe.r1_gamma / 2 * penalty
+    """Returns the loss that D's update descends: d_loss and the penalties.
+
+    The gradient penalty is that of generated images that equal the real ones.
+    """
+    real, generated = ((gradients_at(w, images) ** 2).sum(axis=1) for images in (x, generate(w, z)))
+    penalties = (recipe.r1_gamma * real + recipe.r2_gamma * generated) / 2
+    penalties += recipe.gradient_penalty * (np.sqrt(real) - 1) ** 2
+    return d_loss(w, recipe, x, z) + penalties.mean()
 
 
-def g_loss(w, z):
-    """Returns the reported g_loss, which G's update descends."""
-    return cross_entropy(1, logits(w, generate(w, z))).mean()
+def g_loss(w, recipe, x, z):
+    """Returns the reported g_loss; x may be None unless the loss reads it."""
+    y = None if x is None else logits(w, x)
+    return G_LOSSES[recipe.loss](y, logits(w, generate(w, z)))
 
 
 def directional(function, w, name, direction):

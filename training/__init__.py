@@ -14,8 +14,8 @@ from models import custom_class, recipes
 from support import terminal
 from support.errors import UserError
 from training import mpi
-from training.options import RunOptions, check_precision
-from training.run import Configuration, RunFolder
+from training.options import Configuration, RunOptions, check_precision
+from training.run import RunFolder
 
 
 def train(recipe: str = "minimal", **options) -> Path:
@@ -43,21 +43,30 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
 
     Args:
       name: The recipe's name.
-      extra: Functions of a `callbacks.Run` that each return a further callback.
+      extra: Functions of a `callbacks.Context` that each return a further callback.
       log: Function of a line for the user.
       **values: Fields of `RunOptions`, and hyperparameters to override.
 
     Returns:
       The run's folder, and the signal that stopped the training or None.
     """
+    fields = [field.name for field in dataclasses.fields(RunOptions)]
+    known = [*fields, *(field.name for field in recipes.hyperparameters())]
     ranks = mpi.connect()
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
-        options, overrides = _split(values)
-        recipe = recipe_for(name, options.gan, options.engine, log, **overrides)
+        for key, value in values.items():
+            if key not in known:
+                close = difflib.get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+                raise UserError(f"{key} is not an option of training; {hint}")
+            if isinstance(value, os.PathLike):
+                values[key] = os.fspath(value)
+        options = RunOptions(**{key: value for key, value in values.items() if key in fields})
+        overrides = {key: value for key, value in values.items() if key not in fields}
+        recipe = recipe_for(name, options, log, **overrides)
         check_precision(options.precision, recipe)
-        ranks.check(recipe)
         with ranks.chief_first():
             images, info = input_data.load(options.dataset, options.data_dir)
         count = images.train.num_examples
@@ -68,52 +77,54 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         configuration = Configuration.of(
             name, recipe, options, images.train, info.name, workers=ranks.count
         )
-        ranks.check_same(configuration.facts())
+        ranks.check_run(configuration)
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())
         if ranks.is_chief:
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
 
         terminal.import_tensorflow()
-        from training.events import Events
-        from training.loop import train as train_run
+        from training import loop
 
-        if options.events:
-            extra = [Events, *extra]
-        custom = configuration.check_class(options.gan)
-        gan_class = custom and custom.gan_class
-        with custom_class.user_errors(custom is not None):
-            stopped = train_run(
+        gan_class = custom_class.load(options.gan).gan_class if options.gan else None
+        with custom_class.user_errors(gan_class is not None):
+            stopped = loop.train(
                 recipe, images, folder, options, gan_class, ranks=ranks, extra=extra, log=log
             )
     return folder.path, stopped
 
 
-def _split(values):
-    """Returns the RunOptions and the hyperparameters among keyword arguments."""
-    fields = {field.name for field in dataclasses.fields(RunOptions)}
-    known = [*fields, *(field.name for field in recipes.hyperparameters())]
-    for name, value in values.items():
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
-            raise UserError(f"{name} is not an option of training; {hint}")
-        if isinstance(value, os.PathLike):
-            values[name] = os.fspath(value)
-    options = RunOptions(**{name: value for name, value in values.items() if name in fields})
-    return options, {name: value for name, value in values.items() if name not in fields}
+def recipe_for(name, options, log=print, **overrides):
+    """Returns the recipe of a run, as a custom class is trained by it.
 
-
-def recipe_for(name, gan=None, engine="auto", log=print, **overrides):
-    """Returns the recipe of a run, as the class `gan` is trained by it.
+    Args:
+      name: The recipe's name.
+      options: `RunOptions`.
+      log: Function of a line for the user.
+      **overrides: Hyperparameters to replace.
 
     Raises:
       UserError: For an override that the recipe does not allow, or that a custom class's own train
         ops would ignore.
     """
-    recipe = recipes.override(recipes.get(name), **overrides)
-    if not gan:
+    standard = recipes.get(name)
+    recipe = recipes.override(standard, **overrides)
+    has_penalty = recipe.r1_gamma or recipe.r2_gamma or recipe.gradient_penalty
+    if overrides.get("penalty_every", 1) > 1 and not has_penalty:
+        raise UserError("--penalty_every requires --r1_gamma, --r2_gamma or --gradient_penalty")
+    if options.gan and recipe.loss != standard.loss:
+        raise UserError(
+            f"--loss={recipe.loss} would replace the losses of the custom class; omit it"
+        )
+    if standard.label_smoothing > recipe.label_smoothing and "label_smoothing" not in overrides:
+        log(f"Note: --loss={recipe.loss} has no targets; {name}'s label smoothing is not used.")
+    if recipe.loss == "wasserstein" and not (recipe.weight_clip or recipe.gradient_penalty):
+        log(
+            "Warning: --loss=wasserstein can only learn if D's slope is bounded; add "
+            "--gradient_penalty=10 or --weight_clip=0.01."
+        )
+    if not options.gan:
         recipes.check_has_conditional_form(recipe)
-    if not gan or engine == "fused":
+    if not options.own_train_ops:
         return recipe
     for field in recipes.hyperparameters(recipes.UPDATES):
         if field.name in overrides:

@@ -1,6 +1,6 @@
 """Inputs of each training step: images, latents and learning rates.
 
-They are a function of (seed, step).
+They are a function of (seed, step). Importing this module does not import TensorFlow.
 """
 
 import functools
@@ -10,8 +10,6 @@ import numpy as np
 
 from input_data import NUM_PIXELS
 from models import priors
-from models.passes import WHOLE
-from training.schedule import learning_rates
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _IMAGES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)
@@ -26,52 +24,38 @@ class Inputs(NamedTuple):
       images: uint8 [k, d_iters, b, 784].
       d_latents: float32 [k, d_iters, b, nlatent].
       g_latents: float32 [k, g_iters, B, nlatent].
-      rates: float32 [k, 2], D's and G's learning rate.
-      labels: Labels of the images, uint8 [k, d_iters, b]; None unless conditional, like the rest.
+      labels: Labels of the images, uint8 [k, d_iters, b]; all labels are 0 unless conditional.
       d_labels: Labels to generate for D's updates, of the same shape.
       g_labels: Labels to generate for G's updates, [k, g_iters, B].
+      rates: float32 [k, 2], D's and G's learning rate.
     """
 
     images: np.ndarray
     d_latents: np.ndarray
     g_latents: np.ndarray
+    labels: np.ndarray
+    d_labels: np.ndarray
+    g_labels: np.ndarray
     rates: np.ndarray
-    labels: np.ndarray | None = None
-    d_labels: np.ndarray | None = None
-    g_labels: np.ndarray | None = None
-
-    def d_updates(self):
-        """Returns the inputs of one step's updates of D.
-
-        They are [(images, latents, labels, labels to generate)].
-        """
-        return _unstack(self.images, self.d_latents, self.labels, self.d_labels)
-
-    def g_updates(self):
-        """Returns [(latents, labels to generate)] of one step's updates of G."""
-        return _unstack(self.g_latents, self.g_labels)
-
-    def shard(self, shard):
-        """Returns the inputs of one of several processes: its part of each batch."""
-        batches = self._replace(rates=None)
-        parts = batches.map(lambda a: np.array_split(a, shard.count, axis=2)[shard.index])
-        return parts._replace(rates=self.rates)
-
-    def map(self, function):
-        """Applies a function to each array; None stays None."""
-        return Inputs(*(None if array is None else function(array) for array in self))
-
-
-def _unstack(*arrays):
-    """Splits arrays or tensors [k, ...], some of them None, into a list of k tuples."""
-    count = arrays[0].shape[0]
-    return [tuple(None if a is None else a[i] for a in arrays) for i in range(count)]
 
 
 def block_steps(recipe):
     """Returns the number of steps in one block of the fused engine."""
     step_bytes = recipe.d_iters * recipe.d_batch_size * NUM_PIXELS
     return min(max(_BLOCK_BYTES // step_bytes, _MIN_STEPS), _MAX_STEPS)
+
+
+def learning_rates(recipe, step: int) -> tuple[float, float]:
+    """Returns D's and G's learning rate at `step`.
+
+    They follow from the recipe's `lr_...` hyperparameters.
+    """
+    factor = 0.1 ** sum(step >= milestone for milestone in recipe.lr_milestones)
+    if step >= (1 - recipe.lr_cooldown) * recipe.num_steps:
+        factor *= 0.1
+    factor /= 1 + recipe.lr_decay * step
+    g_rate = recipe.learning_rate if recipe.g_learning_rate is None else recipe.g_learning_rate
+    return recipe.learning_rate * factor, g_rate * factor
 
 
 class Batches:
@@ -81,7 +65,7 @@ class Batches:
       classes: Labels that a conditional recipe learns, those that occur; None without labels.
     """
 
-    def __init__(self, recipe, pixels, seed, labels=None, shard=WHOLE):
+    def __init__(self, recipe, pixels, seed, labels=None, shard=(0, 1)):
         """Draws nothing yet.
 
         Args:
@@ -89,7 +73,7 @@ class Batches:
           pixels: uint8 [n, 784].
           seed: Integer below 2**31.
           labels: Integers [n] from 0 to 9, which a conditional recipe requires.
-          shard: The part of each batch that `block` returns.
+          shard: Index and number of the equal parts of each batch, of which `block` returns one.
         """
         self._shard = shard
         self.recipe = recipe
@@ -103,28 +87,24 @@ class Batches:
     def block(self, start, stop):
         """Returns the Inputs of steps start + 1 to stop."""
         recipe, steps = self.recipe, range(start, stop)
+        d_shape = [len(steps), recipe.d_iters, recipe.d_batch_size]
+        g_shape = [len(steps), recipe.g_iters, recipe.batch_size]
         per_step = recipe.d_iters * recipe.d_batch_size
-        chosen = self._positions(start * per_step, stop * per_step)
-        chosen = chosen.reshape(len(steps), recipe.d_iters, recipe.d_batch_size)
+        chosen = self._positions(start * per_step, stop * per_step).reshape(d_shape)
         d_latents, g_latents = zip(*map(self._step_latents, steps), strict=True)
-        inputs = Inputs(
-            images=self.pixels[chosen],
-            d_latents=np.stack(d_latents),
-            g_latents=np.stack(g_latents),
-            rates=np.array([learning_rates(recipe, step) for step in steps], np.float32),
-        )
+        labels, d_labels = np.zeros([2, *d_shape], np.uint8)
+        g_labels = np.zeros(g_shape, np.uint8)
         if recipe.conditional:
+            labels = self._labels[chosen]
             d_labels, g_labels = zip(*map(self._step_labels, steps), strict=True)
-            inputs = inputs._replace(
-                labels=self._labels[chosen],
-                d_labels=np.stack(d_labels),
-                g_labels=np.stack(g_labels),
-            )
-        return inputs.shard(self._shard)
+        batches = [self.pixels[chosen], d_latents, g_latents, labels, d_labels, g_labels]
+        rates = np.array([learning_rates(recipe, step) for step in steps], np.float32)
+        return Inputs(*(self.part(batch, axis=2) for batch in batches), rates)
 
-    def part(self, batch):
-        """Returns the rows of a batch that are in this process's shard."""
-        return np.array_split(batch, self._shard.count)[self._shard.index]
+    def part(self, batch, axis=0):
+        """Returns this process's shard of a batch along an axis."""
+        index, count = self._shard
+        return np.array_split(np.asarray(batch), count, axis)[index]
 
     def pretraining(self, count):
         """Returns real images and latents to train D on first.
@@ -133,7 +113,7 @@ class Batches:
         """
         rng = self._rng(_PRETRAINING, 0)
         chosen = rng.choice(len(self.pixels), min(count, len(self.pixels)), replace=False)
-        return self.pixels[chosen], self._sample(rng, len(chosen))
+        return self.pixels[chosen], self._prior.sample(rng, [len(chosen), self.recipe.nlatent])
 
     def held_out(self, images, count, epoch):
         """Returns `count` of the given images and as many latents, others in each epoch.
@@ -142,7 +122,7 @@ class Batches:
         """
         rng = self._rng(_HELD_OUT, epoch)
         chosen = rng.choice(len(images), count, replace=count > len(images))
-        return images[chosen], self._sample(rng, count)
+        return images[chosen], self._prior.sample(rng, [count, self.recipe.nlatent])
 
     def picture_rng(self):
         """Returns a generator for the latents of a run's images, the same at every call."""
@@ -174,7 +154,8 @@ class Batches:
         recipe = self.recipe
         d_count = recipe.d_iters * recipe.d_batch_size
         g_count = recipe.g_iters * recipe.batch_size
-        latents = self._sample(self._rng(_LATENTS, step), d_count + g_count)
+        rng = self._rng(_LATENTS, step)
+        latents = self._prior.sample(rng, [d_count + g_count, recipe.nlatent])
         d_latents = latents[:d_count].reshape(recipe.d_iters, recipe.d_batch_size, recipe.nlatent)
         g_latents = latents[d_count:].reshape(recipe.g_iters, recipe.batch_size, recipe.nlatent)
         if recipe.reuse_latents:
@@ -192,9 +173,6 @@ class Batches:
 
     def _draw_labels(self, rng, shape):
         return self.classes[rng.integers(0, len(self.classes), shape, np.uint8)]
-
-    def _sample(self, rng, count):
-        return self._prior.sample(rng, [count, self.recipe.nlatent])
 
     def _rng(self, stream, index):
         key = [self._seed, stream]

@@ -1,132 +1,99 @@
-"""Callbacks of a run: progress bar, tables, images and checkpoints.
+"""Callbacks of a run: losses, images, warnings, checkpoints and events.
 
-Each can act at four moments: `on_train_begin`, `on_steps`, `on_interval`, `on_train_end`.
+Each can act at two moments: after a block of steps, and after certain steps.
 """
 
 import contextlib
-import dataclasses
-import operator
+import math
+import os
+import time
 
 import numpy as np
+import tensorflow.compat.v1 as tf
 
-from input_data import Datasets
 from models import priors
-from models.inference import Inference
-from models.recipes import Recipe
 from support import pictures
+from support.errors import RunError
+from support.files import write_json
 from support.terminal import Bar
-from training.batches import Batches
 from training.engines import has_convolutions
-from training.options import RunOptions
-from training.run import LOSSES, RunFolder, Table
+from training.run import LOSS_COLUMNS, Table
 
 _GRID_SIDE = 20
 _FRAME_SIDE = 8
 # Steps between checkpoints; a step of a convolutional recipe takes a hundred times longer.
 _CHECKPOINT_EVERY, _CHECKPOINT_EVERY_CONVOLUTIONAL = 5000, 100
+# Steps with a frame of the film and a check of G, each about 1.4 times the one before.
+_GROWING_STEPS = [round(10 * 2 ** (k / 2)) for k in range(56)]
+# G learns nothing with a gradient below Adam's epsilon, 1e-8, or from one image for all latents.
+_SMALLEST_GRADIENT = 1e-7
+_SMALLEST_DEVIATION = 1e-3  # of a pixel in [0, 1] over the latents, a mean
+# A scalar for each step would make the events larger than the checkpoints.
+_SCALARS_EVERY = 100
 
 
-class Callback:
-    """Actions at four moments of a run; each does nothing unless overridden.
-
-    Attributes:
-      every: Steps between two calls of `on_interval`, which is also called at the end of a run;
-        0: only there.
-      order: Of two callbacks, the one with the lower number acts first.
-      when_stopping: Whether `on_interval` is also called when a run is stopped early.
-    """
-
-    every = 0
-    order = 0
-    when_stopping = False
-
-    def on_train_begin(self, step):
-        """Called once, after `step` steps."""
-
-    def on_steps(self, block):
-        """Called after some steps with a list of Progress, which may be empty."""
-
-    def on_interval(self, step):
-        """Called when the variables are those after `step` steps."""
-
-    def on_train_end(self):
-        """Called at the end, also after an error."""
-
-
-class Callbacks:
-    """All callbacks of a run."""
-
-    def __init__(self, callbacks):
-        self._callbacks = sorted(callbacks, key=operator.attrgetter("order"))
-        self.periods = [callback.every for callback in callbacks if callback.every]
-
-    @contextlib.contextmanager
-    def running(self, step):
-        """Context manager for a training that starts after `step` steps."""
-        with contextlib.ExitStack() as stack:
-            for callback in self._callbacks:
-                callback.on_train_begin(step)
-                stack.callback(callback.on_train_end)
-            yield
-
-    def next_interval(self, step, stop):
-        """Returns the step, at most `stop`, at which some callback acts next."""
-        return min([stop, *(step - step % period + period for period in self.periods)])
-
-    def on_steps(self, block):
-        """Calls all callbacks after some steps."""
-        for callback in self._callbacks:
-            callback.on_steps(block)
-
-    def on_interval(self, step, *, last, stopping):
-        """Calls the callbacks that act after this step."""
-        for callback in self._callbacks:
-            is_due = callback.every and step % callback.every == 0
-            if is_due or last or (stopping and callback.when_stopping):
-                callback.on_interval(step)
-
-
-@dataclasses.dataclass
-class Run:
-    """Everything that callbacks need to know of a run.
+class Context:
+    """What callbacks know of the run that is trained, and may use.
 
     Attributes:
-      engine: One of `training.engines`; its `state()` has the current weights.
-      inference: Both networks in inference, for images and losses.
+      recipe: `Recipe`.
+      options: `RunOptions`.
+      images: `Datasets`.
+      batches: `Batches`.
+      engine: One of `training.engines`.
+      inference: `Inference` with the weights of the last `load_weights`.
+      folder: `RunFolder`.
+      start: Number of steps that were done before.
+      bar: Progress bar.
+      note: Text that callbacks add to the bar.
       listeners: Functions of (step, {tag: number}) that are called with scores.
-      files: Tables and the like; each has `flush`, which is called before a checkpoint.
+      files: Tables and the like, each flushed before a checkpoint and closed at the end.
     """
 
-    recipe: Recipe
-    options: RunOptions
-    images: Datasets
-    batches: Batches
-    engine: object
-    inference: Inference
-    folder: RunFolder
-    bar: object = None
-    listeners: list = dataclasses.field(default_factory=list)
-    files: list = dataclasses.field(default_factory=list)
+    def __init__(self, recipe, options, images, batches, engine, inference, folder, start):
+        self.recipe, self.options, self.images, self.batches = recipe, options, images, batches
+        self.engine, self.inference, self.folder, self.start = engine, inference, folder, start
+        self.bar = Bar(recipe.num_steps, start=start)
+        self.note = ""
+        self.listeners = []
+        self._state = {}
+        self.files = []
+
+    def table(self, name, columns, every=None):
+        """Returns an open `Table` in the run folder."""
+        table = Table(self.folder.file(name), columns, self.start, every)
+        self.files.append(table)
+        return table
+
+    def load_weights(self, step):
+        """Loads the current weights, and the average of G's, into `inference`.
+
+        Raises:
+          RunError: If they are not finite. The losses do not show this yet: they are those before
+            the step's updates.
+        """
+        state = self.engine.state()
+        for name, values in state.items():
+            if not np.isfinite(values).all():
+                raise diverged(self.folder, step, f"the weights {name} are no longer finite")
+        self._state = state | self.inference.outputs(state)
+        self.inference.load(state)
 
     def save_checkpoint(self, step, name=None):
-        """Writes the current weights, and what the networks return for a few fixed inputs.
+        """Writes the loaded weights, and what the networks return for a few fixed inputs.
 
         All tables are on the disk before, so that a checkpoint never has more steps than they.
         """
         for file in self.files:
             file.flush()
-        state = self.engine.state()
-        self.folder.save_checkpoint(step, state | self.inference.outputs(state), name)
-
-    def generate(self, z, labels=None):
-        """Returns images [n, 784] in [0, 1] by the average of G's weights, if one is kept."""
-        self.inference.load(self.engine.state())
-        return self.inference.generate(z, labels)
+        self.folder.save_checkpoint(step, self._state, name)
 
     def losses(self, x, z):
-        """Returns D's and G's loss of images [n, 784] and latents, by the current weights."""
-        self.inference.load(self.engine.state(), average=False)
-        return self.inference.losses(x, z)
+        """Returns D's and G's loss of images [n, 784] and latents, without an average."""
+        self.inference.load(self._state, average=False)
+        losses = self.inference.losses(x, z)
+        self.inference.load(self._state)
+        return losses
 
     def report(self, step, scores):
         """Passes scores, {tag: number}, to the listeners."""
@@ -134,88 +101,125 @@ class Run:
             listener(step, scores)
 
     def draw(self, count):
-        """Returns the latents of the run's images and, if conditional, their labels."""
-        prior = priors.get(self.recipe.prior)
+        """Returns the same latents at every call, and sorted labels.
+
+        The labels are None unless the run is conditional.
+        """
+        prior, classes = priors.get(self.recipe.prior), self.batches.classes
         latents = prior.sample(self.batches.picture_rng(), [count, self.recipe.nlatent])
-        return latents, self.labels(count)
+        labels = None if classes is None else classes[np.arange(count) * len(classes) // count]
+        return latents, labels
 
-    def labels(self, count):
-        """Returns `count` labels, sorted, each equally often; None without labels."""
-        classes = self.batches.classes
-        return None if classes is None else classes[np.arange(count) * len(classes) // count]
+    def close(self):
+        """Closes the bar and all files."""
+        self.bar.close()
+        for file in self.files:
+            file.close()
 
 
-class ProgressBar(Callback):
-    """The steps done, their rate and the latest losses on the terminal.
+class Callback:
+    """Actions at two moments of a run; each does nothing unless overridden.
 
     Attributes:
-      note: Text that other callbacks add to the line.
+      context: `Context`.
+      every: Steps between two calls of `on_interval`, which is also called at the end of a run.
+        0: only there; None: at some twenty steps, at distances that grow.
+      when_stopping: Whether `on_interval` is also called when a run is stopped early.
     """
 
-    def __init__(self, total):
-        self._total = total
-        self._bar = None
-        self.note = ""
+    when_stopping = False
 
-    def on_train_begin(self, step):
-        self._bar = Bar(self._total, start=step)
+    def __init__(self, context, every=0):
+        self.context = context
+        self.every = every
+
+    def next_step(self, step):
+        """Returns the first step above `step` for `on_interval`; infinity for none."""
+        if self.every is None:
+            return next(each for each in _GROWING_STEPS if each > step)
+        return step - step % self.every + self.every if self.every else math.inf
 
     def on_steps(self, block):
-        if block:
-            d_loss, g_loss = np.mean([(p.d_loss, p.g_loss) for p in block], axis=0)
-            note = f"d_loss {d_loss:.3f}, g_loss {g_loss:.3f}"
-            self._bar.advance(len(block), ", ".join(filter(None, [note, self.note])))
+        """Called after some steps with a list of Progress, which may be empty."""
 
-    def line(self, text):
-        """Prints a line above the bar."""
-        self._bar.line(text)
-
-    def on_train_end(self):
-        self._bar.close()
+    def on_interval(self, step):
+        """Called when the loaded weights are those after `step` steps."""
 
 
 class Losses(Callback):
-    """losses.csv, and losses.png at the end."""
+    """losses.csv and the progress bar; losses.png at the end."""
 
-    def __init__(self, run):
-        self._figure = run.folder.file("losses.png")
-        self._table = Table(run.folder.file("losses.csv"), LOSSES, every=1)
-        run.files.append(self._table)
-        self._rows = []
-
-    def on_train_begin(self, step):
-        self._rows = self._table.open(step)
+    def __init__(self, context):
+        super().__init__(context)
+        self._table = context.table("losses.csv", LOSS_COLUMNS, every=1)
 
     def on_steps(self, block):
-        self._rows.extend(block)
         self._table.append(block)
+        if block:
+            _, d_loss, g_loss = np.mean(block, axis=0)
+            note = f"d_loss {d_loss:.3f}, g_loss {g_loss:.3f}"
+            self.context.bar.advance(len(block), ", ".join(filter(None, [note, self.context.note])))
 
     def on_interval(self, step):
-        self._table.flush()
-        _draw_curves(self._figure, self._rows)
-
-    def on_train_end(self):
-        self._table.close()
+        figure = self.context.folder.file("losses.png")
+        pictures.curves(figure, *zip(*self._table.rows, strict=True))
 
 
 class Images(Callback):
     """samples.png and latent_grid.png at the end, always from the same latents."""
 
-    def __init__(self, run):
-        self._run = run
+    def on_interval(self, step):
+        context, recipe = self.context, self.context.recipe
+        latents, labels = context.draw(_GRID_SIDE**2)
+        grid = pictures.grid_latents(
+            priors.get(recipe.prior), recipe.nlatent, _GRID_SIDE, context.batches.picture_rng()
+        )
+        for name, z in [("samples", latents), ("latent_grid", grid)]:
+            sheet = pictures.tiles(context.inference.generate(z, labels), _GRID_SIDE)
+            pictures.save_png(context.folder.file(f"{name}.png"), sheet)
+
+
+class Frames(Callback):
+    """progress/step-N.png: the same latents as they learn; training.gif at the end."""
 
     def on_interval(self, step):
-        run, count = self._run, _GRID_SIDE**2
-        samples = run.generate(*run.draw(count))
-        pictures.save_png(run.folder.file("samples.png"), pictures.tiles(samples, _GRID_SIDE))
-        grid = pictures.latent_grid(
-            lambda z: run.generate(z, run.labels(count)),
-            priors.get(run.recipe.prior),
-            run.recipe.nlatent,
-            _GRID_SIDE,
-            rng=run.batches.picture_rng(),
-        )
-        pictures.save_png(run.folder.file("latent_grid.png"), grid)
+        folder = self.context.folder
+        frames = folder.file("progress")
+        frames.mkdir(exist_ok=True)
+        images = self.context.inference.generate(*self.context.draw(_FRAME_SIDE**2))
+        pictures.save_png(frames / f"step-{step:09d}.png", pictures.tiles(images, _FRAME_SIDE))
+        if step == self.context.recipe.num_steps:
+            pngs = sorted(frames.glob("step-*.png"))
+            captions = [f"step {int(png.stem.removeprefix('step-')):,}" for png in pngs]
+            film = zip(captions, pngs, strict=True)
+            pictures.film(folder.file("training.gif"), list(film))
+
+
+class Health(Callback):
+    """A line, once, that says why G cannot learn any more and what to try."""
+
+    def __init__(self, context):
+        super().__init__(context, every=None)
+        self._is_well = True
+
+    def on_interval(self, step):
+        context = self.context
+        latents, labels = context.draw(min(_FRAME_SIDE**2, len(context.batches.pixels)))
+        pixels = context.batches.pixels[: len(latents)] / np.float32(255)
+        images = context.inference.generate(latents, labels)
+        gradient = context.inference.generator_gradient(pixels, latents, labels)
+        if images.std(axis=0).mean() < _SMALLEST_DEVIATION:
+            symptom = "G makes the same image from all latents"
+        elif gradient < _SMALLEST_GRADIENT:
+            symptom = f"G's gradient has vanished: no weight's is above {gradient:.0e}"
+        else:
+            return
+        if self._is_well:
+            context.bar.line(
+                f"Warning: step {step:,}: {symptom}. Try a lower --learning_rate, --r1_gamma=1 or "
+                "another --loss in a new run."
+            )
+        self._is_well = False
 
 
 class HeldOut(Callback):
@@ -225,93 +229,137 @@ class HeldOut(Callback):
     line is printed as article 004 prints it; held_out.png is drawn at the end.
     """
 
-    def __init__(self, run):
-        self.every = run.batches.steps_per_epoch
-        self._run = run
-        self._last = run.recipe.num_steps
-        self._figure = run.folder.file("held_out.png")
-        self._table = Table(run.folder.file("held_out.csv"), LOSSES)
-        run.files.append(self._table)
-        self._rows = []
-
-    def on_train_begin(self, step):
-        self._rows = self._table.open(step)
+    def __init__(self, context):
+        super().__init__(context, every=context.batches.steps_per_epoch)
+        self._table = context.table("held_out.csv", LOSS_COLUMNS)
 
     def on_interval(self, step):
+        context, last = self.context, self.context.recipe.num_steps
         if step % self.every == 0:
-            self._measure(step)
-        if step == self._last and self._rows:
-            _draw_curves(self._figure, self._rows, "on held-out images")
-
-    def on_train_end(self):
-        self._table.close()
-
-    def _measure(self, step):
-        run = self._run
-        epoch, epochs = step // self.every, self._last // self.every
-        test = run.images.test.pixels
-        pixels, latents = run.batches.held_out(test, run.recipe.held_out, epoch)
-        d_loss, g_loss = run.losses(pixels / np.float32(255), latents)
-        self._rows.append((step, d_loss, g_loss))
-        self._table.append(self._rows[-1:])
-        run.bar.line(
-            f"Epoch: {epoch:>3}/{epochs} Discriminator Loss: {d_loss:>6.4f} "
-            f"Generator Loss: {g_loss:>6.4f}"
-        )
+            epoch, epochs = step // self.every, last // self.every
+            pixels, latents = context.batches.held_out(
+                context.images.test.pixels, context.recipe.held_out, epoch
+            )
+            d_loss, g_loss = context.losses(pixels / np.float32(255), latents)
+            self._table.append([(step, d_loss, g_loss)])
+            context.bar.line(
+                f"Epoch: {epoch:>3}/{epochs} Discriminator Loss: {d_loss:>6.4f} "
+                f"Generator Loss: {g_loss:>6.4f}"
+            )
+        if step == last and self._table.rows:
+            figure = context.folder.file("held_out.png")
+            columns = zip(*self._table.rows, strict=True)
+            pictures.curves(figure, *columns, "on held-out images")
 
 
-class Frames(Callback):
-    """progress/step-N.png: the same latents as they learn; training.gif at the end."""
+class Events(Callback):
+    """TensorBoard events, for `tensorboard --logdir=runs`.
 
-    def __init__(self, run):
-        self.every = run.options.image_every
-        self._run = run
-        self._drawn = run.draw(_FRAME_SIDE**2)
+    They have both losses every 100 steps, scores, and at the end the run's images.
+    """
+
+    def __init__(self, context):
+        super().__init__(context)
+        self._folder = context.folder.file("events")
+        self._folder.mkdir(exist_ok=True)
+        path = self._folder / f"events.out.tfevents.{time.time():.6f}"
+        self._writer = tf.io.TFRecordWriter(os.fsencode(path))
+        self._waiting = []
+        context.files.append(self)
+        context.listeners.append(self.scalars)
+        self._add(file_version="brain.Event:2")
+        # TensorBoard then ignores what a killed run had written after this step.
+        start = tf.SessionLog(status=tf.SessionLog.START)
+        self._add(step=context.start + 1, session_log=start)
+
+    def on_steps(self, block):
+        for step, d_loss, g_loss in block:
+            if step % _SCALARS_EVERY == 0:
+                self.scalars(step, {"loss/discriminator": d_loss, "loss/generator": g_loss})
 
     def on_interval(self, step):
-        frames = self._run.folder.file("progress")
-        frames.mkdir(exist_ok=True)
-        image = pictures.tiles(self._run.generate(*self._drawn), _FRAME_SIDE)
-        pictures.save_png(frames / f"step-{step:09d}.png", image)
-        if step == self._run.recipe.num_steps:
-            pictures.film(self._run.folder.file("training.gif"), sorted(frames.glob("step-*.png")))
+        for name in ("samples", "latent_grid"):
+            encoded = self.context.folder.file(f"{name}.png").read_bytes()
+            image = tf.Summary.Image(encoded_image_string=encoded, colorspace=1)
+            self._add(step=step, summary=tf.Summary(value=[{"tag": name, "image": image}]))
+
+    def scalars(self, step, values):
+        """Adds {tag: number} of a step."""
+        summary = tf.Summary(value=[{"tag": t, "simple_value": v} for t, v in values.items()])
+        self._add(step=step, summary=summary)
+
+    def flush(self):
+        """Writes all events to the disk."""
+        try:
+            for event in self._waiting:
+                self._writer.write(event.SerializeToString())
+            self._writer.flush()
+        except tf.errors.OpError as error:
+            raise RunError(
+                f"cannot write {self._folder} ({error.message}); "
+                f"{self.context.folder.last_checkpoint()}; free some space, or use --noevents, and "
+                "rerun the command"
+            ) from error
+        self._waiting = []
+
+    def close(self):
+        """Closes the file; all events up to the last checkpoint are already flushed."""
+        with contextlib.suppress(RunError, tf.errors.OpError):
+            self.flush()
+            self._writer.close()
+
+    def _add(self, **content):
+        self._waiting.append(tf.Event(wall_time=time.time(), **content))
 
 
 class Checkpoints(Callback):
-    """Checkpoints, each written after everything that the other callbacks wrote."""
+    """Checkpoints, each written after all else, and summary.json."""
 
-    order = 100
     when_stopping = True
 
-    def __init__(self, run):
-        default = (
-            _CHECKPOINT_EVERY_CONVOLUTIONAL
-            if has_convolutions(run.engine.gan)
-            else _CHECKPOINT_EVERY
-        )
-        self.every = run.options.checkpoint_every or default
-        self._run = run
+    def __init__(self, context):
+        default = _CHECKPOINT_EVERY
+        if has_convolutions(context.engine.gan):
+            default = _CHECKPOINT_EVERY_CONVOLUTIONAL
+        super().__init__(context, context.options.checkpoint_every or default)
+        self._began = time.monotonic()
 
     def on_interval(self, step):
-        self._run.save_checkpoint(step)
+        context = self.context
+        facts = {
+            "steps": step,
+            "steps_this_time": step - context.start,
+            "seconds": round(time.monotonic() - self._began, 3),
+            "engine": context.engine.name,
+        }
+        write_json(context.folder.file("summary.json"), facts)
+        context.save_checkpoint(step)
 
 
-def make_callbacks(run, extra=()):
-    """Returns the callbacks of a run, and sets its bar.
+def make_callbacks(context, extra=()):
+    """Returns the callbacks of a run, in the order in which they act.
 
     Args:
-      extra: Functions of a `Run` that each return a further callback.
+      extra: Functions of a `Context` that each return a further callback.
     """
-    run.bar = ProgressBar(run.recipe.num_steps)
-    chosen = [Losses, Images, Checkpoints]
-    if run.options.image_every:
-        chosen.append(Frames)
-    if run.recipe.held_out:
-        chosen.append(HeldOut)
-    return Callbacks([run.bar, *(make_one(run) for make_one in [*chosen, *extra])])
+    callbacks = [Losses(context), Images(context), Health(context)]
+    if context.options.image_every != 0:
+        callbacks.append(Frames(context, context.options.image_every))
+    if context.recipe.held_out:
+        callbacks.append(HeldOut(context))
+    if context.options.events:
+        callbacks.append(Events(context))
+    return [*callbacks, *(make_one(context) for make_one in extra), Checkpoints(context)]
 
 
-def _draw_curves(path, rows, title=""):
-    # Tables hold float32 values, so that the figure is the same after a run was resumed.
-    steps, d_losses, g_losses = zip(*rows, strict=True)
-    pictures.curves(path, steps, np.float32(d_losses), np.float32(g_losses), title)
+def diverged(folder, step, what):
+    """Returns the error of a run whose losses or weights are no longer finite."""
+    remedy = "Try a lower --learning_rate in another --run_dir"
+    if step == 1:
+        remedy = (
+            "Its first step has that already: look for a logarithm or quotient of 0 in the losses "
+            "and networks"
+        )
+    return RunError(
+        f"training diverged at step {step:,}: {what}; {folder.last_checkpoint()}. {remedy}"
+    )

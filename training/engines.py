@@ -16,8 +16,8 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models.inference import assign, check_shapes, one_hot, variables_behind
 from support.errors import UserError
-from training.batches import block_steps
-from training.run import check_names
+from training.batches import Inputs, block_steps
+from training.run import RESERVED_NAMES
 
 
 class Progress(NamedTuple):
@@ -45,8 +45,17 @@ class _Engine:
         self._batches = batches
         variables = variables_behind([*train_ops, gan.x_hat], averages)
         self._variables = {variable.op.name: variable for variable in variables}
-        check_names(self._variables)
-        self.session = tf.Session(config=_session_config(precision))
+        for name in sorted(RESERVED_NAMES & self._variables.keys()):
+            raise UserError(f"a variable must not be called {name}: checkpoints use that name")
+        config = tf.ConfigProto()
+        config.gpu_options.allow_growth = True
+        rewrites = config.graph_options.rewrite_options
+        # It would put TemporaryVariable, which XLA rejects, into loops of large batches.
+        rewrites.memory_optimization = rewrites.NO_MEM_OPT
+        if precision == "bfloat16":
+            # Convolutions and products of oneDNN; the weights stay float32.
+            rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
+        self.session = tf.Session(config=config)
         self.session.run([variable.initializer for variable in variables])
 
     def state(self):
@@ -78,8 +87,9 @@ class StepEngine(_Engine):
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields lists of one Progress."""
         for step in range(start, stop):
-            inputs = self._batches.block(step, step + 1).map(lambda array: array[0])
-            yield [Progress(step + 1, *run_step(self.session, self.gan, inputs))]
+            block = self._batches.block(step, step + 1)
+            losses = run_step(self.session, self.gan, block, self._batches.recipe.conditional)
+            yield [Progress(step + 1, *losses)]
 
 
 class FusedEngine(_Engine):
@@ -101,54 +111,50 @@ class FusedEngine(_Engine):
         """
         self.name = "fused" if jit else "fused without XLA"
         self._updates = updates
+        self._conditional = batches.recipe.conditional
         self._length = block_steps(batches.recipe)
-        self._inputs = batches.block(0, 1).map(
-            lambda array: tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
+        self._inputs = Inputs(
+            *(
+                tf.placeholder(array.dtype, [self._length, *array.shape[1:]])
+                for array in batches.block(0, 1)
+            )
         )
         self._count = tf.placeholder(tf.int32, [])
         loop = tf.function(self._loop, autograph=False, jit_compile=jit)
-        self._losses = loop(*_present(self._inputs), self._count)
+        self._losses = loop(self._inputs, self._count)
         train_ops = [self._losses, *other_ops]
         super().__init__(updates.gan, batches, train_ops, updates.averages(), precision)
 
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields a list of Progress for each block."""
-        starts = range(start, stop, self._length)
-        spans = [(first, min(first + self._length, stop)) for first in starts]
         with ThreadPoolExecutor(1) as pool:
-            blocks = _prefetch(pool, self._padded_block, spans)
-            for (first, last), block in zip(spans, blocks, strict=True):
-                feed = dict(zip(_present(self._inputs), _present(block), strict=True))
-                losses = self._run({**feed, self._count: last - first})
+            upcoming = pool.submit(self._padded_block, start, stop)
+            for first in range(start, stop, self._length):
+                last = min(first + self._length, stop)
+                feed = dict(zip(self._inputs, upcoming.result(), strict=True))
+                if last < stop:
+                    upcoming = pool.submit(self._padded_block, last, stop)
+                try:
+                    losses = self.session.run(self._losses, {**feed, self._count: last - first})
+                except tf.errors.InvalidArgumentError as error:
+                    unknown = re.search(r"unsupported operations .* on \w+: (\w+)", str(error))
+                    if unknown is None:
+                        raise
+                    raise UserError(
+                        f"--engine=fused: XLA cannot compile the operation {unknown[1]}; remove it "
+                        "from the networks and losses, or train with --engine=step"
+                    ) from error
                 rows = losses[: last - first].tolist()
                 yield [Progress(first + i, *row) for i, row in enumerate(rows, 1)]
 
-    def _run(self, feed):
-        try:
-            return self.session.run(self._losses, feed)
-        except tf.errors.InvalidArgumentError as error:
-            unknown = re.search(r"unsupported operations .* on \w+: (\w+)", str(error))
-            if unknown is None:
-                raise
-            raise UserError(
-                f"--engine=fused: XLA cannot compile the operation {unknown[1]}; remove it from "
-                "the networks and losses, or train with --engine=step"
-            ) from error
+    def _padded_block(self, start, stop):
+        """Returns the inputs of a block; those of one that `stop` cuts short are repeated."""
+        block = self._batches.block(start, min(start + self._length, stop))
+        return [np.resize(array, [self._length, *array.shape[1:]]) for array in block]
 
-    def _padded_block(self, span):
-        block = self._batches.block(*span)
-        missing = self._length - len(block.images)
-        if not missing:
-            return block
-        return block.map(lambda a: np.concatenate([a, np.zeros_like(a[:1]).repeat(missing, 0)]))
-
-    def _loop(self, *arrays_and_count):
-        *arrays, count = arrays_and_count
-        arrays = iter(arrays)
-        inputs = self._inputs.map(lambda _: next(arrays))
-
+    def _loop(self, inputs, count):
         def body(i, losses):
-            step = inputs.map(lambda array: array[i])
+            step = Inputs(*(array[i] for array in inputs))
             return i + 1, losses.write(i, tf.stack(self._step(step)))
 
         losses = tf.TensorArray(tf.float32, self._length, element_shape=[2])
@@ -157,38 +163,56 @@ class FusedEngine(_Engine):
 
     def _step(self, step):
         """Builds one step; returns both losses, ready once all its updates have run."""
+
+        def one_hot_tensor(labels):
+            if self._conditional:
+                return tf.one_hot(tf.cast(labels, tf.int32), NUM_CLASSES)
+            return None
+
         d_rate, g_rate = tf.unstack(step.rates)
         done = []
-        for images, z, labels, z_labels in step.d_updates():
+        for i in range(step.images.shape[0]):
             with tf.control_dependencies(done):
-                x = tf.cast(images, tf.float32) / 255
+                x = tf.cast(step.images[i], tf.float32) / 255
+                labels, z_labels = one_hot_tensor(step.labels[i]), one_hot_tensor(step.d_labels[i])
                 d_loss, update = self._updates.d_update(
-                    x, z, d_rate, _one_hot_tensor(labels), _one_hot_tensor(z_labels)
+                    x, step.d_latents[i], d_rate, labels, z_labels
                 )
                 done = [update]
-        for z, z_labels in step.g_updates():
+        for i in range(step.g_latents.shape[0]):
             with tf.control_dependencies(done):
-                g_loss, update = self._updates.g_update(z, g_rate, _one_hot_tensor(z_labels))
+                z, z_labels = step.g_latents[i], one_hot_tensor(step.g_labels[i])
+                g_loss, update = self._updates.g_update(z, g_rate, z_labels, x, labels)
                 done = [update]
         with tf.control_dependencies(done):
             return tf.identity(d_loss), tf.identity(g_loss)
 
 
-def run_step(session, gan, inputs):
+def run_step(session, gan, block, conditional=False):
     """Runs one step of a Gan's train ops.
 
     Args:
-      inputs: `Inputs` of one step, without their first axis.
+      block: `Inputs` of one step.
+      conditional: Whether the Gan has placeholders of labels.
 
     Returns:
       D's and G's loss before their last updates, as floats.
     """
+    feed, inputs = {}, Inputs(*(array[0] for array in block))
     d_rate, g_rate = inputs.rates
-    for images, z, labels, z_labels in inputs.d_updates():
-        feed = _feed(gan, images, z, labels, z_labels, d_rate)
+    for i in range(len(inputs.images)):
+        feed[gan.x_placeholder] = inputs.images[i].astype(np.float32) / np.float32(255)
+        feed[gan.z_placeholder] = inputs.d_latents[i]
+        feed[gan.learning_rate_placeholder] = d_rate
+        if conditional:
+            feed[gan.x_labels_placeholder] = one_hot(inputs.labels[i])
+            feed[gan.labels_placeholder] = one_hot(inputs.d_labels[i])
         d_loss, _ = session.run([gan.d_loss, gan.d_optimizer], feed)
-    for z, z_labels in inputs.g_updates():  # which may read the last real images too
-        feed = _feed(gan, images, z, labels, z_labels, g_rate)
+    for i in range(len(inputs.g_latents)):  # G's update may read the last real images too
+        feed[gan.z_placeholder] = inputs.g_latents[i]
+        feed[gan.learning_rate_placeholder] = g_rate
+        if conditional:
+            feed[gan.labels_placeholder] = one_hot(inputs.g_labels[i])
         g_loss, _ = session.run([gan.g_loss, gan.g_optimizer], feed)
     return float(d_loss), float(g_loss)
 
@@ -196,47 +220,3 @@ def run_step(session, gan, inputs):
 def has_convolutions(gan):
     """Returns whether a Gan's graph has convolutions."""
     return any(op.type.startswith("Conv") for op in gan.x_hat.graph.get_operations())
-
-
-def _feed(gan, images, z, labels, z_labels, learning_rate):
-    feed = {
-        gan.x_placeholder: images.astype(np.float32) / np.float32(255),
-        gan.z_placeholder: z,
-        gan.learning_rate_placeholder: learning_rate,
-    }
-    if labels is not None:
-        feed[gan.x_labels_placeholder] = one_hot(labels)
-        feed[gan.labels_placeholder] = one_hot(z_labels)
-    return feed
-
-
-def _session_config(precision):
-    config = tf.ConfigProto()
-    config.gpu_options.allow_growth = True
-    rewrites = config.graph_options.rewrite_options
-    # It would put TemporaryVariable, which XLA rejects, into loops of large batches.
-    rewrites.memory_optimization = rewrites.NO_MEM_OPT
-    if precision == "bfloat16":
-        # TensorFlow's rewrite of convolutions and products for oneDNN; the weights stay float32.
-        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
-    return config
-
-
-def _one_hot_tensor(labels):
-    return None if labels is None else tf.one_hot(tf.cast(labels, tf.int32), NUM_CLASSES)
-
-
-def _present(inputs):
-    return [array for array in inputs if array is not None]
-
-
-def _prefetch(pool, function, arguments):
-    """Yields function(a) for each argument; computes the next in the background."""
-    waiting = None
-    for argument in arguments:
-        upcoming = pool.submit(function, argument)
-        if waiting is not None:
-            yield waiting.result()
-        waiting = upcoming
-    if waiting is not None:
-        yield waiting.result()

@@ -1,27 +1,24 @@
 """Trains a run: builds the graph, then runs the loop."""
 
 import contextlib
-import itertools
-import math
+import dataclasses
 import signal
 import time
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import custom_class, recipes, summary
+from models import custom_class, layers, recipes
 from models.inference import Inference
-from support.errors import RunError, UserError
-from support.files import write_json
+from models.losses import LOSSES
+from support.errors import UserError
 from support.terminal import Bar, on_stop
 from training import mpi
-from training.batches import Batches
-from training.callbacks import Callbacks, Run, make_callbacks
+from training.batches import Batches, learning_rates
+from training.callbacks import Context, diverged, make_callbacks
 from training.engines import FusedEngine, StepEngine, has_convolutions
 from training.own_updates import differ_from_ours
-from training.run import digest
-from training.schedule import learning_rates
-from training.updates import Updates
+from training.updates import Updates, training_loss
 
 _PRETRAINING_TEST_IMAGES = 512
 
@@ -38,7 +35,7 @@ def train(
       options: `RunOptions`.
       gan_class: Custom class that replaces the recipe's.
       ranks: The processes that train together.
-      extra: Functions of a `callbacks.Run` that each return a further callback.
+      extra: Functions of a `callbacks.Context` that each return a further callback.
       log: Function of a line for the user.
 
     Returns:
@@ -47,56 +44,66 @@ def train(
     Raises:
       RunError: If losses or weights are not finite, or no checkpoint is valid.
     """
-    with tf.Graph().as_default():
-        train_set, shard = images.train, ranks.shard()
+    with tf.Graph().as_default(), contextlib.ExitStack() as stack:
+        train_set, shard = images.train, (ranks.index, ranks.count)
         batches = Batches(recipe, train_set.pixels, options.seed, train_set.file_labels, shard)
         engine = make_engine(recipe, batches, options, gan_class, ranks=ranks, log=log)
-        run = Run(recipe, options, images, batches, engine, Inference(engine.gan), folder)
-        callbacks = make_callbacks(run, extra) if ranks.is_chief else Callbacks([])
-        step = _restore(run, log) if ranks.is_chief else 0
-        step, state, callbacks.periods = ranks.broadcast((step, engine.state(), callbacks.periods))
-        engine.load(state)
-        if step >= recipe.num_steps:
+        hard_labels = dataclasses.replace(recipe, label_smoothing=0.0)
+        inference = Inference(engine.gan, training_loss(engine.gan, hard_labels))
+        start = 0
+        if ranks.is_chief and (loaded := folder.load_checkpoint(log)):
+            start, state = loaded
+            engine.load(state)
+            inference.load(state)  # which checks that the networks are the same
+        start = ranks.synchronise(engine, start)
+        if start >= recipe.num_steps:
             log(
-                f"{folder} is finished: {step:,} steps are done. Continue with a larger "
+                f"{folder} is finished: {start:,} steps are done. Continue with a larger "
                 "--num_steps, or start again with --new, which renames the folder."
             )
-            ranks.finish(digest(state))
+            ranks.finish(engine)
             return None
-        ranks.begin()
-        if step:
-            log(f"Continuing {folder} after step {step:,}.")
+        if start:
+            log(f"Continuing {folder} after step {start:,}.")
         else:
-            log(f"{summary.of_gan(engine.gan)}\n")
-            pretrain(run, log, ranks)
-
-        start, began, stopped = step, time.monotonic(), None
-        with stop_signals() as received, callbacks.running(start):
-            while step < recipe.num_steps and not stopped:
-                for block in engine.train(step, callbacks.next_interval(step, recipe.num_steps)):
-                    callbacks.on_steps(list(itertools.takewhile(_is_finite, block)))
-                    if ranks.is_chief:
-                        _check_losses(block, run)
-                    step = block[-1].step
-                    stopped = ranks.agree_to_stop(received)
-                    if stopped:
-                        break
-                if ranks.is_chief:
-                    _check_weights(step, run)
-                last = step == recipe.num_steps
-                if last:  # before the last checkpoint, which says that the run is finished
-                    ranks.finish(digest(engine.state()))
-                callbacks.on_interval(step, last=last, stopping=bool(stopped))
-                ranks.wait()
-        seconds = time.monotonic() - began
+            log(f"{layers.summary(engine.gan)}\n")
+            if recipe.pretraining:
+                pretrain(recipe, images.test.pixels, engine, batches, inference, ranks, log)
+        callbacks = []
         if ranks.is_chief:
-            facts = {
-                "steps": step,
-                "steps_this_time": step - start,
-                "seconds": round(seconds, 3),
-                "engine": engine.name,
-            }
-            write_json(folder.file("summary.json"), facts)
+            context = Context(recipe, options, images, batches, engine, inference, folder, start)
+            stack.callback(context.close)
+            callbacks = make_callbacks(context, extra)
+
+        step, began, stopped = start, time.monotonic(), None
+        received = stack.enter_context(stop_signals())
+        while step < recipe.num_steps and not stopped:
+            next_steps = [callback.next_step(step) for callback in callbacks]
+            # The other ranks wait here while rank 0 draws, scores and saves.
+            until = ranks.broadcast(min([recipe.num_steps, *next_steps]))
+            for block in engine.train(step, until):
+                finite = block
+                if not np.isfinite(block).all():
+                    finite = block[: np.isfinite(block).all(axis=1).argmin()]
+                for callback in callbacks:
+                    callback.on_steps(finite)
+                if ranks.is_chief and len(finite) < len(block):
+                    step, d_loss, g_loss = block[len(finite)]
+                    raise diverged(folder, step, f"d_loss is {d_loss}, g_loss {g_loss}")
+                step = block[-1].step
+                stopped = ranks.agree_to_stop(received)
+                if stopped:
+                    break
+            last = step == recipe.num_steps
+            if last:  # before the last checkpoint, which says that the run is finished
+                ranks.finish(engine)
+            if ranks.is_chief:
+                context.load_weights(step)
+            for callback in callbacks:
+                is_due = callback.next_step(step - 1) == step
+                if is_due or last or (stopped and callback.when_stopping):
+                    callback.on_interval(step)
+        seconds = time.monotonic() - began
     if step == recipe.num_steps:
         log(f"Done: {step:,} steps in {seconds:,.1f} s. Images and tables are in {folder}.")
         return None
@@ -113,12 +120,16 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     Raises:
       UserError: If the class does not have the required interface.
     """
-    own_train_ops = gan_class is not None and options.engine != "fused"
+    own_train_ops = options.own_train_ops
     if gan_class and not own_train_ops and differ_from_ours(recipe, batches, gan_class):
         log(
             f"Note: --engine=fused trains {gan_class.__name__}'s networks and losses with this "
             "project's Adam; its own train ops do something else (another optimizer, clipping or "
             "a penalty). Use --engine=step to keep its own."
+        )
+    if own_train_ops and ranks.count > 1:
+        raise UserError(
+            "--gan: a class's own train ops cannot train with several processes; add --engine=fused"
         )
     tf.set_random_seed(options.seed)
     gan = recipes.build_gan(recipe, gan_class)
@@ -126,8 +137,14 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         stack.callback(custom_class.close_session, gan)  # each engine opens its own
         if gan_class:
             custom_class.check(gan, recipe)
+            for name in custom_class.random_ops(gan)[:1]:
+                log(
+                    f"Note: {name} draws random numbers that no checkpoint holds; a run that was "
+                    "stopped and resumed will not be bit-identical to an uninterrupted one."
+                )
         if own_train_ops:
-            return _own_engine(gan, recipe, batches, options, ranks, log)
+            custom_class.check_own_train_ops(gan, recipe)
+            return StepEngine(gan, batches, precision=options.precision)
         if gan_class:
             custom_class.check_generator(gan)
         updates = Updates(gan, recipe, options.seed, ranks.shard())
@@ -147,41 +164,12 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         )
 
 
-def _own_engine(gan, recipe, batches, options, ranks, log):
-    """Returns the engine that runs a custom class's own train ops."""
-    if ranks.count > 1:
-        raise UserError(
-            "--gan: a class's own train ops cannot train with several processes; add --engine=fused"
-        )
-    custom_class.check_own_train_ops(gan, recipe)
-    for name in custom_class.random_ops(gan)[:1]:
-        log(
-            f"Note: {name} draws random numbers that no checkpoint holds; a run that was stopped "
-            "and resumed will not be bit-identical to an uninterrupted one."
-        )
-    return StepEngine(gan, batches, precision=options.precision)
-
-
-def _restore(run, log):
-    """Loads the newest valid checkpoint, if there is one, and returns its step."""
-    loaded = run.folder.load_checkpoint(log)
-    if loaded is None:
-        return 0
-    step, state = loaded
-    run.engine.load(state)
-    run.inference.load(state)  # which checks that the networks are the same
-    return step
-
-
-def pretrain(run, log, ranks=mpi.SINGLE):
-    """Trains D before G, if the recipe says so, on real and on generated images.
+def pretrain(recipe, test_pixels, engine, batches, inference, ranks=mpi.SINGLE, log=print):
+    """Trains D before G on real and on generated images.
 
     D sees `recipe.pretraining` real images and as many of an untrained G, once, in whole batches.
-    Then D's accuracy on test images is logged.
+    Then D's accuracy on test images, uint8 [n, 784], is logged.
     """
-    recipe, batches, engine = run.recipe, run.batches, run.engine
-    if not recipe.pretraining:
-        return
     gan, size = engine.gan, recipe.pretraining_batch
     real, latents = batches.pretraining(recipe.pretraining)
     with contextlib.ExitStack() as stack:
@@ -197,15 +185,16 @@ def pretrain(run, log, ranks=mpi.SINGLE):
             loss, _ = engine.session.run([gan.d_loss, gan.d_optimizer], feed)
             if ranks.is_chief:
                 bar.advance(len(x), f"d_loss {loss:.3f}")
-    if not ranks.is_chief:
+    boundary = LOSSES[recipe.loss].boundary
+    if not ranks.is_chief or boundary is None:
         return
-    count = min(_PRETRAINING_TEST_IMAGES, len(run.images.test.pixels))
-    test = batches.held_out(run.images.test.pixels, count, epoch=0)
-    run.inference.load(engine.state(), average=False)
+    count = min(_PRETRAINING_TEST_IMAGES, len(test_pixels))
+    test = batches.held_out(test_pixels, count, epoch=0)
+    inference.load(engine.state(), average=False)
     right = []
     for x, z in _whole_batches(*test, min(size, count)):
-        y, y_hat = run.inference.logits(x, z)
-        right += [y > 0, y_hat < 0]
+        y, y_hat = inference.logits(x, z)
+        right += [y > boundary, y_hat < boundary]
     log(
         f"After pre-training, D classifies {np.count_nonzero(right):,} of {np.size(right):,} test "
         "and generated images correctly."
@@ -234,28 +223,3 @@ def stop_signals():
 
         handlers.enter_context(on_stop(note))
         yield received
-
-
-def _is_finite(progress):
-    return math.isfinite(progress.d_loss) and math.isfinite(progress.g_loss)
-
-
-def _check_losses(block, run):
-    for progress in block:
-        if not _is_finite(progress):
-            losses = f"d_loss is {progress.d_loss}, g_loss {progress.g_loss}"
-            raise _diverged(run, progress.step, losses)
-
-
-def _check_weights(step, run):
-    # The losses are those before the step's updates, so they do not show this.
-    for name, values in run.engine.state().items():
-        if not np.isfinite(values).all():
-            raise _diverged(run, step, f"{name} is no longer finite")
-
-
-def _diverged(run, step, what):
-    return RunError(
-        f"training diverged at step {step:,}: {what}; {run.folder.last_checkpoint()}. Try a lower "
-        "--learning_rate in another --run_dir"
-    )

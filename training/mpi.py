@@ -18,6 +18,7 @@ import numpy as np
 
 from support import errors
 from support.errors import UserError
+from training.run import digest
 
 # How many processes a launcher has started, in Open MPI, MPICH and Slurm. SLURM_NTASKS is not one
 # of them, because a batch script has it before it starts any.
@@ -26,10 +27,12 @@ _THREADS = "TF_NUM_INTRAOP_THREADS"
 _SECONDS_BETWEEN_POLLS = 0.005
 
 
-def launched(environ):
-    """Returns whether a launcher started this process as one of several."""
-    count = _launcher_count(environ)
-    return "PMIX_RANK" in environ if count is None else count > 1
+def launched_count(environ):
+    """Returns how many processes a launcher started; None if it does not say."""
+    for name in _LAUNCHER_COUNTS:
+        if environ.get(name, "").isdecimal():
+            return int(environ[name])
+    return None if "PMIX_RANK" in environ else 1
 
 
 def connect(environ=os.environ):
@@ -43,10 +46,20 @@ def connect(environ=os.environ):
     Raises:
         UserError: mpi4py is missing, or its MPI is not the launcher's.
     """
-    if not launched(environ):
+    expected = launched_count(environ)
+    if expected == 1:
         return SINGLE
-    mpi = _import_mpi()
-    comm, expected = mpi.COMM_WORLD, _launcher_count(environ)
+    try:
+        import mpi4py
+
+        mpi4py.rc.thread_level = "serialized"
+        from mpi4py import MPI as mpi
+    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library.
+        raise UserError(
+            "a launcher started this process as one of several, which requires mpi4py and MPI "
+            f"({errors.one_line(error)}); pip install -r requirements-mpi.txt"
+        ) from error
+    comm = mpi.COMM_WORLD
     if expected not in (None, comm.size):
         library = mpi.Get_library_version().partition(",")[0]
         raise UserError(
@@ -60,63 +73,38 @@ def connect(environ=os.environ):
 
 
 class SingleProcess:
-    """One process without MPI: the interface of `Ranks`, in which there is nothing to wait for."""
+    """One process without MPI, with the interface of `Ranks`."""
 
     index = 0
     count = 1
     is_chief = True
+    together = chief_first = staticmethod(contextlib.nullcontext)
 
     def shard(self):
-        """Returns the `passes.Shard` of each batch that this process trains on."""
         from models import passes
 
         return passes.WHOLE
 
-    def together(self):
-        """Context manager of a whole job: an error on one rank ends all of them.
+    def check_run(self, configuration):
+        pass
 
-        Until `begin` and after `finish` errors are gathered: rank 0 raises the first one, the
-        others exit with code 1 without a line. In between a rank that fails prints its line and
-        aborts all. No rank leaves before all have come to the end.
-        """
-        return contextlib.nullcontext()
-
-    def chief_first(self):
-        """Context manager whose body runs on rank 0 first, then on the others."""
-        return contextlib.nullcontext()
-
-    def check(self, recipe):
-        """Raises UserError if a batch of the recipe cannot be divided among the ranks."""
-
-    def check_same(self, facts):
-        """Raises UserError if a value of {name: value} differs between ranks."""
+    def synchronise(self, engine, step):
+        return step
 
     def broadcast(self, value):
-        """Returns rank 0's value."""
         return value
 
-    def begin(self):
-        """Marks the first step, from which on an error aborts."""
-
     def agree_to_stop(self, received):
-        """Returns a signal that any rank has received, or None; the same on all ranks.
-
-        Args:
-            received: list of the signals that this process has received.
-        """
         return received[0] if received else None
 
-    def wait(self):
-        """Waits until all ranks call this, without using the processor."""
-
-    def finish(self, digest):
-        """Ends the training; raises UserError if the weights' digest differs between ranks."""
+    def finish(self, engine):
+        pass
 
 
 SINGLE = SingleProcess()
 
 
-class Ranks(SingleProcess):
+class Ranks:
     """The processes of an MPI communicator, of which this one is number `index`."""
 
     def __init__(self, comm):
@@ -126,6 +114,7 @@ class Ranks(SingleProcess):
         self._training = self._failed = False
 
     def shard(self):
+        """Returns the `passes.Shard` of each batch that this process trains on."""
         from models import passes
 
         mean = Mean(self._comm)
@@ -133,6 +122,12 @@ class Ranks(SingleProcess):
 
     @contextlib.contextmanager
     def together(self):
+        """Context manager of a whole job: an error on one rank ends all of them.
+
+        Until `synchronise` and after `finish` errors are gathered: rank 0 raises the first one, the
+        others exit with code 1 without a line. In between a rank that fails prints its line and
+        aborts all. No rank leaves before all have come to the end.
+        """
         try:
             yield
             self._training = False
@@ -146,13 +141,16 @@ class Ranks(SingleProcess):
 
     @contextlib.contextmanager
     def chief_first(self):
+        """Context manager whose body runs on rank 0 first, then on the others."""
         if not self.is_chief:
             self._exchange()
         yield
         if self.is_chief:
             self._exchange()
 
-    def check(self, recipe):
+    def check_run(self, configuration):
+        """Checks that the ranks train the same run and can divide each batch."""
+        recipe = configuration.full_recipe()
         divisors = {"batch_size": self.count * (2 if recipe.half_batches else 1)}
         if recipe.pretraining:
             divisors["pretraining_batch"] = self.count
@@ -163,34 +161,43 @@ class Ranks(SingleProcess):
                     f"--{name} must be a multiple of {divisor} with {self.count} processes, got "
                     f"{value}"
                 )
-
-    def check_same(self, facts):
-        chief, *others = self._exchange(facts)
+        chief, *others = self._exchange(configuration.facts())
         for rank, theirs in enumerate(others, 1):
             differing = [
-                f"{name} is {theirs.get(name)} on rank {rank} and {chief.get(name)} on rank 0"
-                for name in sorted(chief.keys() | theirs.keys())
-                if chief.get(name) != theirs.get(name)
+                f"{name} is {theirs[name]} on rank {rank} and {chief[name]} on rank 0"
+                for name in sorted(chief)
+                if chief[name] != theirs[name]
             ]
             if differing:
                 raise UserError(f"all processes must train the same run: {', '.join(differing)}")
 
+    def synchronise(self, engine, step):
+        """Gives all ranks the variables of rank 0 before the first step; returns its step."""
+        step, state = self.broadcast((step, engine.state()))
+        engine.load(state)
+        self._training = True
+        return step
+
     def broadcast(self, value):
+        """Returns rank 0's value; waits for it without using the processor."""
         return self._exchange(value if self.is_chief else None)[0]
 
-    def begin(self):
-        self._exchange()
-        self._training = True
-
     def agree_to_stop(self, received):
+        """Returns a signal that any rank has received, or None; the same on all ranks.
+
+        Args:
+            received: list of the signals that this process has received.
+        """
         return max(self._comm.allgather(max(received, default=0))) or None
 
-    def wait(self):
-        self._exchange()
+    def finish(self, engine):
+        """Ends the training.
 
-    def finish(self, digest):
+        Raises:
+            UserError: If the weights differ between the ranks.
+        """
         self._training = False
-        digests = self._exchange(digest)
+        digests = self._exchange(digest(engine.state()))
         if len(set(digests)) > 1:
             raise UserError(
                 f"the weights differ between the ranks after the last step ({', '.join(digests)}); "
@@ -225,7 +232,7 @@ class Ranks(SingleProcess):
         raise UserError(f"rank {rank}: {text}")
 
     def _abort(self, error):
-        """Prints the error and ends all ranks at once: those that compute cannot be asked to."""
+        """Prints the error and ends all ranks at once."""
         code, message = 1, errors.user_message(error)
         if isinstance(error, KeyboardInterrupt):
             code = 128 + (error.args[0] if error.args else signal.SIGINT)
@@ -240,7 +247,7 @@ class Ranks(SingleProcess):
 
 
 class Mean:
-    """The mean of a tensor over all ranks: a differentiable function, one MPI call each time.
+    """The mean of a tensor over all ranks, differentiable, in one MPI call.
 
     The ranks must make the same calls in the same order, one at a time, but TensorFlow runs
     operations in any order that their inputs allow, or several at once. So each call within an
@@ -252,7 +259,7 @@ class Mean:
         self._last = {}  # graph: the result of the last call that was built in it
 
     def begin_update(self):
-        """Begins a new chain, so that running one network's update runs no call of the other's."""
+        """Begins a chain, so that one network's update runs no call of the other's."""
         self._last = {}
 
     def __call__(self, x):
@@ -290,28 +297,6 @@ class Mean:
         self._comm.Allreduce(x, total)
         total /= self._comm.size
         return total
-
-
-def _launcher_count(environ):
-    """Returns how many processes the launcher has started, or None if it does not say."""
-    for name in _LAUNCHER_COUNTS:
-        if environ.get(name, "").isdecimal():
-            return int(environ[name])
-    return None
-
-
-def _import_mpi():
-    try:
-        import mpi4py
-
-        mpi4py.rc.thread_level = "serialized"
-        from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: there is no MPI library.
-        raise UserError(
-            "a launcher started this process as one of several, which requires mpi4py and MPI "
-            f"({errors.one_line(error)}); pip install -r requirements-mpi.txt"
-        ) from error
-    return MPI
 
 
 def _share_cores(host):

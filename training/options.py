@@ -1,22 +1,33 @@
-"""A dataclass of a run's options; flags, help and validation follow from it.
+"""The options of a run, and its configuration, which is config.json.
 
 To add an option, add a field here and use it. Hyperparameters, which change what is learned, are
 fields of `models.recipes.Recipe`. Importing this module does not import TensorFlow.
 """
 
 import dataclasses
+import importlib.metadata
+import json
+import os
+import zlib
 from pathlib import Path
 
-from input_data import DATASETS
-from models.recipes import EVERYDAY, RECIPES, Recipe
-from support.errors import UserError
-from support.options import check_value, option
+import numpy as np
+
+from input_data import DATASETS, NUM_CLASSES
+from models import custom_class, recipes
+from models.recipes import EVERYDAY, RECIPES, Recipe, check_value, option
+from support.errors import RunError, UserError
 
 WHILE_TRAINING = "While it trains"
 ENGINES = "Classes and engines"
 ONE_RUN = ("evaluate", "sample", "export", "explore")
 _MANY = 10**9
 _CPU_INFO = Path("/proc/cpuinfo")
+FORMAT = 2  # of run folders; 1 had networks.json and no format number
+_ALL_CLASSES = tuple(range(NUM_CLASSES))
+_PACKAGES = ("tensorflow", "numpy")
+# A run can be extended: its number of steps is not part of what it is.
+_EXTENDABLE = "num_steps"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,8 +71,12 @@ class RunOptions:
         value="DIR",
         unset="MNIST_data next to main.py, or data/DATASET",
     )
-    image_every: int = option(
-        0, WHILE_TRAINING, "steps between images of the progress; 0 for none", bounds=(0, _MANY)
+    image_every: int | None = option(
+        None,
+        WHILE_TRAINING,
+        "steps between the frames of training.gif; 0 for none",
+        bounds=(0, _MANY),
+        unset="some twenty frames at growing distances",
     )
     checkpoint_every: int | None = option(
         None,
@@ -98,6 +113,11 @@ class RunOptions:
         for field in dataclasses.fields(self):
             check_value(field, getattr(self, field.name))
 
+    @property
+    def own_train_ops(self) -> bool:
+        """Whether a custom class's own train ops train it."""
+        return self.gan is not None and self.engine != "fused"
+
 
 def check_precision(precision: str, recipe: Recipe) -> None:
     """Checks that bfloat16 is of use to the recipe and the CPU.
@@ -118,3 +138,253 @@ def check_precision(precision: str, recipe: Recipe) -> None:
         raise UserError(
             "--precision=bfloat16 requires a CPU with AVX512-BF16 or AMX; use float32 on this one"
         )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configuration:
+    """Everything that a run's weights and tables follow from: config.json.
+
+    On one machine they follow from it to the last byte.
+
+    Attributes:
+      recipe: Name of the recipe.
+      overrides: {name: value} where the run differs from the recipe.
+      hyperparameters: All of them, so that later changes of the defaults do not change the run.
+      seed, engine, precision: As in `RunOptions`.
+      data: Checksum of the images (and of the labels if they are learned).
+      dataset: Name of a known data set, or None.
+      classes: Labels that a conditional run learned.
+      gan, gan_sha256: `FILE.py:CLASS` of a custom class and the file's SHA-256, or None.
+      workers: Processes that train together.
+      versions: {package: version} and the number of processor cores, for the record.
+    """
+
+    recipe: str
+    hyperparameters: dict
+    overrides: dict
+    seed: int
+    engine: str
+    precision: str
+    data: str
+    dataset: str | None
+    classes: tuple = _ALL_CLASSES
+    gan: str | None = None
+    gan_sha256: str | None = None
+    workers: int = 1
+    versions: dict = dataclasses.field(default_factory=dict)
+    format: int = FORMAT
+
+    @classmethod
+    def of(cls, name, recipe, options, data, dataset, workers=1):
+        """Returns the configuration of a run.
+
+        Args:
+          name: The recipe's name.
+          recipe: The `Recipe` with its overrides.
+          options: `RunOptions`.
+          data: The `DataSet` to train on.
+          dataset: Its name, or None if it is not a known one.
+          workers: Number of processes that train together.
+
+        Raises:
+          UserError: If batches are larger than the data.
+        """
+        for field in ("batch_size", "pretraining_batch"):
+            is_used = field == "batch_size" or recipe.pretraining
+            if is_used and getattr(recipe, field) > data.num_examples:
+                raise UserError(
+                    f"--{field} must be at most {data.num_examples}, the number of training "
+                    f"images, got {getattr(recipe, field)}"
+                )
+        versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
+        # Sums over other numbers of cores differ in the last bits.
+        versions["number of processor cores"] = str(processor_cores())
+        labels = tuple(np.unique(data.file_labels).tolist())
+        return cls(
+            recipe=name,
+            hyperparameters=recipes.values_of(recipe),
+            overrides=recipes.difference(name, recipe),
+            seed=options.seed,
+            engine=options.engine,
+            precision=options.precision,
+            data=_checksum(data, recipe),
+            dataset=dataset,
+            classes=labels if recipe.conditional else _ALL_CLASSES,
+            gan=options.gan,
+            gan_sha256=custom_class.parse(options.gan)[2] if options.gan else None,
+            workers=workers,
+            versions=versions,
+        )
+
+    @classmethod
+    def from_json(cls, text):
+        """Returns the configuration in the text of a config.json.
+
+        Raises:
+          UserError, ValueError, TypeError, KeyError: If the text is not a configuration.
+        """
+        content = json.loads(text)
+        if not isinstance(content, dict) or "hyperparameters" not in content:
+            raise ValueError("expected the configuration of a run")
+        if content.get("format") != FORMAT:
+            raise UserError(
+                f"its format is {content.get('format', 1)}, expected {FORMAT}: another version of "
+                "this project made it"
+            )
+        configuration = cls(**{**content, "classes": tuple(content["classes"])})
+        recipe = configuration.full_recipe()  # whose values are tuples where JSON has lists
+        return dataclasses.replace(
+            configuration,
+            hyperparameters=recipes.values_of(recipe),
+            overrides=recipes.difference(configuration.recipe, recipe),
+        )
+
+    def full_recipe(self):
+        """Returns the `Recipe` with the run's hyperparameters."""
+        return recipes.override(recipes.get(self.recipe), **self.hyperparameters)
+
+    def folder_name(self):
+        """Returns the default folder's name, such as `minimal-seed=1-batch_size=64`."""
+        parts = []
+        if self.dataset != "mnist":
+            parts.append(self.dataset or f"data={self.data.removeprefix('crc32:')}")
+        if self.gan:
+            parts.append(f"{Path(self.gan.rpartition(':')[0]).stem}.{_class_name(self.gan)}")
+        values = {name: v for name, v in self.overrides.items() if name != _EXTENDABLE}
+        if self.engine != "auto":
+            values["engine"] = self.engine
+        if self.precision != "float32":
+            values["precision"] = self.precision
+        if self.seed:
+            values["seed"] = self.seed
+        return "-".join([*parts, self.recipe, *(f"{k}={_text(v)}" for k, v in values.items())])
+
+    def resumed_by(self, other, step, path, log):
+        """Returns the configuration with which `other` resumes this run after `step` steps.
+
+        Its number of steps may differ. Other package versions are only logged, because their
+        results may be the same; the run keeps those with which it began. A run without a
+        checkpoint starts again, with those of now.
+
+        Raises:
+          RunError: If `other` is a different run than that in `path`.
+        """
+        if self.recipe != other.recipe:
+            raise RunError(
+                f"{path} contains a run of {self.recipe}, not {other.recipe}; choose another "
+                "--run_dir, or --new, which renames it"
+            )
+        old, new = self._identity(), other._identity()
+        differing = [
+            f"{name} was {_text(old[name])}, now {_text(new[name])}"
+            for name in new
+            if old[name] != new[name]
+        ]
+        if differing:
+            raise RunError(
+                f"{path} contains a different run: {'; '.join(differing)}. Use the same flags, "
+                "another --run_dir, or --new, which renames the existing run"
+            )
+        if not step:
+            return other
+        steps, new_steps = (each.hyperparameters[_EXTENDABLE] for each in (self, other))
+        if other.hyperparameters["lr_cooldown"] and steps != new_steps:
+            log(
+                f"Note: --lr_cooldown counts back from the last step; --num_steps was {steps:,} "
+                f"and is now {new_steps:,}."
+            )
+        before = {"the number of processes": self.workers, **self.versions}
+        for name, now in {"the number of processes": other.workers, **other.versions}.items():
+            if before.get(name) != now:
+                log(
+                    f"Note: {name} was {before.get(name)} when the run began and is {now} now; the "
+                    "run may not be bit-identical to an uninterrupted one."
+                )
+        if new_steps <= step:
+            return self
+        return dataclasses.replace(other, versions=self.versions, workers=self.workers)
+
+    def check_class(self, gan):
+        """Loads the custom class that made the run.
+
+        Args:
+          gan: `FILE.py:CLASS` from the command line, or None.
+
+        Returns:
+          A `CustomClass`, or None if the run is a recipe's own.
+
+        Raises:
+          UserError: If it is not the class of the run, or its file has changed.
+        """
+        if gan and not self.gan:
+            raise UserError(
+                f"--gan is not valid here: the run was trained with the recipe {self.recipe}"
+            )
+        if self.gan and not gan:
+            raise UserError(
+                f"the run was trained with a custom class: add --gan={self.gan} (no code is loaded "
+                "from a run folder)"
+            )
+        if gan and _class_name(gan) != _class_name(self.gan):
+            raise UserError(f"--gan must name the class {_class_name(self.gan)}, got {gan}")
+        if gan and custom_class.parse(gan)[2] != self.gan_sha256:
+            raise UserError(
+                f"--gan={gan} is not the file that the run was trained with (its SHA-256 differs); "
+                "restore that version, or train the new one in another --run_dir"
+            )
+        return custom_class.load(gan) if gan else None
+
+    def check_data(self, data, path):
+        """Checks that a `DataSet` has the images that the run was trained on.
+
+        Raises:
+          UserError: If it has not.
+        """
+        found = _checksum(data, self.full_recipe())
+        if found != self.data:
+            named = f"use --dataset={self.dataset}, or " if self.dataset else ""
+            raise UserError(
+                f"{path} does not contain the images that the run was trained on; {named}set "
+                f"--data_dir to their folder (checksum {found}, expected {self.data})"
+            )
+
+    def facts(self):
+        """Returns {name: text} of what all processes of a run must have in common."""
+        facts = {**self._identity(), f"--{_EXTENDABLE}": self.hyperparameters[_EXTENDABLE]}
+        facts |= {package: self.versions[package] for package in _PACKAGES}
+        return {name: str(value) for name, value in facts.items()}
+
+    def _identity(self):
+        flags = {f"--{name}": getattr(self, name) for name in ("recipe", "seed", "engine")}
+        return {
+            **flags,
+            "--precision": self.precision,
+            "the checksum of the images (--data_dir)": self.data,
+            "the class (--gan)": self.gan and _class_name(self.gan),
+            "the SHA-256 of the class file (--gan)": self.gan_sha256,
+            **{f"--{k}": v for k, v in self.hyperparameters.items() if k != _EXTENDABLE},
+        }
+
+
+def processor_cores() -> int:
+    """Returns the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _checksum(data, recipe):
+    checksum = zlib.crc32(data.pixels)
+    if recipe.conditional:
+        checksum = zlib.crc32(data.file_labels, checksum)
+    return f"crc32:{checksum:08x}"
+
+
+def _class_name(gan):
+    return gan.rpartition(":")[2]
+
+
+def _text(value):
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(str, value)) or "none"
+    return "unset" if value is None else value

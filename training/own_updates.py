@@ -47,7 +47,7 @@ def _ops(gan):
 
 
 def _changes(gan, batches, all_ops):
-    """Returns the change of all weights, [n], by the same steps of each set of train ops."""
+    """Returns the change of all weights, [n], by each set of train ops."""
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     trained = [variable.op.name for variable in tf.trainable_variables()]
     changes = []
@@ -60,7 +60,7 @@ def _changes(gan, batches, all_ops):
             for step in range(_STEPS):
                 inputs = batches.block(step, step + 1)
                 inputs = inputs._replace(rates=np.full_like(inputs.rates, _LEARNING_RATE))
-                run_step(session, gan, inputs.map(lambda array: array[0]))
+                run_step(session, gan, inputs, batches.recipe.conditional)
             after = session.run(variables)
             moved = [np.ravel(after[name] - before[name]) for name in trained]
             changes.append(np.concatenate(moved))

@@ -7,14 +7,15 @@ A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_genera
 variables under the scopes `generator` and `discriminator`.
 """
 
-import contextlib
+import dataclasses
+import functools
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
 from input_data import NUM_CLASSES
-from models import losses, passes
+from models import losses, passes, randomness
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
@@ -37,11 +38,12 @@ class Updates:
           shard: The part of each batch that the tensors are, if several processes train.
 
         Raises:
-          UserError: If the class would learn something else from shards than from whole batches.
+          UserError: If the class's losses cannot be trained as the recipe or the shards require.
         """
         self.gan = gan
         self._recipe = recipe
         self._shard = shard
+        self._loss = training_loss(gan, recipe)
         # Different seeds, so that the networks' dropout masks are independent.
         self._d = _Optimizer(gan, "discriminator", recipe, seed ^ 0x5EED, shard)
         self._g = _Optimizer(gan, "generator", recipe, seed, shard)
@@ -50,10 +52,19 @@ class Updates:
             self._ema = tf.train.ExponentialMovingAverage(
                 recipe.ema_decay, num_updates=self._g.count
             )
-        self._d_loss = _discriminator_loss(gan, recipe.label_smoothing)
+        if recipe.separate_updates and not _is_sum(gan.session, self._loss.discriminator):
+            raise UserError(
+                "--separate_updates requires a loss of D that is one of real images plus one of "
+                f"generated ones, unlike {type(gan).__name__}'s; set it to False"
+            )
         if shard.count > 1:
             self._check_learns_from_shards()
-        self._one_pass = not recipe.separate_updates and not self._logits_depend_on_other_batch()
+        # D's logits of a batch depend on one that is concatenated to it if D normalises by the
+        # batch's statistics. Then real and generated images must pass separately; otherwise the
+        # one would be normalised by the other.
+        self._one_pass = not recipe.separate_updates and not self._mixes_rows(
+            gan._discriminator, gan.x_placeholder, batches=2
+        )
 
     def d_update(self, x, z, learning_rate, labels=None, z_labels=None):
         """Builds one update of the discriminator.
@@ -69,29 +80,39 @@ class Updates:
           D's loss before the update, a scalar; and the operation that updates D.
         """
         self._shard.begin_update()
-        real = _Examples(x, labels)
-        # Like the articles, D learns from images that G generates in inference.
-        generated = _Examples(self._call(self.gan._generator, z, z_labels), z_labels)
-        if self._recipe.separate_updates:
-            return self._separate_updates(real, generated, learning_rate)
-        y, y_hat, moving = self._logits_of_both(real, generated)
-        loss = self._d_loss(y, y_hat)
-        return self._d.minimize(
-            loss, learning_rate, moving, self._r1_penalty(real), self._recipe.penalty_every
-        )
+        if self._loss.compares_pairs:
+            z_labels = labels  # so that both images of a pair have one label
+        with passes.sharding(self._shard):
+            real = _Examples(x, labels)
+            # Like the articles, D learns from images that G generates in inference.
+            generated = _Examples(_call(self.gan._generator, z, z_labels), z_labels)
+            if self._recipe.separate_updates:
+                return self._separate_updates(real, generated, learning_rate)
+            y, y_hat, moving = self._logits_of_both(real, generated)
+            loss = self._loss.discriminator(y, y_hat)
+            penalty = self._penalty(real, generated, z)
+            return self._d.minimize(loss, learning_rate, moving, penalty)
 
-    def g_update(self, z, learning_rate, z_labels=None):
+    def g_update(self, z, learning_rate, z_labels=None, x=None, labels=None):
         """Builds one update of the generator, and of the average of its weights.
 
-        Args and returns: as for `d_update`.
+        Args and returns: as for `d_update`. Only a loss of pairs reads the real images, which are
+        those of D's last update.
         """
         self._shard.begin_update()
-        with self._g.training_pass() as through_g:
-            x_hat = self._call(self.gan._generator, z, z_labels)
-        with self._g.training_pass(stream=1):
-            y_hat = self._discriminate(_Examples(x_hat, z_labels))
-        loss = self.gan._generator_loss(y_hat)
-        loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
+        if self._loss.compares_pairs:
+            z_labels = labels
+        with passes.sharding(self._shard):
+            with self._g.training_pass() as through_g:
+                x_hat = _call(self.gan._generator, z, z_labels)
+            with self._g.training_pass(stream=1):
+                y_hat = self._discriminate(_Examples(x_hat, z_labels))
+            y = None
+            if self._loss.compares_pairs:
+                with self._g.training_pass(stream=2):
+                    y = self._discriminate(_Examples(x, labels))
+            loss = self._loss.generator(y, y_hat)
+            loss, update = self._g.minimize(loss, learning_rate, through_g.updates)
         if self._ema is None:
             return loss, update
         with tf.control_dependencies([update]):
@@ -105,33 +126,26 @@ class Updates:
         if self._recipe.conditional:
             labels, z_labels = gan.x_labels_placeholder, gan.labels_placeholder
         gan.d_loss, gan.d_optimizer = self.d_update(x, z, rate, labels, z_labels)
-        gan.g_loss, gan.g_optimizer = self.g_update(z, rate, z_labels)
+        gan.g_loss, gan.g_optimizer = self.g_update(z, rate, z_labels, x, labels)
 
     def averages(self):
         """Returns the variables of the average of G's weights; none if no average is kept."""
         return [] if self._ema is None else [self._ema.average(v) for v in self._g.variables]
 
     def _separate_updates(self, real, generated, learning_rate):
-        """Updates D by the loss's gradient at real images, then by that at generated ones."""
+        """Updates D by the loss's gradient at real images, then by that at generated ones.
+
+        The reported loss is the sum of both halves, each before its own update.
+        """
         y, moving = self._logits(real)
-        y_hat, _ = self._logits(generated)
-        loss = self._d_loss(y, y_hat)
-        # The optimizer counts two updates per step, of which only the first has the real batch.
-        every = self._recipe.penalty_every
-        with tf.control_dependencies([loss]):
-            loss, first = self._d.minimize(
-                loss,
-                learning_rate,
-                moving,
-                self._r1_penalty(real),
-                2 * every if every > 1 else 1,
-                constants=[y_hat],
-            )
+        at_real = self._loss.discriminator(y, tf.zeros_like(y))
+        penalty = self._penalty(real, None)
+        _, first = self._d.minimize(at_real, learning_rate, moving, penalty)
         with tf.control_dependencies([first]):
             y_hat, moving = self._logits(generated)
-            again = self._d_loss(y, y_hat)
-            _, second = self._d.minimize(again, learning_rate, moving, constants=[y])
-        return loss, second
+            loss = self._loss.discriminator(tf.stop_gradient(y), y_hat)
+            penalty = self._penalty(None, generated)
+            return self._d.minimize(loss, learning_rate, moving, penalty)
 
     def _logits(self, examples, **stream):
         """Returns D's logits in training mode, and what the update has to run."""
@@ -157,35 +171,65 @@ class Updates:
     def _discriminate(self, examples):
         # The reshape sets the images' width if a class leaves it open.
         images = tf.reshape(examples.images, [-1, self.gan.x_placeholder.shape[1]])
-        return self._call(self.gan._discriminator, images, examples.labels)
+        return _call(self.gan._discriminator, images, examples.labels)
 
-    def _call(self, network, inputs, labels):
-        """Returns a network's result on the existing variables, for this process's shard."""
-        with passes.sharding(self._shard):
-            return _call(network, inputs, labels)
+    def _penalty(self, real, generated, z=None):
+        """Returns a function that returns D's penalty, a scalar; None without any.
 
-    def _r1_penalty(self, real):
-        """Returns a function of the scalar that R1 adds to D's loss, or None without R1."""
-        if not self._recipe.r1_gamma:
+        Args:
+          real, generated: The images that the update sees; None for none.
+          z: The latents of the generated images.
+        """
+        recipe = self._recipe
+        has_r1 = recipe.r1_gamma > 0 and real is not None
+        has_r2 = recipe.r2_gamma > 0 and generated is not None
+        if not (has_r1 or has_r2 or recipe.gradient_penalty):
             return None
 
+        def term(weight, function, examples, stream):
+            logits, _ = self._logits(examples, stream=stream)
+            return recipe.penalty_every * weight * function(logits, examples.images)
+
         def penalty():
-            logits, _ = self._logits(real)
-            weight = self._recipe.penalty_every * self._recipe.r1_gamma
-            return weight * losses.r1_penalty(logits, real.images)
+            terms = []
+            if has_r1:
+                terms.append(term(recipe.r1_gamma, losses.squared_gradient_penalty, real, 0))
+            if has_r2:
+                terms.append(term(recipe.r2_gamma, losses.squared_gradient_penalty, generated, 2))
+            if recipe.gradient_penalty:
+                between = self.points_between(*real, generated.images, z)
+                terms.append(term(recipe.gradient_penalty, losses.gradient_penalty, between, 3))
+            return tf.add_n(terms)
 
         return penalty
 
-    def _logits_depend_on_other_batch(self):
-        """Returns whether D's logits of a batch depend on one that is concatenated to it.
+    def points_between(self, x, labels, x_hat, z):
+        """Returns random points on the lines from generated to real images.
 
-        They do if D normalises by the batch's statistics. Then real and generated images must pass
-        separately; otherwise the one would be normalised by the other.
+        Args:
+          x: Real images [batch, ndims].
+          labels: Their one-hot labels, with which the points' generated ends are made, or None.
+          x_hat: Images generated from z without labels.
+          z: Latents [batch, nlatent].
         """
-        x = example(self.gan.x_placeholder)
-        with passes.training(tf.constant([0, 0]), batches=2):
-            logits = self._call_with_any_labels(self.gan._discriminator, x)
-        return mixes_rows(self.gan.session, logits, x)
+        if labels is not None:
+            x_hat = _call(self.gan._generator, z, labels)
+        count = tf.shape(x)[0]
+        with self._d.training_pass(stream=4) as running:
+            seed = running.next_seed()
+        bits = randomness.random_16_bits(count, seed, self._shard.index * count)
+        position = tf.cast(bits, tf.float32)[:, None] / 2**16
+        return _Examples(position * x + (1 - position) * x_hat, labels)
+
+    def _mixes_rows(self, network, placeholder, batches=1, shard=WHOLE):
+        """Returns whether a network's first batch, or first half, depends on the second."""
+        values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
+        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
+        x, half = tf.constant(values), _EXAMPLE_ROWS // 2
+        with passes.sharding(shard), passes.training(tf.constant([0, 0]), batches):
+            y = _call(network, x, labels)
+        (gradient,) = tf.gradients(y[:half], x)
+        return gradient is not None and self.gan.session.run(gradient)[half:].any()
 
     def _check_learns_from_shards(self):
         """Checks that averaging over shards gives the whole batch's loss and gradients.
@@ -197,11 +241,11 @@ class Updates:
           UserError: If it does not.
         """
         gan, name = self.gan, type(self.gan).__name__
-        for method, loss, arguments in [
-            ("_discriminator_loss", self._d_loss, 2),
-            ("_generator_loss", gan._generator_loss, 1),
+        for method, loss in [
+            ("_discriminator_loss", self._loss.discriminator),
+            ("_generator_loss", self._loss.generator),
         ]:
-            if not _is_mean(gan.session, loss, arguments):
+            if not _is_mean(gan.session, loss):
                 raise UserError(
                     f"{name}.{method} must be a mean over the batch to train with several "
                     "processes, each of which has a part of it; train with one process"
@@ -210,20 +254,12 @@ class Updates:
             (gan._generator, gan.z_placeholder),
             (gan._discriminator, gan.x_placeholder),
         ]:
-            x = example(placeholder)
             # Without a gradient, `mean` shows no dependence.
-            shard = Shard(0, 2, tf.stop_gradient)
-            with passes.sharding(shard), passes.training(tf.constant([0, 0])):
-                y = self._call_with_any_labels(network, x)
-            if mixes_rows(gan.session, y, x):
+            if self._mixes_rows(network, placeholder, shard=Shard(0, 2, tf.stop_gradient)):
                 raise UserError(
                     f"{name}.{network.__name__} mixes the images of a batch, of which each of "
                     "several processes has a part; use layers.batch_norm, or train with one process"
                 )
-
-    def _call_with_any_labels(self, network, inputs):
-        labels = tf.eye(_EXAMPLE_ROWS, NUM_CLASSES) if self._recipe.conditional else None
-        return _call(network, inputs, labels)
 
 
 class _Examples(NamedTuple):
@@ -246,6 +282,8 @@ class _Optimizer:
                     f"{variable.op.name} must be a resource variable, got a reference variable; "
                     "create it with use_resource=True, or train with --engine=step"
                 )
+        self._recipe = recipe
+        self._weight_clip = recipe.weight_clip if network == "discriminator" else 0.0
         self._seed = seed
         self._shard = shard
         with tf.variable_scope(None, default_name=f"{network[0]}_adam") as own_scope:
@@ -263,9 +301,8 @@ class _Optimizer:
             use_resource=True,
         )
 
-    @contextlib.contextmanager
     def training_pass(self, stream=0, batches=1):
-        """Context manager for a training pass.
+        """Returns the context manager of a training pass.
 
         Its dropout follows from the seed and the updates so far.
 
@@ -274,50 +311,58 @@ class _Optimizer:
           batches: Number of batches that are concatenated.
         """
         seed = self._seed ^ (stream * _STREAM_STRIDE)
-        with passes.training(tf.stack([seed, self.count.read_value()]), batches) as running:
-            yield running
+        return passes.training(tf.stack([seed, self.count.read_value()]), batches)
 
-    def minimize(self, loss, learning_rate, moving, penalty=None, every=1, constants=()):
+    def minimize(self, loss, learning_rate, moving, penalty=None):
         """Builds one step of Adam.
 
         Args:
           loss: Scalar, a mean over this process's shard of the batch.
           learning_rate: Scalar.
           moving: Functions that each create an operation to run after the step.
-          penalty: Function of a scalar to add to the loss, at every `every`-th update.
-          constants: Tensors through which the gradient does not flow.
+          penalty: Function of a scalar to add to the loss in every `penalty_every`-th step.
 
         Returns:
           The loss of the whole batch before the step, and the operation.
         """
+
+        def with_gradients(total):
+            gradients = tf.gradients(
+                total, self.variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            return [total, *gradients]
+
         self._learning_rate = learning_rate
-        total, *gradients = self._total_and_gradients(loss, penalty, every, constants)
+        every = self._recipe.penalty_every
+        if penalty is None:
+            total, *gradients = with_gradients(loss)
+        elif every == 1:
+            total, *gradients = with_gradients(loss + penalty())
+        else:
+            # Both of two updates in a step have a penalty, each on its own images.
+            step = self.count // 2 if self._recipe.separate_updates else self.count
+            # All gradients within each branch: a value that leaves a branch is copied.
+            total, *gradients = tf.cond(
+                tf.equal(step % every, 0),
+                lambda: with_gradients(loss + penalty()),
+                lambda: with_gradients(loss),
+            )
         # The total first: a penalty may read variables without a gradient in it, such as biases.
         with tf.name_scope(f"{self._name}/"), tf.control_dependencies([total]):
-            loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
+            if self._shard.count > 1:
+                loss, *gradients = _of_whole_batch([loss, *gradients], self._shard)
             done = self._adam.apply_gradients(zip(gradients, self.variables, strict=True))
-            for create in [*moving, lambda: self.count.assign_add(1).op]:
+            clip = [self._clip] if self._weight_clip else []
+            for create in [*clip, *moving, lambda: self.count.assign_add(1).op]:
                 with tf.control_dependencies([done]):
                     done = create()
             return loss, done
 
-    def _total_and_gradients(self, loss, penalty, every, constants):
-        def of(total):
-            gradients = tf.gradients(
-                total,
-                self.variables,
-                stop_gradients=constants,
-                unconnected_gradients=tf.UnconnectedGradients.ZERO,
-            )
-            return [total, *gradients]
-
-        if penalty is None:
-            return of(loss)
-        if every == 1:
-            return of(loss + penalty())
-        # All gradients within each branch: a value that leaves a branch is copied.
-        due = tf.equal(self.count % every, 0)
-        return tf.cond(due, lambda: of(loss + penalty()), lambda: of(loss))
+    def _clip(self):
+        """Clips all weights to [-weight_clip, weight_clip] (Arjovsky et al. 2017)."""
+        limit = self._weight_clip
+        values = [tf.clip_by_value(v.read_value(), -limit, limit) for v in self.variables]
+        return tf.group(*[v.assign(x) for v, x in zip(self.variables, values, strict=True)])
 
 
 def _call(network, inputs, labels):
@@ -325,43 +370,56 @@ def _call(network, inputs, labels):
     return network(inputs, reuse=True, **given)
 
 
-def example(placeholder):
-    """Returns arbitrary values for a placeholder [None, n], float32 [4, n]."""
-    values = np.random.default_rng(0).random([_EXAMPLE_ROWS, placeholder.shape[1]], np.float32)
-    return tf.constant(values)
-
-
-def mixes_rows(session, y, x):
-    """Returns whether the first half of y's rows depends on the second half of x's."""
-    half = _EXAMPLE_ROWS // 2
-    (gradient,) = tf.gradients(y[:half], x)
-    return gradient is not None and session.run(gradient)[half:].any()
-
-
-def _is_mean(session, loss, arguments):
-    logits = np.random.default_rng(0).normal(0, 3, [arguments, _EXAMPLE_ROWS, 1])
-    logits = logits.astype(np.float32)
+def _is_mean(session, loss):
+    """Returns whether a loss of (y, y_hat) is the mean of the losses of both halves."""
+    logits = _example_logits()
     halves = np.split(logits, 2, axis=1)
     whole, *parts = session.run([loss(*map(tf.constant, each)) for each in (logits, *halves)])
     return np.allclose(whole, np.mean(parts), rtol=_MEAN_TOLERANCE, atol=_MEAN_TOLERANCE)
 
 
+def _is_sum(session, loss):
+    """Returns whether a loss of (y, y_hat) is a function of y plus one of y_hat."""
+    y, y_hat, other_y, other_y_hat = np.split(_example_logits(4), 4)
+    pairs = [(y, y_hat), (other_y, other_y_hat), (y, other_y_hat), (other_y, y_hat)]
+    values = session.run([loss(tf.constant(a[0]), tf.constant(b[0])) for a, b in pairs])
+    return np.isclose(values[0] + values[1], values[2] + values[3], rtol=_MEAN_TOLERANCE)
+
+
+def _example_logits(count=2):
+    logits = np.random.default_rng(0).normal(0, 3, [count, _EXAMPLE_ROWS, 1])
+    return logits.astype(np.float32)
+
+
 def _of_whole_batch(tensors, shard):
     """Averages tensors over the shards of a batch, in one sum."""
-    if shard.count == 1:
-        return tensors
     rows = [tf.reshape(tensor, [-1]) for tensor in tensors]
     parts = tf.split(shard.mean(tf.concat(rows, axis=0)), [row.shape[0] for row in rows])
     return [tf.reshape(part, t.shape) for part, t in zip(parts, tensors, strict=True)]
 
 
-def _discriminator_loss(gan, label_smoothing):
-    """Returns the loss that trains D: the class's own, or ours with smoothed labels."""
-    if not label_smoothing:
-        return gan._discriminator_loss
-    if type(gan)._discriminator_loss is not Gan._discriminator_loss:
+def training_loss(gan, recipe):
+    """Returns the `Loss` that trains a Gan: that of the recipe, or the class's own.
+
+    Raises:
+      UserError: If the class has its own, and the recipe's would replace it.
+    """
+    name = type(gan).__name__
+    own_d = type(gan)._discriminator_loss is not Gan._discriminator_loss
+    own_g = type(gan)._generator_loss is not Gan._generator_loss
+    if own_d and recipe.label_smoothing:
         raise UserError(
-            f"--label_smoothing={label_smoothing} would replace the _discriminator_loss of "
-            f"{type(gan).__name__}; smooth the labels there and set --label_smoothing=0"
+            f"--label_smoothing={recipe.label_smoothing} would replace the _discriminator_loss of "
+            f"{name}; smooth the labels there and set --label_smoothing=0"
         )
-    return lambda y, y_hat: losses.discriminator_cross_entropy(y, y_hat, label_smoothing)
+    if (own_d or own_g) and recipe.loss != "cross_entropy":
+        raise UserError(f"--loss={recipe.loss} would replace the losses of {name}; omit it")
+    loss = losses.LOSSES[recipe.loss]
+    if own_d:
+        loss = dataclasses.replace(loss, discriminator=gan._discriminator_loss)
+    elif recipe.label_smoothing:
+        smoothed = functools.partial(loss.discriminator, label_smoothing=recipe.label_smoothing)
+        loss = dataclasses.replace(loss, discriminator=smoothed)
+    if own_g:
+        loss = dataclasses.replace(loss, generator=lambda y, y_hat: gan._generator_loss(y_hat))
+    return loss

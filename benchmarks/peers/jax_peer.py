@@ -14,9 +14,9 @@ _EPSILON = 1e-8
 
 
 class Peer:
-    """One jitted function that trains a block of steps.
+    """A jitted function that trains a block of steps.
 
-    The next block is drawn while one computes.
+    The data of the next block are drawn while one runs.
     """
 
     def __init__(self, job: Job):
@@ -35,14 +35,13 @@ class Peer:
         """Trains whole blocks; yields the losses of D and G of each block, [steps, 2]."""
         shape = self.block, self._job.batch
         for _ in range(0, steps, self.block):
-            z = self._job.latents(*shape)
-            g_z = z if self._job.recipe.reuse_latents else self._job.latents(*shape)
-            self._state, losses = self._train(self._state, (self._job.images(*shape), z, g_z))
+            images, latents = self._job.images(*shape), self._job.latents(*shape)
+            self._state, losses = self._train(self._state, (images, *latents))
             yield losses
 
 
 def _weights(key, widths):
-    """Returns [(kernel, bias), ...], Glorot uniform and zeros."""
+    """Returns [(kernel, bias), ...]: Glorot uniform kernels and zero biases."""
     inputs, hidden, outputs = widths
     first, second = jax.random.split(key, 2)
     glorot = nn.initializers.glorot_uniform()

@@ -1,13 +1,13 @@
 """The task of every contestant: a recipe's updates on random batches of MNIST.
 
-Importing this module does not import TensorFlow, which some contestants do without.
+Importing this module does not import TensorFlow, because some contestants do not use it.
 """
 
 import numpy as np
 
 import input_data
 from models import priors, recipes
-from training.schedule import learning_rates
+from training.batches import block_steps, learning_rates
 
 # Recipe -> widths of the layers of G and of D, slope of the leaky ReLU between them (0: a ReLU).
 DENSE = {
@@ -18,18 +18,16 @@ _CONVOLUTIONAL_STEPS = 4
 
 
 def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
-    """Returns a recipe, with another batch size if one is given."""
+    """Returns a recipe, with its batch size replaced if one is given."""
     recipe = recipes.get(name)
     return recipe if batch is None else recipes.override(recipe, batch_size=batch)
 
 
 def first_steps(recipe: recipes.Recipe) -> int:
-    """Returns the number of steps that a contestant trains before its time is taken.
+    """Returns the number of warm-up steps before a contestant is timed.
 
-    It is also the number of steps in a block of those that train in blocks.
+    It is also the block size of contestants that train in blocks.
     """
-    from training.batches import block_steps
-
     return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
 
 
@@ -43,7 +41,7 @@ def graph_parameters() -> tuple[int, int]:
 
 
 class Job:
-    """A recipe, and what a peer needs to train its networks in the same way.
+    """A recipe, and all that a peer needs to train its networks in the same way.
 
     Attributes:
       name: The recipe's name.
@@ -54,7 +52,7 @@ class Job:
       rates: Learning rates of D and of G.
       labels: D's targets for a batch of real and one of generated images, float32 [2 * batch, 1].
       scale: (a, b), so that a * pixels + b is in the range of G's last activation: (-1, 1) for
-        tanh, which the article of leaky_mlp has, else (0, 1).
+        tanh, as in the article of leaky_mlp, else (0, 1).
     """
 
     def __init__(self, name: str, batch: int, block: int):
@@ -75,6 +73,8 @@ class Job:
         """Returns random training images, uint8 [*shape, 784]."""
         return self.pixels[self._rng.integers(len(self.pixels), size=shape)]
 
-    def latents(self, *shape: int) -> np.ndarray:
-        """Returns latents of the recipe's prior, float32 [*shape, nlatent]."""
-        return self._prior.sample(self._rng, [*shape, self.recipe.nlatent])
+    def latents(self, *shape: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns latents [*shape, nlatent] for D's update, and for G's."""
+        shape = (*shape, self.recipe.nlatent)
+        z = self._prior.sample(self._rng, shape)
+        return z, z if self.recipe.reuse_latents else self._prior.sample(self._rng, shape)

@@ -1,6 +1,6 @@
 """The same GANs in Keras 3 on TensorFlow.
 
-They are trained by `train_on_batch`, like articles 004 and 001.
+They are trained with `train_on_batch`, as in articles 004 and 001.
 """
 
 import os
@@ -56,7 +56,7 @@ def _dcgan():
 
 
 class Peer:
-    """Two compiled models: D, and G followed by a D that is frozen."""
+    """Two compiled models: D, and G followed by a frozen D."""
 
     block = 1
 
@@ -92,7 +92,7 @@ class Peer:
         ones = np.ones([job.batch, 1], np.float32)
         for _ in range(steps):
             x = job.images(job.batch).astype(np.float32) * a + b
-            z = job.latents(job.batch)
+            z, g_z = job.latents(job.batch)
             x_hat = self._g.predict_on_batch(z)
             if job.recipe.separate_updates:
                 d_batches = zip((x, x_hat), np.split(job.labels, 2), strict=True)
@@ -101,7 +101,5 @@ class Peer:
             self._d.trainable = True
             d_losses = [self._d.train_on_batch(*batch) for batch in d_batches]
             self._d.trainable = False
-            if not job.recipe.reuse_latents:
-                z = job.latents(job.batch)
             # Keras averages over real and generated images; a GAN's loss is the sum of two means.
-            yield 2 * np.mean(d_losses), self._gan.train_on_batch(z, ones)
+            yield 2 * np.mean(d_losses), self._gan.train_on_batch(g_z, ones)

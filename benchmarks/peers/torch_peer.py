@@ -1,4 +1,4 @@
-"""The same GANs in PyTorch, like in its tutorials, tuned for a CPU or compiled."""
+"""The same GANs in PyTorch: as in its tutorials, tuned for a CPU, or compiled."""
 
 import torch
 from torch import nn
@@ -46,12 +46,12 @@ def _glorot(layer):
 
 
 class Peer:
-    """A generator, a discriminator, an Adam for each, and the usual loop.
+    """A generator and a discriminator, each with its Adam, and the usual loop.
 
     Args:
       job: `Job`.
-      tuned: Adam as one kernel, denormals as zeros, and channels last in convolutions.
-      compiled: Each net and its loss through torch.compile.
+      tuned: Whether to use fused Adam, flush denormals to zero, and use channels last.
+      compiled: Whether to compile each net and its loss with torch.compile.
     """
 
     block = 1
@@ -89,7 +89,7 @@ class Peer:
         d_loss_of, g_loss_of = self._losses
         for _ in range(steps):
             x = torch.from_numpy(job.images(job.batch)).float().mul_(a).add_(b)
-            z = torch.from_numpy(job.latents(job.batch))
+            z, g_z = map(torch.from_numpy, job.latents(job.batch))
             x_hat = self._generate(z)
             # Images, labels and the weight of the mean loss, of one or two updates of D.
             d_batches = [(torch.cat([x, x_hat]), labels, 2)]
@@ -97,9 +97,7 @@ class Peer:
                 real, fake = labels.split(job.batch)
                 d_batches = [(x, real, 1), (x_hat, fake, 1)]
             d_loss = sum(_update(self._d_adam, d_loss_of(*batch)) for batch in d_batches)
-            if not job.recipe.reuse_latents:
-                z = torch.from_numpy(job.latents(job.batch))
-            yield d_loss, _update(self._g_adam, g_loss_of(z))
+            yield d_loss, _update(self._g_adam, g_loss_of(g_z))
 
     def _generate(self, z):
         with torch.no_grad():
@@ -118,7 +116,7 @@ class Peer:
 
 
 def _update(adam, loss):
-    """Updates the weights of one Adam, and returns the loss before the update."""
+    """Runs one update of an Adam, and returns the loss before it."""
     adam.zero_grad(set_to_none=True)
     loss.backward(inputs=adam.param_groups[0]["params"])
     adam.step()

@@ -1,4 +1,4 @@
-"""The grading kit under pytest: `python -m pytest tests/grading --gan=path/to/file.py:Gan`."""
+"""The grading kit as `python -m pytest tests/grading --gan=FILE.py:Gan`."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A correct Gan, written apart from models/: the kit must pass it, and its mutants start from it.
+"""A correct Gan, written apart from models/, from which the mutants start.
 
 Without the hidden layers of the article, because every mutant is built anew and most of that time
 goes into the variables.

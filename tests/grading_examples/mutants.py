@@ -1,4 +1,4 @@
-"""The wrong Gans of mutants.txt, made from correct.py by replacing a piece of its text."""
+"""The wrong Gans of mutants.txt, made by replacing a piece of correct.py."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +16,12 @@ class Mutant:
 
 
 def read_mutants():
-    """Reads mutants.txt; raises ValueError for a piece that is not in correct.py exactly once."""
+    """Reads mutants.txt, whose pieces must be in correct.py exactly once."""
     correct = CORRECT.read_text(encoding="utf-8")
     _, *entries = CORRECT.with_name("mutants.txt").read_text(encoding="utf-8").split("\n# ")
     for entry in entries:
         title, *lines = entry.splitlines()
-        old = "\n".join(line[2:] for line in lines if line.startswith("-"))
-        new = "\n".join(line[2:] for line in lines if line.startswith("+"))
+        old, new = ("\n".join(x[2:] for x in lines if x.startswith(sign)) for sign in "-+")
         if correct.count(old) != 1:
             raise ValueError(f"{title}: found {correct.count(old)} times in correct.py: {old}")
         yield Mutant(*title.split(": "), correct.replace(old, new))

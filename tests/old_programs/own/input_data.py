@@ -1,0 +1,2 @@
+def read_data_sets(folder):
+    return [1, 2]

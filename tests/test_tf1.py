@@ -1,0 +1,295 @@
+"""Old programs, unmodified, each in a process of `python tf1.py`."""
+
+import importlib
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow.compat.v1 as tf
+
+import tf1
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = ROOT / "tests" / "old_programs"
+RNG = np.random.RandomState(0)
+IMAGES = RNG.rand(8, 784).astype(np.float32)
+
+
+def run(script, *args, folder, code=0):
+    """Runs a program in a folder; returns the numbers it printed, and its stderr."""
+    command = [sys.executable, ROOT / "tf1.py", script, *args]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stderr
+    # TensorFlow 2.18 writes lines of its own.
+    own = re.sub(r"^(WARNING: All log|[IWE]\d{4} ).*\n", "", done.stderr, flags=re.MULTILINE)
+    return [float(word) for word in done.stdout.split()], own
+
+
+def losses(loss, variables, learning_rate, feeds=None):
+    """Trains a twin for three steps; returns its losses, and the session."""
+    train = tf.train.GradientDescentOptimizer(learning_rate).minimize(loss, var_list=variables)
+    session = tf.Session()
+    session.run(tf.global_variables_initializer())
+    return [session.run([loss, train], feeds)[0] for _ in range(3)], session
+
+
+def test_layers_compute_what_plain_operations_do(tmp_path):
+    printed, errors = run(PROGRAMS / "layers.py", folder=tmp_path)
+
+    with tf.Graph().as_default():
+        kernel = tf.Variable(tf.random_normal([5, 5, 1, 4], stddev=0.1, seed=1))
+        bias, gamma, beta = (tf.Variable(start * tf.ones([4])) for start in (0.0, 1.0, 0.0))
+        dense = tf.Variable(tf.random_normal([784, 10], stddev=0.1, seed=2))
+        dense_bias = tf.Variable(tf.zeros([10]))
+        net = tf.nn.conv2d(IMAGES.reshape(-1, 28, 28, 1), kernel, [1, 2, 2, 1], "SAME")
+        net = tf.nn.relu(net + bias)
+        mean, variance = tf.nn.moments(net, [0, 1, 2])
+
+        def loss_with(mean, variance):
+            normal = tf.nn.batch_normalization(net, mean, variance, beta, gamma, 1e-3)
+            logits = tf.reshape(normal, [-1, 784]) @ dense + dense_bias
+            ce = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=np.arange(8), logits=logits)
+            return tf.reduce_mean(ce)
+
+        # The moving averages see the moments of each step, before its update.
+        moving = [tf.Variable(tf.zeros([4])), tf.Variable(tf.ones([4]))]
+        averages = [
+            a.assign(0.99 * a + 0.01 * m) for a, m in zip(moving, (mean, variance), strict=True)
+        ]
+        loss = loss_with(mean, variance)
+        with tf.control_dependencies(averages):
+            loss = tf.identity(loss)
+        expected, session = losses(loss, [kernel, bias, gamma, beta, dense, dense_bias], 0.1)
+        expected.append(session.run(loss_with(*moving)))
+    np.testing.assert_allclose(printed, expected, rtol=1e-4)
+    assert not errors
+
+
+def test_names_and_orders_of_before_1_0(tmp_path):
+    printed, errors = run(PROGRAMS / "before_1_0.py", "logs", folder=tmp_path)
+
+    labels = np.eye(10, dtype=np.float32)[np.arange(8)]
+    with tf.Graph().as_default():
+        w = tf.Variable(tf.random_normal([784, 10], stddev=0.1, seed=1))
+        logits = np.concatenate([-IMAGES[:, 392:], IMAGES[:, :392]], 1) @ w - 0.5
+        loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits))
+        loss += tf.reduce_mean(
+            tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+        )
+        expected, _ = losses(loss + tf.reduce_sum(tf.abs(w)), [w], 0.01)
+    np.testing.assert_allclose(printed, expected, rtol=1e-4)
+    assert not errors
+    assert list((tmp_path / "logs").glob("events*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "program",
+    ["gan.py dcgan", "gan.py conditional", "gan.py clipping", "gan.py penalty", "rnn.py", "vae.py"],
+)
+def test_programs_train(program, tmp_path):
+    name, *args = program.split()
+    printed, errors = run(PROGRAMS / name, *args, folder=tmp_path)
+    assert len(printed) >= 3
+    assert np.isfinite(printed).all()
+    assert printed[0] != printed[-1]
+    if name == "rnn.py":
+        assert not errors
+    else:
+        assert errors.endswith(f"has no MNIST; reading {ROOT / 'MNIST_data'}.\n")
+        assert errors.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_own_modules_are_imported_from_the_programs_folder(tmp_path):
+    # A relative path, and a folder that is not the current one.
+    (tmp_path / "code").symlink_to(PROGRAMS / "own")
+    assert run("code/main.py", folder=tmp_path) == ([6.0], "")
+
+
+def test_tutorials_module_is_there_under_its_first_name(tmp_path):
+    program = "import input_data\nprint(input_data.read_data_sets('data/').test.num_examples)\n"
+    (tmp_path / "old.py").write_text(program)
+    printed, errors = run("old.py", folder=tmp_path)
+    assert printed == [10_000] and errors.startswith("data has no MNIST; reading")
+    (tmp_path / "input_data.py").write_text(
+        "def read_data_sets(folder):\n    raise SystemExit(3)\n"
+    )
+    run("old.py", folder=tmp_path, code=3)
+
+
+PYTHON_2 = """
+import helper
+import inspect
+import numpy as np
+values = {"a": 7}
+for name, value in values.iteritems():
+    print value / 2, np.int64(7) / 2, value / 2.0
+    value /= 2
+    print value
+print helper.HALF, len(inspect.getargspec(lambda a, b: a).args)
+"""
+
+
+def test_python_2(tmp_path):
+    (tmp_path / "old.py").write_text(PYTHON_2)
+    (tmp_path / "helper.py").write_text("HALF = 5 / 2\n")  # decided for the whole program
+    if importlib.util.find_spec("fissix"):
+        assert run("old.py", folder=tmp_path) == ([3, 3, 3.5, 3, 2, 2], "")
+    else:
+        _, errors = run("old.py", folder=tmp_path, code=1)
+        assert errors.startswith("Error: old.py, line 7: ")
+        assert "pip install fissix" in errors
+
+
+def test_pictures_are_scipys(tmp_path):
+    misc = tf1._old_libraries()["scipy.misc"]
+    misc["imsave"](tmp_path / "picture.png", [[-1.0, 0.0], [1.0, 3.0]])  # stretched to 0..255
+    np.testing.assert_array_equal(misc["imread"](tmp_path / "picture.png"), [[0, 64], [128, 255]])
+    for size in (50, 0.5, (2, 3)):
+        assert misc["imresize"](np.zeros([4, 6]), size).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("from tensorflow.contrib import eager", "tf.contrib.eager is not available: eager"),
+        ("import tensorflow.contrib.learn.nothing", "tf.contrib.learn.nothing is not available"),
+        ("tf.contrib.factorization.KMeans()", "tf.contrib.factorization is not available: use"),
+        ("tf.contrib.layers.nothing()", "tf.contrib.layers.nothing is not available: TensorFlow 2"),
+        ("tf.estimator.Estimator()", "tf.estimator is not available: call"),
+        ("tf.nothing", "tf.nothing is not available: TensorFlow 2 does not have it"),
+    ],
+)
+def test_missing_names_say_what_to_use_instead(line, message):
+    with tf1.substituted(), pytest.raises((AttributeError, ImportError), match=re.escape(message)):
+        exec(f"import tensorflow as tf\n{line}", {})
+
+
+def test_substitution_ends_with_its_context():
+    before = sys.modules["tensorflow"]
+    with tf1.substituted():
+        assert importlib.import_module("tensorflow.contrib.slim")
+        assert sys.modules["tensorflow"] is not before
+    assert importlib.import_module("tensorflow") is before
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("tensorflow.contrib.slim")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("tf.estimator.Estimator()", "tf.estimator is not available: call"),
+        pytest.param("import nothing", "No module named 'nothing'", marks=pytest.mark.slow),
+        pytest.param(
+            "tf.contrib.learn.datasets.mnist.read_data_sets('fashion')",
+            "fashion must contain",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("raise ValueError(tf)", None, marks=pytest.mark.slow),
+    ],
+)
+def test_what_cannot_run_ends_in_one_line(line, message, tmp_path):
+    program = f"import tensorflow as tf\n\ndef main(_):\n    {line}\n\ntf.app.run()\n"
+    (tmp_path / "old.py").write_text(program)
+    printed, errors = run("old.py", folder=tmp_path, code=1)
+    assert not printed
+    if message is None:  # a fault of the program
+        assert "Traceback" in errors
+    else:
+        assert errors.startswith(f"Error: old.py, line 4: {message}")
+        assert errors.count("\n") == 1
+
+
+def test_syntax_error_is_python_3s(tmp_path):
+    (tmp_path / "f.py").write_text("def f(:\n")
+    assert run("f.py", folder=tmp_path, code=1)[1] == "Error: f.py, line 1: invalid syntax\n"
+
+
+def test_wrong_arguments_are_named(tmp_path, capsys):
+    (tmp_path / "notes.txt").touch()
+    for words, message in [
+        ([], "the program to run is missing"),
+        ([tmp_path], "is a folder"),
+        ([tmp_path / "notes.txt"], "is not a .py file"),
+        ([tmp_path / "x.py"], "does not exist"),
+    ]:
+        with pytest.raises(SystemExit, match=f"^Error: .*{message}"):
+            tf1.main(["tf1.py", *map(str, words)])
+    tf1.main(["tf1.py", "--help"])
+    assert "Runs a TensorFlow 1 program" in capsys.readouterr().out
+
+
+def main(folder, gan_class, *flags):
+    """Runs main.py on a class of classes.py; returns what it printed."""
+    gan = f"--gan={PROGRAMS / 'classes.py'}:{gan_class}"
+    command = [sys.executable, ROOT / "main.py", gan, f"--run_dir={folder}", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout + done.stderr
+
+
+def train(folder, gan_class, engine, steps):
+    return main(folder, gan_class, "--nlatent=10", f"--engine={engine}", f"--num_steps={steps}")
+
+
+def test_a_class_trains_with_version_1s_names_of_variables(tmp_path):
+    train(tmp_path / "run", "Gan", "step", 2)
+    with np.load(tmp_path / "run" / "checkpoints" / "step-000000002.npz") as checkpoint:
+        names = [name for name in checkpoint if re.search("(kernel|bias)$", name)]
+    assert names == [
+        f"{layer}/{name}"
+        for layer in (
+            "generator/inputs-layer", "generator/dense",
+            "discriminator/dense", "discriminator/dense_1",
+        )
+        for name in ("kernel", "bias")
+    ]  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["step", "fused"])
+@pytest.mark.parametrize("gan_class", ["Normalised", "Slim"])
+def test_classes_resume_exactly(gan_class, engine, tmp_path):
+    for folder, steps in [("whole", 6), ("parts", 3), ("parts", 6)]:
+        train(tmp_path / folder, gan_class, engine, steps)
+    whole = (tmp_path / "whole" / "losses.csv").read_text()
+    assert whole.count("\n") == 7
+    assert (tmp_path / "parts" / "losses.csv").read_text() == whole
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["step", "fused"])
+def test_random_numbers_of_classes_are_reported(engine, tmp_path):
+    printed = train(tmp_path / "run", "Dropped", engine, 2)
+    assert "Note: discriminator/dropout/dropout/" in printed
+
+
+@pytest.mark.slow
+def test_variables_cannot_be_made_twice(tmp_path):
+    assert "Variable generator/inputs-layer/kernel already exists" in train(
+        tmp_path / "run", "Twice", "step", 2
+    )
+
+
+@pytest.mark.slow
+def test_a_class_goes_through_all_modes_and_the_grading_kit(tmp_path):
+    train(tmp_path / "run", "Gan", "fused", 4)
+    for mode in ["sample", "export", "explore", "evaluate"]:
+        samples = ["--num_samples=500"] if mode in ("sample", "evaluate") else []
+        printed = main(tmp_path / "run", "Gan", f"--mode={mode}", *samples)
+        assert "Saved" in printed, printed
+    (tmp_path / "classes.py").write_text((PROGRAMS / "classes.py").read_text())
+    command = [sys.executable, "-m", "grading", tmp_path / "classes.py", f"--out={tmp_path}"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert "48 of 48 checks passed" in (tmp_path / "feedback.txt").read_text()
+
+
+def test_importing_changes_nothing(tmp_path):
+    code = (
+        "import sys, tf1; assert 'tensorflow' not in sys.modules and 'tf_slim' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
