@@ -20,6 +20,7 @@ import tf1
 from input_data import NUM_CLASSES, NUM_PIXELS
 from support import user_code
 from support.errors import UserError
+from support.lazy import tf
 
 # Errors of custom classes: pattern of the message -> what to do.
 _HINTS = {
@@ -93,8 +94,6 @@ def load(spec: str) -> CustomClass:
     _let_import_from(str(Path(path).resolve().parent))
     with user_errors():
         module = tf1.import_file(path, f"custom_class_{sha256[:8]}")
-    import tensorflow.compat.v1 as tf
-
     # The file may call disable_v2_behavior; loops in the graph need resource variables.
     tf.enable_resource_variables()
     gan_class = getattr(module, name, None)
@@ -164,8 +163,6 @@ def check(gan, recipe):
     Raises:
       UserError: If it has not.
     """
-    import tensorflow.compat.v1 as tf
-
     name = type(gan).__name__
     fed = _check_attributes(gan, recipe)
     _check_methods(gan, recipe.conditional)
@@ -212,8 +209,6 @@ def check_own_train_ops(gan, recipe):
     That is a loss that does not see the labels of the real images, and layers of this project that
     differ in training: its own train ops run the networks as in inference.
     """
-    import tensorflow.compat.v1 as tf
-
     from models import layers, passes
 
     name = type(gan).__name__
@@ -268,8 +263,6 @@ def upstream_ops(fetches) -> set:
 
 def _check_attributes(gan, recipe):
     """Checks an instance's attributes; returns the placeholders' operations."""
-    import tensorflow.compat.v1 as tf
-
     images, latents = [None, NUM_PIXELS], [None, recipe.nlatent]
     labels, scalar = [None, NUM_CLASSES], []
     attributes = {
@@ -331,8 +324,6 @@ def _check_methods(gan, conditional):
 
 def _call_again(gan, method, inputs):
     """Calls a network on its existing variables; rejects one that creates others."""
-    import tensorflow.compat.v1 as tf
-
     name = f"{type(gan).__name__}.{method}"
     before = len(tf.global_variables())
     result = getattr(gan, method)(inputs, reuse=True)

@@ -1,6 +1,6 @@
 """TensorFlow, imported at its first use.
 
-Modules that describe options use it, so that `--help` and mistakes in flags are quick.
+Modules that are imported before flags are checked use it, so that `--help` and mistakes are quick.
 """
 
 import importlib

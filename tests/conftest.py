@@ -1,10 +1,14 @@
 """Makes the top-level modules importable; MNIST and a cache of classifiers."""
 
 import gzip
+import signal
 import sys
 from pathlib import Path
 
 import pytest
+
+# A shell that runs the tests in the background lets them, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 

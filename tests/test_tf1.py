@@ -74,13 +74,14 @@ def test_names_and_orders_of_before_1_0(tmp_path):
 
     labels = np.eye(10, dtype=np.float32)[np.arange(8)]
     with tf.Graph().as_default():
-        w = tf.Variable(tf.random_normal([784, 10], stddev=0.1, seed=1))
+        variable = tf.Variable(tf.random_normal([784, 10], stddev=0.1, seed=1), use_resource=True)
+        w = variable.read_value()  # once, so that no term of the loss is of later weights
         logits = np.concatenate([-IMAGES[:, 392:], IMAGES[:, :392]], 1) @ w - 0.5
         loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(labels=labels, logits=logits))
         loss += tf.reduce_mean(
             tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
         )
-        expected, _ = losses(loss + tf.reduce_sum(tf.abs(w)), [w], 0.01)
+        expected, _ = losses(loss + tf.reduce_sum(tf.abs(w)), [variable], 0.01)
     np.testing.assert_allclose(printed, expected, rtol=1e-4)
     assert not errors
     assert list((tmp_path / "logs").glob("events*"))

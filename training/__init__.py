@@ -13,6 +13,7 @@ import input_data
 from models import custom_class, recipes
 from support import terminal
 from support.errors import UserError
+from support.lazy import tf
 from training import mpi
 from training.options import Configuration, RunOptions, check_precision
 from training.run import RunFolder
@@ -151,8 +152,6 @@ def build(name: str, seed: int = 0, **overrides):
       seed: Random seed.
       **overrides: Hyperparameters to replace.
     """
-    import tensorflow.compat.v1 as tf
-
     from training.updates import Updates
 
     recipe = recipes.override(recipes.get(name), **overrides)

@@ -18,6 +18,7 @@ import numpy as np
 
 from support import errors
 from support.errors import UserError
+from support.lazy import tf
 from training.run import digest
 
 # How many processes a launcher has started, in Open MPI, MPICH and Slurm. SLURM_NTASKS is not one
@@ -267,7 +268,6 @@ class Mean:
 
         Its gradient is the mean of theirs, because each rank's loss is a term of the mean loss.
         """
-        import tensorflow.compat.v1 as tf
 
         @tf.custom_gradient
         def mean(x):
@@ -282,8 +282,6 @@ class Mean:
 
     def _previous(self, graph):
         """Returns a list of what the next call in this graph has to wait for."""
-        import tensorflow.compat.v1 as tf
-
         while graph is not None:
             if graph in self._last:
                 # The first call in a branch of tf.cond follows those outside. Only an input says
