@@ -54,7 +54,7 @@ def evaluate(
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
     dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
-    images, info = input_data.load(dataset, data_dir)
+    images, info = input_data.load(dataset, data_dir, invert=configuration.invert, log=log)
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
@@ -100,7 +100,9 @@ def evaluate(
     return json.loads(json.dumps(content))
 
 
-def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = None):
+def scores_every(
+    steps: int, dataset: str | None = None, data_dir: str | None = None, invert: bool = False
+):
     """Returns a callback that scores during training.
 
     Pass it to training in a list: `training.train(..., extra=[...])`.
@@ -109,13 +111,14 @@ def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = 
       steps: Steps from one score to the next.
       dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
       data_dir: Folder of the images; None for the data set's own.
+      invert: Whether to exchange black and white.
     """
 
     def make_monitor(run):
         from evaluation import reference
         from evaluation.monitor import Monitor
 
-        images, info = input_data.load(dataset, data_dir)
+        images, info = input_data.load(dataset, data_dir, invert=invert, log=lambda line: None)
         return Monitor(run, steps, reference.get(images, info), info)
 
     return make_monitor

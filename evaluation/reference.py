@@ -9,7 +9,6 @@ reference.make(data, Path("FOLDER"), classifier_training.NUM_STEPS)    # rebuild
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ import input_data
 from evaluation import classifier_training, metrics
 from evaluation.classifier import NUM_FEATURES, Classifier, load_arrays
 from support.errors import UserError
-from support.files import atomic_write, write_json
+from support.files import atomic_write, cache_folder, write_json
 
 # Enough for the metrics based on neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
@@ -75,8 +74,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
             f"scoring requires at least {FEWEST} training and test images each, got "
             f"{len(data.train.pixels):,} and {len(data.test.pixels):,}; use a larger data set"
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "small_gans" / key
+    folder = cache_folder() / key
     folder.mkdir(parents=True, exist_ok=True)
     lock = filelock.FileLock(folder / ".lock")
     try:

@@ -1,335 +1,412 @@
-"""The user's own images: picture files, NumPy arrays or CSV, as 28 x 28 grey images.
+"""The user's own images: image files, NumPy arrays or CSV, as 28 x 28 grey images.
 
-The rule: colours become grey, transparency becomes white, the longer side becomes 28 pixels with
-the aspect ratio kept, and the rest is filled with the median of the border. Ink is kept as it is,
-or inverted. The user's folder is never changed.
+The rule: colours become grey. What is transparent becomes white, or black if the first such image
+has bright ink. The longer side becomes 28 pixels with the aspect ratio kept; the image is centred,
+and the rest is filled with the median of its border. The user's folder is never changed.
 """
 
-import csv
-import dataclasses
+import collections
 import hashlib
 import os
+import re
+import warnings
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from support.errors import one_line
-from support.files import atomic_write
-from support.idx import MAX_EXAMPLES, NUM_PIXELS, SIDE, DataError, prefix_errors
+from support.data_sets import (
+    IMAGE_SHAPE,
+    MAX_EXAMPLES,
+    NUM_CLASSES,
+    NUM_PIXELS,
+    SIDE,
+    describe,
+    require,
+)
+from support.errors import DataError, one_line
+from support.files import atomic_write, cache_folder
 
-MAX_CLASSES = 10
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"}
-_ARRAYS = {".npz", ".npy"}
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_IMAGES = "a PNG, JPEG, BMP, GIF or WebP image"
 _MAX_IMAGE_PIXELS = 50_000_000
-_MAX_UNPACKED_BYTES = 2**32
-# One of ten images is held out for testing, if that leaves enough of them.
-_TEST_FRACTION, _MIN_TEST = 10, 10
-# Mean grey value of the images' borders above which their ink seems to be dark.
-_BRIGHT_BORDER = 0.5
+_MAX_BYTES = 2**32  # of one file, unpacked
+# A tenth of the images is held out for testing, and at least as many as scores require.
+_TEST_FRACTION, _MIN_TEST = 10, 128
+_MIN_SPLIT = 4 * _MIN_TEST
 _VERSION = 1  # of the rule: a change makes cached sets invalid
+# Names of folders, files and arrays, such as `train`, `x_test`, `mnist_train.csv`, `validation`.
+_PART = re.compile(r"(?:^[xy]?|[^a-z])(train|test|val)(?:ing|id|idation)?(?![a-z])")
+_LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)")
 
 
-@dataclasses.dataclass
-class Images:
-    """A folder's images.
-
-    Attributes:
-      train, test: uint8 `[n, 28, 28]`.
-      train_labels, test_labels: uint8 `[n]`, or None without labels.
-      class_names: Names of the labels, empty if they are only numbers.
-      description: What was read, and what was done to it.
-    """
-
-    train: np.ndarray
-    train_labels: np.ndarray | None
-    test: np.ndarray
-    test_labels: np.ndarray | None
-    class_names: tuple[str, ...] = ()
-    description: str = ""
-
-
-def cache_folder() -> Path:
-    """Returns the folder of files that can be made again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "small_gans"
-
-
-def read(folder: Path, invert: bool = False, log: Callable = print) -> Images:
-    """Reads the images in a folder: pictures, folders of pictures by class, arrays or CSV.
+def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...], str]:
+    """Reads a folder of images, or of folders of them by class, of arrays or of CSV; or one file.
 
     Args:
-      folder: The user's folder.
-      invert: Whether to exchange black and white.
+      path: The user's folder or file.
       log: Function of a line for the user.
 
+    Returns:
+      (images, labels) of the training and of the test set, uint8 `[n, 28, 28]` and uint8 `[n]`,
+      all 0 without labels; the names of the labels, if they have any; and a sentence about what was
+      read and what was done to it.
+
     Raises:
-      DataError: If the folder has nothing usable or a damaged file; the message names it.
+      DataError: If there is nothing usable or a damaged file; the message names it.
     """
-    files = [path for path in sorted(folder.rglob("*")) if _is_visible(path, folder)]
-    by_suffix = {
-        "arrays": [path for path in files if path.suffix.lower() in _ARRAYS],
-        "csv": [path for path in files if path.suffix.lower() == ".csv"],
-        "pictures": [path for path in files if path.suffix.lower() in _SUFFIXES],
-    }
-    forms = [form for form, paths in by_suffix.items() if paths]
-    if not forms:
-        names = ", ".join(path.name for path in files[:3])
+    by_reader: dict = {}
+    for file in _files(path):
+        by_reader.setdefault(_reader_of(file), []).append(file)
+    others = by_reader.pop(None, [])
+    if not by_reader:
+        found = ", ".join(file.name for file in others[:3]) or "nothing"
         raise DataError(
-            f"{folder}: expected IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz, .npy or "
-            f".csv, found {names or 'nothing'}"
+            f"--data_dir={path} must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz "
+            f"or .npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, found {found}; "
+            "nothing was downloaded into it"
         )
-    if len(forms) > 1:
-        raise DataError(f"{folder}: expected files of one form, found {' and '.join(forms)}")
-    reader = {"arrays": _read_arrays, "csv": _read_csv, "pictures": _read_pictures}[forms[0]]
-    images = _cached(folder, by_suffix[forms[0]], reader)
-    if invert:
-        images.train, images.test = 255 - images.train, 255 - images.test
-    log(images.description)
-    border = np.concatenate([images.train[:, [0, -1]].ravel(), images.train[:, :, [0, -1]].ravel()])
-    if border.mean() > 255 * _BRIGHT_BORDER:
-        log("Note: the images look dark on white; --invert makes them bright on black, like MNIST.")
-    if not len(images.test):
-        log("Note: so few images have no test set; they cannot be scored.")
-    return images
-
-
-def _is_visible(path, folder):
-    return path.is_file() and not any(
-        part.startswith((".", "__")) for part in path.relative_to(folder).parts
+    if len(by_reader) > 1:
+        names = " and ".join(files[0].name for files in by_reader.values())
+        raise DataError(
+            f"--data_dir={path} must have files of one form, found {names}; name one file, or move "
+            "the others away"
+        )
+    ((reader, files),) = by_reader.items()
+    arrays = _cached(path, files, lambda: _split(*reader(path, files)), log)
+    sets = [(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")]
+    names = tuple(arrays["class_names"].tolist())
+    counts = [len(images) for images, _ in sets]
+    labels = np.unique(np.concatenate([labels for _, labels in sets]))
+    classes = f"of {len(labels)} classes" if len(labels) > 1 else "without labels"
+    listed = f" ({', '.join(names)})" if names else ""
+    suffixes = collections.Counter(file.suffix[1:].upper() for file in files)
+    forms = " and ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
+    changed = int(arrays["changed"])
+    done = f"{changed:,} were made {SIDE} x {SIDE} and grey" if changed else "all were unchanged"
+    tested = f"{counts[1]:,} are for testing" if counts[1] else "too few to hold some out for tests"
+    sentence = (
+        f"Read {sum(counts):,} images {classes}{listed} from {forms} "
+        f"file{'s' if len(files) > 1 else ''} in {path}: {done}; {tested}."
     )
+    if others:
+        sentence += f" Ignored {len(others):,} other files, such as {others[0].name}."
+    return sets, names, sentence
 
 
-def _cached(folder, paths, reader):
-    """Returns the result of a reader, from the cache if the files are unchanged."""
-    facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    key = hashlib.sha256(repr((_VERSION, facts)).encode()).hexdigest()[:24]
-    file = cache_folder() / f"images-{key}.npz"
-    fields = [field.name for field in dataclasses.fields(Images)]
-    if file.exists():
-        try:
-            with np.load(file) as saved:
-                values = {name: saved[name] for name in fields if name in saved}
-            values["description"] = str(values["description"])
-            values["class_names"] = tuple(values.get("class_names", np.array([])).tolist())
-            return Images(**{"train_labels": None, "test_labels": None, **values})
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            file.unlink()  # damaged: it is made again
-    images = reader(folder, paths)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    values = {name: getattr(images, name) for name in fields}
-    with atomic_write(file) as temporary:
-        np.savez(temporary, **{name: value for name, value in values.items() if value is not None})
-    return images
+def _files(path):
+    """Returns the visible files up to two folders deep, without those of runs."""
+    if path.is_file():
+        return [path]
+    require(path.is_dir(), f"--data_dir={path}", "a folder or file", "neither")
+    files = [
+        file
+        for pattern in ("*", "*/*", "*/*/*")
+        for file in sorted(path.glob(pattern))
+        if file.is_file()
+        and file.name.lower() not in ("thumbs.db", "desktop.ini")
+        and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
+    ]
+    runs = {file.parent for file in files if (file.parent / "checkpoints").is_dir()}
+    return [file for file in files if file.parent not in runs]
 
 
-# Pictures.
+def _reader_of(file):
+    """Returns the function that reads files like this one, None if there is none."""
+    suffix = file.suffix.lower()
+    if suffix in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"):
+        return _read_images
+    if suffix in (".npz", ".npy"):
+        return _read_arrays
+    return _read_csv if suffix == ".csv" and _csv_columns(file) else None
 
 
-def _read_pictures(folder, paths):
-    parts = {}  # {"train" or "test" or "": [(path, class or None)]}
-    for path in paths:
-        *parents, _ = path.relative_to(folder).parts
-        part = ""
-        if parents and parents[0].lower() in ("train", "training", "test", "testing"):
-            part = "test" if parents.pop(0).lower().startswith("test") else "train"
-        if len(parents) > 1:
-            raise DataError(f"{path}: expected images in the folder or in one folder per class")
-        parts.setdefault(part, []).append((path, parents[0] if parents else None))
-    entries = [entry for part in parts.values() for entry in part]
-    names = sorted({name for _, name in entries if name is not None})
-    if names and any(name is None for _, name in entries):
-        raise DataError(f"{folder}: expected all images in folders named by class, or none")
-    if len(names) > MAX_CLASSES:
-        raise DataError(f"{folder}: expected at most {MAX_CLASSES} classes, found {len(names)}")
-    if len(entries) > MAX_EXAMPLES:
-        raise DataError(
-            f"{folder}: expected at most {MAX_EXAMPLES:,} images, found {len(entries):,}"
-        )
-    arrays = {}
-    with tqdm(total=len(entries), unit=" images", leave=False, disable=None) as bar:
-        for part, members in parts.items():
-            images = []
-            for path, _ in members:
-                images.append(_read_picture(path))
-                bar.update()
-            labels = np.array([names.index(n) for _, n in members], np.uint8) if names else None
-            arrays[part] = np.stack(images), labels
-    what = f"{len(entries):,} image files" + (f" of {len(names)} classes" if names else "")
-    return _assemble(arrays, tuple(names), folder, f"{what}, each as 28 x 28 grey pixels")
+def _cached(path, files, make, log):
+    """Returns {name: array} of `make()`, from the cache unless a file has changed."""
+    stats = [(os.fsencode(file), *_stamp(file)) for file in files]
+    fingerprint = hashlib.sha256(repr((_VERSION, stats)).encode()).hexdigest()
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    cache = cache_folder() / f"images-{name}.npz"
+    try:
+        with np.load(cache) as saved:
+            if saved["fingerprint"] == fingerprint:
+                return dict(saved)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # missing or damaged
+    arrays = make()
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cache) as temporary:
+            np.savez(temporary, fingerprint=np.array(fingerprint), **arrays)
+    except OSError as error:
+        log(f"Note: cannot write {cache} ({error.strerror}); the images are read every time.")
+    return arrays
 
 
-def _read_picture(path):
-    with prefix_errors(path):
-        try:
-            with Image.open(path) as image:
-                if image.width * image.height > _MAX_IMAGE_PIXELS:
-                    raise DataError(f"expected at most {_MAX_IMAGE_PIXELS:,} pixels")
-                image.seek(0)
-                return _to_grey(ImageOps.exif_transpose(image))
-        except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
-            raise DataError(f"expected an image, found: {one_line(error)}") from error
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"the image is damaged: {one_line(error)}") from error
+def _stamp(file):
+    stat = file.stat()
+    return stat.st_size, stat.st_mtime_ns
 
 
-def _to_grey(image):
-    """Returns a Pillow image as uint8 `[28, 28]`."""
-    if image.mode in ("I;16", "I"):  # 16 bits
-        image = Image.fromarray((np.asarray(image) / 256).clip(0, 255).astype(np.uint8))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(background, image)
-    image = image.convert("L")
-    if image.size == (SIDE, SIDE):
-        return np.asarray(image)
-    pixels = np.asarray(image)
-    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
-    fill = int(np.median(border))
-    return np.asarray(ImageOps.pad(image, (SIDE, SIDE), Image.Resampling.BOX, color=fill))
+def _split(parts, class_names, changed):
+    """Returns {name: array} of a training and a test set.
+
+    Args:
+      parts: {"train", "test", "val" or "": (images, labels or None)}.
+      class_names: Names of the labels, if they have any.
+      changed: Number of images that were not 28 x 28 and grey.
+    """
+    train = [parts[name] for name in ("", "train") if name in parts]
+    test = [parts[name] for name in ("val", "test") if name in parts]
+    if not train:
+        train, test = test, []
+    is_labelled = all(labels is not None for _, labels in train)
+    if is_labelled:  # Kaggle's test.csv has none
+        test = [(images, labels) for images, labels in test if labels is not None]
+    arrays = {"class_names": np.array(class_names, np.str_), "changed": np.array(changed)}
+    empty = np.zeros([0, *IMAGE_SHAPE], np.uint8), np.zeros(0, np.uint8)
+    for name, sets in (("train", train), ("test", test)):
+        images = np.concatenate([empty[0], *(images for images, _ in sets)])
+        labels = np.zeros(len(images), np.uint8)
+        if is_labelled:
+            labels = np.concatenate([empty[1], *(labels for _, labels in sets)])
+        arrays |= {f"{name}_images": images, f"{name}_labels": labels}
+    count = len(arrays["train_images"])
+    if not test and count >= _MIN_SPLIT:
+        # In random order, because images may be sorted by class.
+        order = np.random.default_rng(0).permutation(count)
+        held_out = max(_MIN_TEST, count // _TEST_FRACTION)
+        for name in ("images", "labels"):
+            array = arrays[f"train_{name}"][order]
+            arrays |= {f"test_{name}": array[:held_out], f"train_{name}": array[held_out:]}
+    return arrays
+
+
+def _part(name):
+    """Returns `train`, `test`, `val`, or an empty string, by the name of a file or array."""
+    found = _PART.search(name.lower())
+    return found[1] if found else ""
+
+
+# Image files.
+
+
+def _read_images(path, files):
+    """Returns {part: (images, labels)}, the names of the classes, and how many were changed."""
+    root = path if path.is_dir() else path.parent
+    require(len(files) <= MAX_EXAMPLES, path, f"at most {MAX_EXAMPLES:,} images", len(files))
+    folders = {file: file.relative_to(root).parts[:-1] for file in files}
+    tops = {parts[0] for parts in folders.values() if parts}
+    are_parts = all(map(_part, tops)) and "train" in map(_part, tops)
+    by_part: dict = {}
+    for file, parents in folders.items():
+        part = _part(parents[0]) if parents and are_parts else ""
+        classes = parents[1:] if part else parents
+        if len(classes) > 1:
+            raise DataError(
+                f"{file}: expected images in the folder or in one folder per class; set "
+                f"--data_dir to {root / parents[0]}"
+            )
+        by_part.setdefault(part, []).append((file, "".join(classes)))
+    for members in by_part.values():
+        without = [file for file, name in members if not name]
+        if 0 < len(without) < len(members):
+            raise DataError(
+                f"{without[0]}: expected it in a folder named by its class, like other images"
+            )
+    # As text that can be printed; an empty name is that of no class.
+    names = sorted({name for members in by_part.values() for _, name in members} - {""})
+    require(len(names) <= NUM_CLASSES, path, f"at most {NUM_CLASSES} classes", len(names))
+    rng, sets, changed = np.random.default_rng(0), {}, 0
+    for part, members in by_part.items():
+        rng.shuffle(members)  # sorted by class, they would be held out by class
+        images, count = _to_grey((_open(file) for file, _ in members), len(members))
+        labels = [names.index(name) for _, name in members if name]
+        sets[part] = images, np.uint8(labels) if labels else None
+        changed += count
+    return sets, [one_line(name) for name in names], changed
+
+
+def _open(path):
+    """Returns the first frame of an image file, upright."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            size = image.width * image.height
+            require(size <= _MAX_IMAGE_PIXELS, path, f"at most {_MAX_IMAGE_PIXELS:,} pixels", size)
+            image.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes large images faster
+            return ImageOps.exif_transpose(image)
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        with open(path, "rb") as file:
+            found = describe(file.read(64))
+        if found.endswith("image"):
+            found = f"a damaged one ({one_line(error)})"
+        raise DataError(f"{path}: expected {_IMAGES}, found {found}") from error
+
+
+def _to_grey(images: Iterable, count: int):
+    """Returns Pillow images as uint8 `[n, 28, 28]`, and how many of them were changed."""
+    grey = np.empty([count, *IMAGE_SHAPE], np.uint8)
+    changed, background = 0, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about metadata
+        # Shown only in a terminal.
+        progress = tqdm(images, "images", count, leave=False, unit="image", disable=None)
+        for place, image in enumerate(progress):
+            changed += image.mode not in ("L", "1") or image.size != IMAGE_SHAPE
+            if image.mode.startswith("I"):  # 16 bits
+                image = Image.fromarray(np.uint8(np.asarray(image).clip(0, 65535) // 256))
+            if image.has_transparency_data:
+                ink, alpha = map(np.float32, image.convert("RGBA").convert("LA").split())
+                if alpha.min() < 255:
+                    if background is None:
+                        background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
+                    mixed = background + (ink - background) * alpha / 255
+                    image = Image.fromarray(np.uint8(mixed.round()))
+            image = image.convert("L")
+            if image.size != IMAGE_SHAPE:
+                pixels = np.asarray(image)
+                border = np.concatenate([*pixels[[0, -1]], *pixels[:, [0, -1]].T])
+                image = ImageOps.pad(
+                    image, IMAGE_SHAPE, Image.Resampling.BILINEAR, color=int(np.median(border))
+                )
+            grey[place] = image
+    return grey, changed
 
 
 # Arrays.
 
 
-def _read_arrays(folder, paths):
+def _read_arrays(path, files):
+    """Returns {part: (images, labels)}, no names, and how many images were changed."""
     arrays = {}
-    for path in paths:
-        with prefix_errors(path):
-            arrays.update(_load_arrays(path))
-    parts = {}
-    with prefix_errors(folder):
-        for part, images, labels in [
-            ("train", "x_train", "y_train"),
-            ("test", "x_test", "y_test"),
-            ("", "images", "labels"),
-        ]:
-            if images in arrays:
-                parts[part] = _checked(arrays[images], arrays.get(labels))
-        if not parts and len(arrays) == 1:
-            parts[""] = _checked(*arrays.values(), None)
-    if not parts or ("test" in parts and len(parts) == 1):
-        raise DataError(
-            f"{folder}: expected the arrays x_train (y_train, x_test, y_test) or images (labels), "
-            f"found {', '.join(sorted(arrays))}"
-        )
-    count = sum(len(images) for images, _ in parts.values())
-    return _assemble(parts, (), folder, f"{count:,} images from {paths[0].name}")
+    for file in files:
+        arrays |= _load(file)
+    by_part: dict = {}
+    for name, array in arrays.items():
+        role = "labels" if _LABELS.match(name.lower()) else "images"
+        by_part.setdefault(_part(name), {}).setdefault(role, []).append(array)
+    sets, changed = {}, 0
+    for part, roles in by_part.items():
+        if sorted(map(len, roles.values())) != [1] * len(roles) or "images" not in roles:
+            raise DataError(
+                f"{path}: expected one array of images and one of labels, such as x_train and "
+                f"y_train, found {', '.join(sorted(arrays))}"
+            )
+        images, count = _checked_images(roles["images"][0], path)
+        labels = roles.get("labels", [None])[0]
+        sets[part] = images, _checked_labels(labels, len(images), path)
+        changed += count
+    return sets, (), changed
 
 
-def _load_arrays(path):
-    """Returns {name: array} of a file; the name of an .npy file is its stem."""
+def _load(file):
+    """Returns {name: array}; an .npy file's name, and that of an array without one, is its stem."""
+    with open(file, "rb") as opened:
+        head = opened.read(64)
+    require(head.startswith((b"PK", b"\x93NUMPY")), file, "NumPy arrays", describe(head))
     try:
-        if path.suffix.lower() == ".npz":
-            with zipfile.ZipFile(path) as archive:
+        size = file.stat().st_size
+        if head.startswith(b"PK"):
+            with zipfile.ZipFile(file) as archive:
                 size = sum(member.file_size for member in archive.infolist())
-        else:
-            size = path.stat().st_size
-        if size > _MAX_UNPACKED_BYTES:
-            raise DataError(f"expected at most {_MAX_UNPACKED_BYTES:,} bytes, found {size:,}")
-        loaded = np.load(path, allow_pickle=False)
+        require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
+        loaded = np.load(file, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
-            return {path.stem: loaded}
+            return {file.stem: loaded}
         with loaded:
-            return {name: loaded[name] for name in loaded.files}
+            return {file.stem if n == "arr_0" else n: loaded[n] for n in loaded.files}
+    except DataError:
+        raise
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"expected NumPy arrays of numbers, found: {one_line(error)}") from error
+        raise DataError(f"{file}: expected arrays of numbers: {one_line(error)}") from error
 
 
-def _checked(images, labels):
-    """Returns images as uint8 `[n, 28, 28]` and labels as uint8 `[n]` or None."""
-    if images.ndim == 2 and images.shape[1] == NUM_PIXELS:
-        images = images.reshape(-1, SIDE, SIDE)
-    if images.ndim == 4 and images.shape[-1] == 1:
+def _checked_images(images, path):
+    """Returns an array's images as uint8 `[n, 28, 28]`, and how many of them were changed."""
+    shape = list(images.shape)
+    if images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
+        images = np.moveaxis(images, 1, 3)
+    if images.ndim == 4 and images.shape[3] == 1:
         images = images[..., 0]
-    is_colour = images.ndim == 4 and images.shape[-1] in (3, 4)
-    if not (images.ndim == 3 or is_colour) or not 1 <= len(images) <= MAX_EXAMPLES:
-        raise DataError(f"expected images [n, height, width], found {list(images.shape)}")
-    if not np.issubdtype(images.dtype, np.number) or not np.isfinite(images).all():
-        raise DataError(f"expected finite numbers as pixels, found {images.dtype}")
-    if images.dtype != np.uint8:
-        low, high = images.min(), images.max()
-        if low < 0 or high > 255:
-            raise DataError(f"expected pixels from 0 to 255 or 0 to 1, found {low} to {high}")
-        is_fraction = high <= 1 and np.issubdtype(images.dtype, np.floating)
-        images = np.rint(images * (255 if is_fraction else 1)).astype(np.uint8)
-    if images.shape[1:] != (SIDE, SIDE):
-        images = np.stack([_to_grey(Image.fromarray(image)) for image in images])
+    if images.ndim == 2 and shape[1] == NUM_PIXELS:
+        images = images.reshape(-1, *IMAGE_SHAPE)
+    is_colour = images.ndim == 4 and images.shape[3] in (3, 4)
+    is_valid = (images.ndim == 3 or is_colour) and 1 <= len(images) <= MAX_EXAMPLES
+    require(is_valid, path, f"1 to {MAX_EXAMPLES:,} images [n, height, width]", shape)
+    require(images.dtype.kind in "buif", path, "numbers as pixels", images.dtype)
+    low, high = images.min(), images.max()
+    expected = "pixels from 0 to 255, or from 0 to 1"
+    # Comparisons with NaN are false.
+    require(low >= 0 and high <= 255, path, expected, f"{low:g} to {high:g}")
+    if images.dtype != np.uint8 or high <= 1:
+        images = np.uint8(np.rint(images * np.float32(255 if high <= 1 else 1)))
+    if images.shape[1:] == IMAGE_SHAPE:
+        return images, 0
+    return _to_grey(map(Image.fromarray, images), len(images))
+
+
+def _checked_labels(labels, count, path):
+    """Returns labels as uint8 `[n]`, also if they are one-hot; None if they are."""
     if labels is None:
-        return images, None
-    is_one_hot = labels.ndim == 2 and labels.shape[1] > 1
-    labels = labels.argmax(axis=1) if is_one_hot else labels.ravel()
-    if len(labels) != len(images):
-        raise DataError(f"expected {len(images)} labels, one per image, found {len(labels)}")
-    if not np.isin(labels, range(MAX_CLASSES)).all():
-        raise DataError(f"expected labels from 0 to {MAX_CLASSES - 1}, found {labels.max()}")
-    return images, labels.astype(np.uint8)
+        return None
+    labels = labels.argmax(axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.ravel()
+    require(len(labels) == count, path, f"{count:,} labels, one per image", f"{len(labels):,}")
+    is_label = np.isin(labels, range(NUM_CLASSES))
+    expected = f"labels from 0 to {NUM_CLASSES - 1}"
+    require(is_label.all(), path, expected, one_line(labels[~is_label][:1]))
+    return labels.astype(np.uint8)
 
 
 # CSV.
 
 
-def _read_csv(folder, paths):
-    parts = {}
-    for path in paths:
-        name = path.stem.lower()
-        part = next((each for each in ("train", "test") if each in name), "")
-        if part in parts:
-            raise DataError(
-                f"{path}: expected one CSV file, or one for training and one for testing"
-            )
-        with prefix_errors(path):
-            parts[part] = _checked(*_parse_csv(path))
-    trained = parts.get("train", parts.get(""))
-    if trained and "test" in parts and (trained[1] is None) != (parts["test"][1] is None):
-        parts.pop("test")  # such as Kaggle's, which are to be labelled
-    if not parts or list(parts) == ["test"]:
-        raise DataError(f"{folder}: expected a CSV file with training images")
-    count = sum(len(images) for images, _ in parts.values())
-    return _assemble(parts, (), folder, f"{count:,} images from CSV files")
+def _read_csv(path, files):
+    """Returns {part: (images, labels)}, no names, and that no image was changed."""
+    sets: dict = {}
+    for file in files:
+        part = _part(file.stem)
+        require(part not in sets, path, "one .csv file for training and one for tests", file.name)
+        size = file.stat().st_size
+        require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
+        label, has_header = _csv_columns(file)
+        try:
+            with (
+                open(file, encoding="utf-8-sig") as lines,
+                tqdm(lines, file.name, leave=False, unit="line", disable=None) as progress,
+            ):
+                table = np.loadtxt(
+                    progress, np.float32, delimiter=",", quotechar='"', skiprows=has_header, ndmin=2
+                )
+        except ValueError as error:
+            raise DataError(f"{file}: expected numbers: {one_line(error)}") from error
+        labels = None if label is None else table[:, label]
+        pixels = table if label is None else np.delete(table, label, axis=1)
+        images, _ = _checked_images(pixels, file)
+        sets[part] = images, _checked_labels(labels, len(images), file)
+    return sets, (), 0
 
 
-def _parse_csv(path):
-    """Returns the pixels `[n, 784]` and the labels `[n]` or None of a CSV file."""
-    with open(path, encoding="utf-8", newline="") as file:
-        first = [cell.strip().lower() for cell in next(csv.reader(file), [])]
-    has_header = not first[:1] or not first[0].replace(".", "", 1).isdigit()
-    label_column = None
-    if "label" in first:
-        label_column = first.index("label")
-    elif len(first) == NUM_PIXELS + 1:
-        label_column = 0
-    if len(first) - (label_column is not None) != NUM_PIXELS:
-        raise DataError(f"expected {NUM_PIXELS} columns of pixels, found {len(first)} columns")
+def _csv_columns(file):
+    """Returns the column of the labels or None, and whether there is a header.
+
+    That is None if the file does not have 784 other columns.
+    """
+    with open(file, encoding="utf-8-sig", errors="replace") as lines:
+        cells = [cell.strip(' "\n').lower() for cell in lines.readline(2**16).split(",")]
+    label = None
+    if "label" in cells or len(cells) == NUM_PIXELS + 1:
+        label = cells.index("label") if "label" in cells else 0
+    if len(cells) - (label is not None) != NUM_PIXELS:
+        return None
     try:
-        table = np.loadtxt(path, np.float32, delimiter=",", skiprows=int(has_header), ndmin=2)
-    except ValueError as error:
-        raise DataError(f"expected numbers: {one_line(error)}") from error
-    if label_column is None:
-        return table, None
-    return np.delete(table, label_column, axis=1), table[:, label_column]
-
-
-def _assemble(parts, class_names, folder, description):
-    """Returns the Images of {"train", "test" or "": (images, labels)}."""
-    images, labels = parts.get("train", parts.get("", (None, None)))
-    if images is None:
-        raise DataError(f"{folder}: expected training images")
-    if "test" in parts:
-        test, test_labels = parts["test"]
-    else:  # the same images every time, whatever the order of the files
-        count = len(images) // _TEST_FRACTION
-        count = count if count >= _MIN_TEST else 0
-        order = np.random.default_rng(0).permutation(len(images))
-        held_out, kept = order[:count], np.sort(order[count:])
-        test, images = images[held_out], images[kept]
-        test_labels = None if labels is None else labels[held_out]
-        labels = None if labels is None else labels[kept]
-        if count:
-            description += f"; {count:,} of them are held out for testing"
-    return Images(images, labels, test, test_labels, class_names, f"Read {description}.")
+        np.array(cells, np.float32)
+    except ValueError:
+        return label, True
+    return label, False

@@ -104,8 +104,11 @@ def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeyp
         (Endless, "at most 100000 bytes, found more"),
         (redirect_to("/again"), "Exceeded 30 redirects"),
         (gzip.compress(CONTENT[TRAIN_IMAGES])[:-200], "expected a complete gzip file"),
-        (gzip.compress(CONTENT[TRAIN_LABELS]), "expected magic number 2051, found 2049"),
-        (b"<html>Log in to this network</html>", "expected an IDX file, found an HTML page"),
+        (
+            gzip.compress(CONTENT[TRAIN_LABELS]),
+            "expected images of 28 x 28 in IDX format, found labels",
+        ),
+        (b"<html>Log in to this network</html>", "found an HTML page"),
     ],
 )
 def test_bad_server_or_file_is_one_line_and_leaves_nothing(
