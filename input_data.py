@@ -73,10 +73,10 @@ def load(
         counts = " and ".join(f"{len(images):,}" for images, _ in sets)
         sentence = f"Read {counts} images from IDX files in {folder}, unchanged."
     elif found or is_empty:
-        missing = next(name for name in data_sets.FILES if name not in found)
+        missing = [name for name in data_sets.FILES if name not in found]
+        problem = f"lacks {missing[0]}" if found else "is missing or empty"
         raise DataError(
-            f"--data_dir={folder} lacks {missing}: correct the path or add the file; with "
-            "--dataset=mnist, MNIST is downloaded into it"
+            f"--data_dir={folder} {problem}; add --dataset=mnist to download MNIST into it"
         )
     else:
         from support import own_images

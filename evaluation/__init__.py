@@ -18,6 +18,7 @@ from training.run import RunFolder
 # Twice the classifier's features, fewer have no meaningful covariance; and minutes of comparing
 # all pairs.
 _FEWEST, _MOST = 128, 100_000
+_ROW = 16  # images in a row of a report without classes
 
 
 def evaluate(
@@ -68,10 +69,11 @@ def evaluate(
     standard = reference.get(images, info, log)
     predictions = standard.classifier(samples)
     scores = metrics.score(*predictions, samples, standard.reference)
-    histogram, real = np.array(scores.histogram), standard.reference.histogram
     log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
-    log(f"\n{report.describe(histogram, recipe.digit, info, real)}")
+    if standard.reference.has_classes:
+        histogram, real = np.array(scores.histogram), standard.reference.histogram
+        log(f"\n{report.describe(histogram, recipe.digit, info, real)}")
     by_label = {}
     if recipe.conditional:
         labels = generator.labels_in_turn(num_samples)
@@ -95,8 +97,14 @@ def evaluate(
         "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
     }
     write_json(folder.file("metrics.json"), content)
-    found = predictions.probabilities.argmax(axis=1)
-    pictures.report(folder.file("report.png"), samples, found, histogram, real, info.class_names)
+    path = folder.file("report.png")
+    if standard.reference.has_classes:
+        found = predictions.probabilities.argmax(axis=1)
+        names = info.class_names[: 1 + np.flatnonzero(histogram + real).max()]
+        pictures.report(path, samples, found, histogram, real, names)
+    else:
+        real = images.test.images[:_ROW]
+        pictures.compare(path, [("generated", samples[:_ROW]), ("real", real)])
     return json.loads(json.dumps(content))
 
 

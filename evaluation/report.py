@@ -23,6 +23,8 @@ def table(columns: dict) -> str:
     ]
     lines = ["  ".join([" " * width, *headings])]
     for name, label in metrics.LABELS.items():
+        if any(getattr(scores, name) is None for scores in columns.values()):
+            continue
         cells = [
             f"{getattr(scores, name):{len(heading)}.4g}"
             for heading, scores in zip(headings, columns.values(), strict=True)
@@ -45,14 +47,9 @@ def describe(histogram: np.ndarray, digit: int | None, info, real: np.ndarray) -
     if digit is not None:
         return (
             f"Trained only on {info.label(digit)}: {histogram[digit]:.1%} of the samples are "
-            f"classified as it. All other scores compare them with all ten {plural}."
+            f"classified as it. All other scores compare them with all {plural}."
         )
     present = np.flatnonzero(real)
-    if len(present) == 1:
-        return (
-            f"All images have one label, {names[present[0]]}: the classifier had nothing to "
-            "distinguish, so its features and these scores mean little."
-        )
     missing = [names[k] for k in metrics.lost_classes(histogram, real)]
     dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]
     if missing or dominant:

@@ -31,6 +31,7 @@ from support.errors import DataError, one_line
 from support.files import atomic_write, cache_folder
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _IMAGES = "a PNG, JPEG, BMP, GIF or WebP image"
 _MAX_IMAGE_PIXELS = 50_000_000
 _MAX_BYTES = 2**32  # of one file, unpacked
@@ -58,40 +59,46 @@ def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...
     Raises:
       DataError: If there is nothing usable or a damaged file; the message names it.
     """
-    by_reader: dict = {}
-    for file in _files(path):
-        by_reader.setdefault(_reader_of(file), []).append(file)
-    others = by_reader.pop(None, [])
-    if not by_reader:
-        found = ", ".join(file.name for file in others[:3]) or "nothing"
+    found = _files(path)
+    by_reader = {
+        _read_images: [file for file in found if file.suffix.lower() in _SUFFIXES],
+        _read_arrays: [file for file in found if file.suffix.lower() in (".npz", ".npy")],
+        _read_csv: [f for f in found if f.suffix.lower() == ".csv" and _csv_columns(f)],
+    }
+    usable = [(reader, files) for reader, files in by_reader.items() if files]
+    if not usable:
         raise DataError(
             f"--data_dir={path} must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz "
-            f"or .npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, found {found}; "
-            "nothing was downloaded into it"
+            f"or .npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, found "
+            f"{', '.join(file.name for file in found[:3]) or 'nothing'}; nothing was downloaded"
         )
-    if len(by_reader) > 1:
-        names = " and ".join(files[0].name for files in by_reader.values())
+    if len(usable) > 1:
+        names = " and ".join(files[0].name for _, files in usable)
         raise DataError(
             f"--data_dir={path} must have files of one form, found {names}; name one file, or move "
             "the others away"
         )
-    ((reader, files),) = by_reader.items()
+    ((reader, files),) = usable
+    others = sorted(set(found) - set(files))
     arrays = _cached(path, files, lambda: _split(*reader(path, files)), log)
     sets = [(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")]
     names = tuple(arrays["class_names"].tolist())
     counts = [len(images) for images, _ in sets]
     labels = np.unique(np.concatenate([labels for _, labels in sets]))
-    classes = f"of {len(labels)} classes" if len(labels) > 1 else "without labels"
-    listed = f" ({', '.join(names)})" if names else ""
+    classes = "without labels"
+    if len(labels) > 1:
+        classes = f"of {len(labels)} classes" + (f" ({', '.join(names)})" if names else "")
     suffixes = collections.Counter(file.suffix[1:].upper() for file in files)
-    forms = " and ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
+    forms = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
     changed = int(arrays["changed"])
     done = f"{changed:,} were made {SIDE} x {SIDE} and grey" if changed else "all were unchanged"
     tested = f"{counts[1]:,} are for testing" if counts[1] else "too few to hold some out for tests"
     sentence = (
-        f"Read {sum(counts):,} images {classes}{listed} from {forms} "
+        f"Read {sum(counts):,} images {classes} from {forms} "
         f"file{'s' if len(files) > 1 else ''} in {path}: {done}; {tested}."
     )
+    if unused := int(arrays["unused"]):
+        sentence += f" {unused:,} test images without labels are not used."
     if others:
         sentence += f" Ignored {len(others):,} other files, such as {others[0].name}."
     return sets, names, sentence
@@ -114,20 +121,11 @@ def _files(path):
     return [file for file in files if file.parent not in runs]
 
 
-def _reader_of(file):
-    """Returns the function that reads files like this one, None if there is none."""
-    suffix = file.suffix.lower()
-    if suffix in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp"):
-        return _read_images
-    if suffix in (".npz", ".npy"):
-        return _read_arrays
-    return _read_csv if suffix == ".csv" and _csv_columns(file) else None
-
-
 def _cached(path, files, make, log):
     """Returns {name: array} of `make()`, from the cache unless a file has changed."""
-    stats = [(os.fsencode(file), *_stamp(file)) for file in files]
-    fingerprint = hashlib.sha256(repr((_VERSION, stats)).encode()).hexdigest()
+    stats = [(os.fsencode(file), file.stat()) for file in files]
+    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    fingerprint = hashlib.sha256(repr((_VERSION, facts)).encode()).hexdigest()
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     cache = cache_folder() / f"images-{name}.npz"
     try:
@@ -146,11 +144,6 @@ def _cached(path, files, make, log):
     return arrays
 
 
-def _stamp(file):
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns
-
-
 def _split(parts, class_names, changed):
     """Returns {name: array} of a training and a test set.
 
@@ -164,9 +157,11 @@ def _split(parts, class_names, changed):
     if not train:
         train, test = test, []
     is_labelled = all(labels is not None for _, labels in train)
-    if is_labelled:  # Kaggle's test.csv has none
+    unused = [images for images, labels in test if is_labelled and labels is None]  # Kaggle's
+    if unused:
         test = [(images, labels) for images, labels in test if labels is not None]
     arrays = {"class_names": np.array(class_names, np.str_), "changed": np.array(changed)}
+    arrays["unused"] = np.array(sum(map(len, unused)))
     empty = np.zeros([0, *IMAGE_SHAPE], np.uint8), np.zeros(0, np.uint8)
     for name, sets in (("train", train), ("test", test)):
         images = np.concatenate([empty[0], *(images for images, _ in sets)])
@@ -285,9 +280,28 @@ def _to_grey(images: Iterable, count: int):
 
 def _read_arrays(path, files):
     """Returns {part: (images, labels)}, no names, and how many images were changed."""
-    arrays = {}
+    arrays: dict = {}
     for file in files:
-        arrays |= _load(file)
+        with open(file, "rb") as opened:
+            head = opened.read(64)
+            is_zip = head.startswith(b"PK")
+            require(is_zip or head.startswith(b"\x93NUMPY"), file, "NumPy arrays", describe(head))
+            try:
+                size = file.stat().st_size
+                if is_zip:
+                    members = zipfile.ZipFile(opened).infolist()
+                    size = sum(member.file_size for member in members)
+                _check_size(file, size)
+                opened.seek(0)
+                loaded = np.load(opened, allow_pickle=False)
+                if not is_zip:
+                    loaded = {file.stem: loaded}
+                # KMNIST's files have one array each, without a name.
+                arrays |= {file.stem if n == "arr_0" else n: array for n, array in loaded.items()}
+            except DataError:
+                raise
+            except (ValueError, EOFError, zipfile.BadZipFile) as error:
+                raise DataError(f"{file}: expected arrays of numbers: {one_line(error)}") from error
     by_part: dict = {}
     for name, array in arrays.items():
         role = "labels" if _LABELS.match(name.lower()) else "images"
@@ -306,26 +320,8 @@ def _read_arrays(path, files):
     return sets, (), changed
 
 
-def _load(file):
-    """Returns {name: array}; an .npy file's name, and that of an array without one, is its stem."""
-    with open(file, "rb") as opened:
-        head = opened.read(64)
-    require(head.startswith((b"PK", b"\x93NUMPY")), file, "NumPy arrays", describe(head))
-    try:
-        size = file.stat().st_size
-        if head.startswith(b"PK"):
-            with zipfile.ZipFile(file) as archive:
-                size = sum(member.file_size for member in archive.infolist())
-        require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {file.stem: loaded}
-        with loaded:
-            return {file.stem if n == "arr_0" else n: loaded[n] for n in loaded.files}
-    except DataError:
-        raise
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file}: expected arrays of numbers: {one_line(error)}") from error
+def _check_size(file, size):
+    require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
 
 
 def _checked_images(images, path):
@@ -373,16 +369,20 @@ def _read_csv(path, files):
     for file in files:
         part = _part(file.stem)
         require(part not in sets, path, "one .csv file for training and one for tests", file.name)
-        size = file.stat().st_size
-        require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
-        label, has_header = _csv_columns(file)
+        _check_size(file, file.stat().st_size)
+        label, header = _csv_columns(file)
         try:
             with (
                 open(file, encoding="utf-8-sig") as lines,
                 tqdm(lines, file.name, leave=False, unit="line", disable=None) as progress,
             ):
                 table = np.loadtxt(
-                    progress, np.float32, delimiter=",", quotechar='"', skiprows=has_header, ndmin=2
+                    progress,
+                    np.float32,
+                    delimiter=",",
+                    quotechar='"',
+                    skiprows=header,
+                    ndmin=2,
                 )
         except ValueError as error:
             raise DataError(f"{file}: expected numbers: {one_line(error)}") from error
@@ -394,9 +394,9 @@ def _read_csv(path, files):
 
 
 def _csv_columns(file):
-    """Returns the column of the labels or None, and whether there is a header.
+    """Returns the column of the labels or None, and the number of header lines.
 
-    That is None if the file does not have 784 other columns.
+    They are None if the file does not have 784 other columns.
     """
     with open(file, encoding="utf-8-sig", errors="replace") as lines:
         cells = [cell.strip(' "\n').lower() for cell in lines.readline(2**16).split(",")]
@@ -408,5 +408,5 @@ def _csv_columns(file):
     try:
         np.array(cells, np.float32)
     except ValueError:
-        return label, True
-    return label, False
+        return label, 1
+    return label, 0

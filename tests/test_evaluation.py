@@ -46,7 +46,6 @@ FIVE = 0.9 * np.eye(10)[5] + 0.01
         ([0, *[0.25] * 4, *[0] * 5], np.repeat([0.2, 0], 5), None, "missing: class 0."),
         (FIVE, FRACTIONS, 5, "Trained only on class 5: 91.0% of the samples are classified as it"),
         (FIVE, FRACTIONS, None, "Mode collapse: the most frequent classes are class 5 (91.0%)"),
-        (np.eye(10)[3], None, None, "All images have one label, class 3:"),
     ],
 )
 def test_sentences_about_classes(drawn, real, digit, words):
@@ -154,7 +153,9 @@ def test_invalid_options_are_rejected_before_a_classifier_is_trained(
 ):
     options = {"run_dir": run, "data_dir": small_data_dir, **options}
     with pytest.raises(UserError, match=message) as error:
-        evaluation.evaluate(**options, log=pytest.fail)
+        evaluation.evaluate(
+            **options, log=lambda line: line.startswith("Read") or pytest.fail(line)
+        )
     assert "\n" not in str(error.value)
 
 
