@@ -6,11 +6,11 @@ does not import TensorFlow.
 """
 
 import dataclasses
-import difflib
 import itertools
 import re
 import sys
 import textwrap
+from pathlib import Path
 
 from absl import flags
 
@@ -26,7 +26,7 @@ from models.recipes import (
 )
 from support import errors
 from support.errors import UserError
-from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
+from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions, meant
 
 FLAGS = flags.FLAGS
 MODES = {
@@ -63,6 +63,9 @@ _GROUPS = (
     ENGINES,
     _OTHER_MODES,
 )
+_HELP = ("help", "/help", "/?")
+_QUOTES = tuple("'\"\N{LEFT SINGLE QUOTATION MARK}\N{LEFT DOUBLE QUOTATION MARK}")
+_DASHES = tuple("\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}")
 # Flags that are easily taken for another one.
 _CONFUSED = {"digit": "it selects the training images; --labels selects what is drawn"}
 _WIDTH, _INDENT = 100, 26
@@ -168,16 +171,21 @@ def define_flags():
             flags.DEFINE_list(name, default, field.metadata["help"])
         else:
             define[kind](name, default, field.metadata["help"])
+    FLAGS.set_gnu_getopt()  # flags may follow other arguments
     flags.DEFINE_boolean("help", False, "show the flags, of one --mode or of all", short_name="h")
 
 
 def parse(argv):
     """Parses the command line; --help, or a wrong flag or value, ends the program."""
+    _check_typing(argv[1:])
     try:
-        rest = FLAGS(argv)
+        rest = FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
-        close = difflib.get_close_matches(error.flagname, [*FIELDS, "help"], n=1)
-        hint = f"did you mean --{close[0]}?" if close else "see python main.py --help"
+        switches = [f"no{name}" for name, field in FIELDS.items() if value_type(field)[0] is bool]
+        close = meant(error.flagname, [*FIELDS, "help", *switches])
+        if error.flagname in MODES:
+            close = f"mode={error.flagname}"
+        hint = f"did you mean --{close}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
         missing = re.match(r"Missing value for flag --(\w+)", str(error))
@@ -193,13 +201,15 @@ def parse(argv):
             fail(f"--{name}={found} is not valid; use --{name} or --no{name}")
         fail(f"--{name} must be {describe_values(FIELDS[name])}, got {found}")
     try:
-        if FLAGS.help:
-            print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
+        if FLAGS.help or set(rest) & set(_HELP):
+            modes = [FLAGS.mode] if FLAGS["mode"].present else [w for w in rest if w in MODES]
+            print(help_text(modes[0] if modes else None, FLAGS.recipe))
             sys.exit(0)
-        if len(rest) > 1:
-            is_mode = rest[1] in MODES
-            mode = f"use --mode={rest[1]}" if is_mode else "see python main.py --help"
-            raise UserError(f"unexpected argument {rest[1]}: options start with --; {mode}")
+        if rest:
+            hints = dict.fromkeys(_as_flag(word, argv) for word in rest)
+            hint = f"use {' '.join(hints)}" if all(hints) else "see python main.py --help"
+            words = f"argument{'s' * (len(rest) > 1)} {' '.join(rest)}"
+            raise UserError(f"unexpected {words}: options start with --; {hint}")
         check_value(FIELDS["mode"], FLAGS.mode)
         for name, field in sorted(FIELDS.items()):
             flag = FLAGS[name]
@@ -216,7 +226,41 @@ def parse(argv):
                 check_value(field, flag.value)
     except UserError as error:
         fail(error)
-    return rest
+
+
+def _check_typing(words):
+    """Ends the program if a shell, or a copied text, changed the characters of a flag."""
+    for word in words:
+        value = word.partition("=")[2]
+        if word.startswith(_DASHES):
+            fail(f"{word} starts with a dash; type two hyphens, --")
+        if word.startswith(_QUOTES) or value.startswith(_QUOTES) or re.search('"($| --)', value):
+            fail(f'{word} contains a quote; use "double quotes", without a backslash at the end')
+        if word in ("=", "\\", "^", "`"):
+            fail(f"unexpected argument {word}; write --FLAG=VALUE without spaces, on one line")
+
+
+def _as_flag(word, argv):
+    """Returns how to type an argument that is not a flag, or None."""
+    name, equals, _ = word.partition("=")
+    if name in FIELDS and equals:
+        return f"--{word}"
+    for name, field in FIELDS.items():
+        if word in (field.metadata["choices"] or ()):
+            return f"--{name}={word}"
+    before = argv[: argv.index(word)]
+    flag = next((each for each in reversed(before) if each.startswith("-")), "")
+    field = FIELDS.get(flag.lstrip("-").partition("=")[0])
+    kind, is_tuple = value_type(field) if field else (None, False)
+    if is_tuple:
+        return f'"--{field.name}=A,B", with double quotes and without spaces'
+    if kind is bool and flag == before[-1]:
+        return f"--{field.name} or --no{field.name}"
+    if re.search(r"\.py(:\w+)?$", word):
+        return f"--gan={word}"
+    if Path(word).is_dir() or re.search(r"[/\\]", word):
+        return f"--run_dir={word}"
+    return None
 
 
 def fail(message):

@@ -5,24 +5,34 @@ here.
 """
 
 import signal
+import sys
 
-if __name__ == "__main__":  # until `main` has its own handler, Ctrl-C ends the imports quietly
+if __name__ == "__main__":
+    if sys.version_info < (3, 10):  # noqa: UP036 - they would print a traceback
+        sys.exit(f"main.py: use Python 3.10 to 3.13, not {sys.version.split()[0]}")
+    # Until `main` has its own handler, Ctrl-C ends the imports quietly.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import dataclasses
 import os
-import sys
 from pathlib import Path
 
-import training
-from command_line import FLAGS, define_flags, fail, given, parse
-from models import priors, recipes
-from support import errors, terminal
-from support.errors import UserError
-from support.files import check_writable
-from training import mpi
-from training.options import RunOptions
-from training.run import RunFolder
+from support import errors
+
+try:
+    import training
+    from command_line import FLAGS, define_flags, fail, given, parse
+    from models import priors, recipes
+    from support import terminal
+    from support.errors import UserError
+    from support.files import check_writable
+    from training import mpi
+    from training.options import RunOptions
+    from training.run import RunFolder
+except ImportError as error:
+    if errors.user_message(error) is None:
+        raise
+    sys.exit(f"main.py: {errors.user_message(error)}")
 
 
 def train():
@@ -97,6 +107,11 @@ def export():
     """Makes files for use without this project."""
     folder = _run_folder()
     out = _out() or str(folder.file("export"))
+    if Path(out).suffix[1:2].isalpha() and not Path(out).exists():
+        raise UserError(
+            f"--out must be a folder for --mode=export, got {out}; it then contains saved_model, "
+            "generator.npz and, if tf2onnx is installed, generator.onnx"
+        )
     terminal.import_tensorflow()
     from generation.export import export as export_to
 

@@ -574,7 +574,7 @@ def _explain(error, folder):
         if not importlib.util.find_spec("fissix"):
             message += "; if it is Python 2, `pip install fissix` lets this runner translate it"
     elif isinstance(error, ImportError) or isinstance(getattr(error, "obj", None), Module):
-        message = one_line(error)
+        message = message or one_line(error)
     elif "ubyte" in str(getattr(error, "filename", "")):
         message = f"{message}; copy the files of {_DATA} there"
     line = user_code.find_line(error, [folder], [Path(__file__)])

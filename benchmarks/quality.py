@@ -31,7 +31,7 @@ from evaluation import metrics
 from models import recipes
 from support import pictures
 from support.errors import UserError, reason
-from support.files import atomic_write, write_json, write_text
+from support.files import write_json, write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = configparser.ConfigParser(delimiters=":", interpolation=None)
@@ -325,25 +325,23 @@ def verdict(outcomes: dict) -> str:
 
 def plot(path: Path, outcomes: dict[str, list]) -> None:
     """Saves a figure of the Fréchet distance of each seed, a row for each set."""
-    from matplotlib.figure import Figure
+    pictures.import_matplotlib()
     from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(8, 1.2 + 0.3 * len(outcomes)), dpi=100, layout="constrained")
-    axes = figure.add_subplot(xlabel="Fréchet distance, a point for each seed")
-    distances = []
-    for name, runs in outcomes.items():
-        distances += [scores["frechet_distance"] for scores in runs]
-        axes.plot(distances[-len(runs) :], [name] * len(runs), "o")
-    if max(distances) > 10 * min(distances):
-        axes.set_xscale("log")
-        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    else:
-        axes.set_xlim(left=0)
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.set_ylim(len(outcomes) - 0.5, -0.5)
-    axes.grid(alpha=0.3)
-    with atomic_write(path) as temporary:
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+    with pictures.figure(path, 8, 1.2 + 0.3 * len(outcomes)) as figure:
+        axes = figure.add_subplot(xlabel="Fréchet distance, a point for each seed")
+        distances = []
+        for name, runs in outcomes.items():
+            distances += [scores["frechet_distance"] for scores in runs]
+            axes.plot(distances[-len(runs) :], [name] * len(runs), "o")
+        if max(distances) > 10 * min(distances):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        else:
+            axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter("{x:,g}")
+        axes.set_ylim(len(outcomes) - 0.5, -0.5)
+        axes.grid(alpha=0.3)
 
 
 def count(text: str) -> int:

@@ -59,6 +59,7 @@ def evaluate(
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
+    pictures.import_matplotlib()
     from evaluation import conditional, metrics, reference, report
     from generation.generator import load
 

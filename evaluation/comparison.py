@@ -32,6 +32,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
       gans: `FILE.py:CLASS` of the runs that were trained with custom classes.
       log: Called with the table.
     """
+    pictures.import_matplotlib()
     rows, columns, notes = [], [], []
     for folder in map(RunFolder, run_dirs):
         configuration, name = folder.configuration(), one_line(folder)

@@ -22,7 +22,8 @@ def check_out(out, suffixes) -> Path:
     """
     path = Path(out).expanduser()
     if path.suffix.lower() not in suffixes:
-        raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}")
+        hint = "; add --interpolate=6 for a walk" if path.suffix.lower() in WALK_SUFFIXES else ""
+        raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {path.parent}; create it")
     return path
@@ -33,8 +34,8 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
 
     Args:
       generator: A `generation.Generator`.
-      out: .npz with `images`, `latents` and, if conditional, `labels`; or .png with a sheet of
-        tiles, if conditional with a named row for each label.
+      out: .npz with `images`, `latents` and, if conditional, `labels`; or .png with a square sheet
+        of tiles, in named rows if there are several labels.
       n: The number of samples.
       seed, truncation: Like `Generator.sample`.
       labels: Labels to draw in turn, of a conditional generator; None for all.
@@ -43,14 +44,19 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
     if labels is not None or generator.recipe.conditional:
         rows = generator.labels_in_turn(n, labels)
     images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
-    tiles = images.reshape(n, -1)
+    tiles, side = images.reshape(n, -1), math.ceil(math.sqrt(n))
     if path.suffix.lower() == ".npz":
         _save_arrays(path, images, latents, **({} if rows is None else {"labels": rows}))
-    elif rows is None:
-        pictures.save_png(path, pictures.tiles(tiles, math.ceil(math.sqrt(n))))
+    elif rows is None or len(set(rows)) == 1:
+        pictures.save_png(path, pictures.tiles(tiles, side))
     else:
-        names = generator.class_names
-        pictures.compare(path, [(names[k], tiles[rows == k]) for k in sorted(set(rows.tolist()))])
+        strips = []
+        for label in sorted(set(rows.tolist())):
+            of_label = tiles[rows == label]
+            for start in range(0, len(of_label), side):
+                name = "" if start else generator.class_names[label]
+                strips.append((name, of_label[start : start + side]))
+        pictures.compare(path, strips)
 
 
 def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) -> None:

@@ -1,9 +1,16 @@
 """Errors that a user can correct, and their one-line messages."""
 
 import errno
+import os
 
 # Error numbers of a full disk, a used-up quota and a file larger than the system allows.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# What requirements.txt installs, by the names under which it is imported.
+_REQUIRED = (
+    "PIL", "absl", "filelock", "matplotlib", "numpy", "requests", "tensorflow", "tf_keras",
+    "tf_slim", "tqdm",
+)  # fmt: skip
+INSTALL = "python -m pip install -r requirements.txt"
 
 
 class UserError(ValueError):
@@ -40,11 +47,22 @@ def user_message(error: BaseException) -> str | None:
         if error.filename or error.errno in FULL:
             return f"{error.filename or 'cannot continue'}: {error.strerror}"
         return None
+    if isinstance(error, ModuleNotFoundError) and error.name in _REQUIRED:
+        return f"{error.name} is not installed; run {INSTALL}"
     # TensorFlow's ResourceExhaustedError, without importing it.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         cause = reason(error)
         return f"not enough memory ({cause}); free some, or lower --batch_size or --num_samples"
     return None
+
+
+def broken_package(name: str, error: BaseException) -> UserError:
+    """Returns what to tell the user if a package of requirements.txt cannot be imported."""
+    if message := user_message(error):
+        return UserError(message)
+    command = INSTALL.replace("install", "install --force-reinstall", 1)
+    dll = "install Microsoft's Visual C++ Redistributable, or " if os.name == "nt" else ""
+    return UserError(f"{name} is broken; {dll}run {command} ({reason(error)})")
 
 
 def one_line(text: object) -> str:

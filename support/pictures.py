@@ -4,15 +4,19 @@ An image is a float array `[height, width]` in [0, 1], 0 is black. Files are wri
 and the same input gives the same bytes. No other module draws.
 """
 
+import contextlib
+import logging
+import os
+import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from support.data_sets import NUM_CLASSES, NUM_PIXELS, SIDE
-from support.errors import one_line
+from support.errors import broken_package, one_line
 from support.files import atomic_write
 
 NETWORKS = ("discriminator", "generator")
@@ -112,18 +116,6 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
     sizes = np.diff([*bins, len(steps)])
     window = np.ones(max(1, len(bins) // 100))
     marker = "o" if len(steps) <= 50 else None
-    figure = _figure(9, 5)
-    axes = figure.add_subplot(xlabel="training step", ylabel="loss", ylim=(bottom, top))
-    for name, colour, one in zip(NETWORKS, (BLUE, ORANGE), losses, strict=True):
-        inside = one.clip(bottom, top)
-        low, high = np.minimum.reduceat(inside, bins), np.maximum.reduceat(inside, bins)
-        axes.fill_between(steps[bins], low, high, color=colour, alpha=0.2, linewidth=0.5)
-        sums = np.convolve(np.add.reduceat(inside, bins), window, "same")
-        mean = sums / np.convolve(sizes, window, "same")
-        axes.plot(
-            steps[bins], mean, linewidth=1.5, marker=marker, markersize=4, label=name, color=colour
-        )
-
     over = len(steps) // 100
     notes = [f"faint: all values; thick: mean over {over:,}"] if over > 1 else []
     at = np.tile(steps, 2)
@@ -132,14 +124,30 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
         worst = np.abs(values).argmax()
         largest = f"as large as {values[worst]:.4g} at step {at[worst]:,.0f}"
         notes.append(f"{outside:,} of {len(values):,} values, {largest}, are drawn at the edge")
-    axes.set_title("\n".join(notes), loc="left", fontsize=9, color="#555555")
-    axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
-    axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
-    figure.suptitle(title)
-    _save_figure(path, figure)
-    return figure
+    with figure(path, 9, 5) as drawn:
+        axes = drawn.add_subplot(xlabel="training step", ylabel="loss", ylim=(bottom, top))
+        for name, colour, one in zip(NETWORKS, (BLUE, ORANGE), losses, strict=True):
+            inside = one.clip(bottom, top)
+            low, high = np.minimum.reduceat(inside, bins), np.maximum.reduceat(inside, bins)
+            axes.fill_between(steps[bins], low, high, color=colour, alpha=0.2, linewidth=0.5)
+            sums = np.convolve(np.add.reduceat(inside, bins), window, "same")
+            mean = sums / np.convolve(sizes, window, "same")
+            axes.plot(
+                steps[bins],
+                mean,
+                linewidth=1.5,
+                marker=marker,
+                markersize=4,
+                label=name,
+                color=colour,
+            )
+        axes.set_title("\n".join(notes), loc="left", fontsize=9, color="#555555")
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
+        drawn.suptitle(title)
+    return drawn
 
 
 def sorted_samples(
@@ -183,30 +191,29 @@ def report(
       names: Names of the first classes, of which each has a row.
       per_class: Number of samples per row.
     """
-    count = len(names)
+    count, bars_width = len(names), 6
     sheet = sorted_samples(images, labels, per_class, count)
-    figure, bars_width = _figure(12, 1.1 + 0.45 * count), 6
-    left, right = figure.subplots(1, 2, width_ratios=[bars_width, per_class])
-    for shift, values, label, colour in [
-        (-0.2, shares, "generated", BLUE),
-        (+0.2, real_shares, "real", GREY),
-    ]:
-        left.barh(
-            np.arange(count) + shift,
-            100 * np.asarray(values)[:count],
-            0.38,
-            label=label,
-            color=colour,
-        )
-    left.set(xlabel="share of all images, %", ylim=(count - 0.5, -0.5))
-    left.set_yticks(range(count), map(one_line, names), parse_math=False)
-    left.tick_params(axis="y", length=0)
-    left.spines[["top", "right"]].set_visible(False)
-    left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
-    left.set_box_aspect(count / bars_width)  # as high as the samples, each class at its row
-    _draw_rows(right, sheet, [""] * count)
-    right.set_title("samples, sorted by the classifier's label", fontsize=10)
-    _save_figure(path, figure)
+    with figure(path, 12, 1.1 + 0.45 * count) as drawn:
+        left, right = drawn.subplots(1, 2, width_ratios=[bars_width, per_class])
+        for shift, values, label, colour in [
+            (-0.2, shares, "generated", BLUE),
+            (+0.2, real_shares, "real", GREY),
+        ]:
+            left.barh(
+                np.arange(count) + shift,
+                100 * np.asarray(values)[:count],
+                0.38,
+                label=label,
+                color=colour,
+            )
+        left.set(xlabel="share of all images, %", ylim=(count - 0.5, -0.5))
+        left.set_yticks(range(count), map(one_line, names), parse_math=False)
+        left.tick_params(axis="y", length=0)
+        left.spines[["top", "right"]].set_visible(False)
+        left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
+        left.set_box_aspect(count / bars_width)  # as high as the samples, each class at its row
+        _draw_rows(right, sheet, [""] * count)
+        right.set_title("samples, sorted by the classifier's label", fontsize=10)
 
 
 def compare(path: str | Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
@@ -216,9 +223,8 @@ def compare(path: str | Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
     for _, images in rows:
         strip = tiles(images, columns=len(images))
         strips.append(np.pad(strip, [(0, 0), (0, (columns - len(images)) * SIDE)]))
-    figure = _figure(1.5 + 0.5 * columns, 0.3 + 0.5 * len(rows))
-    _draw_rows(figure.add_subplot(), np.concatenate(strips), [label for label, _ in rows])
-    _save_figure(path, figure)
+    with figure(path, 1.5 + 0.5 * columns, 0.3 + 0.5 * len(rows)) as drawn:
+        _draw_rows(drawn.add_subplot(), np.concatenate(strips), [label for label, _ in rows])
 
 
 def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
@@ -265,19 +271,50 @@ def film(path: str | Path, pngs: Sequence[tuple[str, Path]]) -> None:
     animation(path, np.stack(frames), FILM_MILLISECONDS)
 
 
-def _figure(width, height):
-    """Returns an empty figure; its size is in inches of 100 pixels."""
-    # Without pyplot, the backend of a notebook or of MPLBACKEND does not matter. Imported here,
-    # because the import takes longer than most images.
-    from matplotlib.figure import Figure
+@contextlib.contextmanager
+def figure(path: str | Path, width: float, height: float) -> Iterator:
+    """Context manager for a matplotlib Figure, which is then saved as a PNG.
 
-    return Figure(figsize=(width, height), dpi=100, layout="constrained")
+    The backend and settings of the user do not matter.
 
-
-def _save_figure(path, figure):
-    with atomic_write(path) as temporary, warnings.catch_warnings():
+    Args:
+      path: The PNG.
+      width, height: Size in inches, each of 100 pixels.
+    """
+    matplotlib = import_matplotlib()
+    with matplotlib.rc_context(matplotlib.rcParamsDefault), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it draws a box there
-        figure.savefig(temporary, format="png", metadata={"Software": None})
+        drawn = matplotlib.figure.Figure(figsize=(width, height), dpi=100, layout="constrained")
+        yield drawn
+        with atomic_write(path) as temporary:
+            drawn.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def import_matplotlib():
+    """Returns matplotlib, whose import takes longer than drawing most images.
+
+    Commands that work for minutes call it first, so that their work is not lost.
+
+    Raises:
+      UserError: If it is missing or broken.
+    """
+    is_new = "matplotlib" not in sys.modules
+    backend = os.environ.pop("MPLBACKEND", None) if is_new else None  # an unknown one is an error
+    logger = logging.getLogger("matplotlib")  # warns of settings, which are not used
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        import matplotlib.figure
+    except Exception as error:
+        raise broken_package("matplotlib, or your matplotlibrc,", error) from error
+    finally:
+        logger.setLevel(level)
+        if backend:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend  # for pyplot in a notebook
+    return matplotlib
 
 
 def _draw_rows(axes, sheet, labels):

@@ -9,7 +9,6 @@ import io
 import os
 import signal
 import sys
-import tempfile
 import threading
 import time
 import warnings
@@ -19,9 +18,10 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # in a notebook without ipywidgets, the bar is one of text
     from tqdm.auto import tqdm
 
-from support.errors import UserError, user_message
+from support.errors import INSTALL, UserError, broken_package
 
 _SECONDS_BETWEEN_LINES = 5
+_OLDEST_TENSORFLOW = (2, 18)  # as in requirements.txt
 # A pipe whose reader has exited, as `head` does (EINVAL on Windows), and a closed terminal.
 _READER_GONE = (errno.EPIPE, errno.EINVAL, errno.EIO)
 
@@ -121,26 +121,18 @@ def exit_for_signal(number: int) -> None:
 
 
 @contextlib.contextmanager
-def capture_stderr() -> Iterator[None]:
-    """Context manager that hides stderr, except before a traceback.
-
-    It hides what C++ and Python write.
-    """
-    with tempfile.TemporaryFile() as captured:
+def hide_stderr() -> Iterator[None]:
+    """Context manager that hides what C++ and Python write to stderr."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
         sys.stderr.flush()
-        stderr = os.dup(2)
-        os.dup2(captured.fileno(), 2)
-        try:
-            yield
-        except BaseException as error:
-            if user_message(error) is None:
-                captured.seek(0)
-                os.write(stderr, captured.read())
-            raise
-        finally:
-            sys.stderr.flush()
-            os.dup2(stderr, 2)
-            os.close(stderr)
+        os.dup2(stderr, 2)
+        os.close(stderr)
 
 
 def import_tensorflow() -> None:
@@ -148,6 +140,9 @@ def import_tensorflow() -> None:
 
     From then on TensorFlow logs only fatal errors. A signal during the import ends the process,
     except in a notebook.
+
+    Raises:
+      UserError: If TensorFlow, or a package that it needs, is missing, broken or too old.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     signals = contextlib.nullcontext() if in_notebook() else on_stop(exit_for_signal)
@@ -157,11 +152,16 @@ def import_tensorflow() -> None:
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
         # TensorFlow logs a few lines before it reads its own log level.
-        with signals, capture_stderr():
+        with signals, hide_stderr():
             import tensorflow
+            import tensorflow.compat.v1
+    except Exception as error:
+        raise broken_package("TensorFlow", error) from error
     finally:
         for name in hidden:
             del sys.modules[name]
+    if tuple(map(int, tensorflow.__version__.split(".")[:2])) < _OLDEST_TENSORFLOW:
+        raise UserError(f"TensorFlow {tensorflow.__version__} is too old; run {INSTALL}")
     tensorflow.get_logger().setLevel("ERROR")
 
 

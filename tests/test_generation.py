@@ -107,12 +107,18 @@ def test_walk_passes_through_its_draws_on_the_sphere(generator):
         (["--mode=sample"], "requires --run_dir"),
         (["--mode=sample", "--run_dir=nowhere"], "nowhere"),
         (["--mode=sample", "--run_dir={run}", "--out=x.bmp"], ".npz or .png, got x.bmp"),
+        (["--mode=sample", "--run_dir={run}", "--out=x.gif"], "got x.gif; add --interpolate=6"),
+        (["--mode=export", "--run_dir={run}", "--out=g.tflite"], "must be a folder for --mode=exp"),
         (["--mode=sample", "--run_dir={run}", "--out=no/such/x.png"], "no folder"),
         (["--mode=sample", "--run_dir={run}", "--checkpoint=worst"], "worst"),
         (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "not valid"),
         (["--mode=sample", "--run_dir={run}", "--labels=3"], "this run has no labels"),
         (["--mode=sample", "--run_dir={run}", "--labels=x"], "labels from 0 to 9"),
         (["--mode=compare", "--run_dirs={run}", "--out=notes.txt"], "must end in .png"),
+        (
+            ["--mode=sample", "--run_dir={run}", "--interpolate=2", "--out=x.mp4"],
+            ".png or .npz, got",
+        ),
         (["--mode=explore", "--run_dir={run}", "--out=page.pdf"], "must end in .html"),
         (["--mode=export", "--run_dir={run}", "--batch_size=3"], "--batch_size is only valid with"),
     ],
@@ -135,8 +141,13 @@ def test_labels_are_drawn_in_turn(conditional, flags, cycle, tmp_path):
     sheet, expected = tmp_path / "x.png", tmp_path / "expected.png"
     main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={sheet}", *flags)
     tiles, names = saved["images"].reshape(12, -1), generator.class_names
-    pictures.compare(expected, [(names[k], tiles[saved["labels"] == k]) for k in cycle])
+    rows = [(names[k], tiles[saved["labels"] == k]) for k in cycle]
+    if len(cycle) == 2:  # six samples each, in rows of four
+        rows = [(name, row) for k, six in rows for name, row in ((k, six[:4]), ("", six[4:]))]
+    pictures.compare(expected, rows)
     assert sheet.read_bytes() == expected.read_bytes()
+    main(*flags, "--mode=sample", f"--run_dir={conditional}", "--labels=3", f"--out={sheet}")
+    assert Image.open(sheet).size == (280, 280)
 
 
 def test_invalid_labels_and_latents_are_rejected(conditional, generator):

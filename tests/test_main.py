@@ -83,6 +83,7 @@ def test_help_shows_each_flag_with_its_range_and_default():
 def test_help_of_a_mode_shows_only_its_flags(mode):
     code, text, _ = main(f"--mode={mode}", "--help")
     assert code == 0
+    assert main("--help", mode)[1] == main(mode, "-h")[1] == text
     valid = {name for name, field in FIELDS.items() if mode in field.metadata["modes"]}
     assert flags_in(text).keys() == valid - {"mode"}
     assert f"python main.py --mode={mode} " in text
@@ -119,7 +120,29 @@ def refused(monkeypatch, tmp_path):
     [
         (["--nosuch=1"], "--nosuch is not a flag; see python main.py --help"),
         (["--num_step=1"], "--num_step is not a flag; did you mean --num_steps?"),
-        (["train"], "unexpected argument train: options start with --; use --mode=train"),
+        (["--num-steps=1"], "--num-steps is not a flag; did you mean --num_steps?"),
+        (["--epochs=1"], "--epochs is not a flag; did you mean --num_steps?"),
+        (["-lr", "0.1"], "--lr is not a flag; did you mean --learning_rate?"),
+        (["--batch=8"], "--batch is not a flag; did you mean --batch_size?"),
+        (["--n_latent=8"], "--n_latent is not a flag; did you mean --nlatent?"),
+        (["--no-events"], "--no-events is not a flag; did you mean --noevents?"),
+        (["--evaluate"], "--evaluate is not a flag; did you mean --mode=evaluate?"),
+        (["--version"], "--version is not a flag; see python main.py --help"),
+        (["train", "--seed=1"], "unexpected argument train: .*; use --mode=train$"),
+        (["sample", "runs/a", "--out=a.png"], "runs/a: .*; use --mode=sample --run_dir=runs/a$"),
+        (["dcgan", "seed=2"], "; use --recipe=dcgan --seed=2$"),
+        (["a.py:Gan"], "; use --gan=a.py:Gan$"),
+        (["nosuch"], "unexpected argument nosuch: .*; see python main.py --help$"),
+        (["--new", "true"], "unexpected argument true: .*; use --new or --nonew$"),
+        (["--mode=sample", "--labels=3,", "7"], '; use "--labels=A,B", with double quotes and'),
+        (["--seed", "=", "3"], "unexpected argument =; write --FLAG=VALUE without spaces, on one"),
+        (["--seed=3", "^"], r"unexpected argument \^; write --FLAG=VALUE .* on one line"),
+        (["'--seed=3'"], 'contains a quote; use "double quotes"'),
+        (["--gan='a.py:Gan'"], 'contains a quote; use "double quotes"'),
+        (['--data_dir=C:\\a b" --seed=3'], "contains a quote; use .*, without a backslash"),
+        (["\N{EN DASH}-seed=3"], "starts with a dash; type two hyphens, --$"),
+        (["--gan=C:\\me\\a.py"], "--gan must be FILE.py:CLASS"),
+        (["--gan=C:\\me\\a.py:Gan"], r"--gan: C:\\me\\a.py does not exist"),
         (["--num_steps"], "--num_steps requires a value: an integer from 1 to"),
         (["--lr_milestones=1,5"], "--lr_milestones must be .*, got 1,5$"),
         (["--new=perhaps"], "--new=perhaps is not valid; use --new or --nonew$"),
@@ -165,9 +188,10 @@ def test_tilde_in_a_path_is_the_home_folder(data_dir, tmp_path, monkeypatch):
 # Runs in a process.
 
 
-def test_only_our_lines_are_printed(tmp_path):
-    """On the real files."""
-    flags = ("--num_steps=300", "--checkpoint_every=80", "--image_every=150")
+def test_only_our_lines_are_printed(tmp_path, monkeypatch):
+    """On the real files, also in a shell that a notebook started."""
+    monkeypatch.setenv("MPLBACKEND", "nosuch")
+    flags = ("--num_steps", "300", "--checkpoint_every=80", "--image_every=150")
     ended = end(start(tmp_path, *flags))
     assert ended.code == 0
     assert re.fullmatch(SUMMARY + done(300, "runs/minimal"), ended.stdout)

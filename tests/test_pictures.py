@@ -213,14 +213,28 @@ def test_bad_input_is_rejected_and_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "tkagg"])
-def test_any_backend_of_matplotlib_draws_the_same(tmp_path, backend):
+@pytest.mark.parametrize(
+    ("backend", "settings"),
+    [
+        ("module://matplotlib_inline.backend_inline", ""),
+        ("module://nosuch", ""),
+        ("tkagg", "backend: nosuch\nnonsense\nsavefig.bbox: tight\naxes.grid: True\n"),
+        ("webagg", "text.usetex: True\nfigure.dpi: 300\n"),
+        ("nosuch", ""),
+    ],
+)
+def test_backend_and_settings_of_the_user_do_not_matter(tmp_path, backend, settings):
+    (tmp_path / "matplotlibrc").write_text(settings)
     program = (
-        "import sys; from support import pictures; assert 'matplotlib' not in sys.modules; "
-        f"pictures.curves({str(tmp_path / 'a.png')!r}, [1, 2], [1, 2], [3, 4])"
+        "from support import pictures; import sys; assert 'matplotlib' not in sys.modules; "
+        "pictures.curves('a.png', [1, 2], [1, 2], [3, 4])"
     )
-    environment = {**os.environ, "MPLBACKEND": backend}
     root = Path(pictures.__file__).parent.parent
-    subprocess.run([sys.executable, "-c", program], cwd=root, env=environment, check=True)
+    environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(root)}
+    shown = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True,
+        capture_output=True,
+    )  # fmt: skip
+    assert shown.stderr == b""
     pictures.curves(tmp_path / "b.png", [1, 2], [1, 2], [3, 4])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -5,7 +5,6 @@ path = training.train("minimal", num_steps=20_000)    # like `python main.py`; t
 
 import contextlib
 import dataclasses
-import difflib
 import os
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from support import terminal
 from support.errors import UserError
 from support.lazy import tf
 from training import mpi
-from training.options import Configuration, RunOptions, check_precision
+from training.options import Configuration, RunOptions, check_precision, meant
 from training.run import RunFolder
 
 
@@ -59,8 +58,8 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
     with ranks.together(), contextlib.ExitStack() as stack:
         for key, value in values.items():
             if key not in known:
-                close = difflib.get_close_matches(key, known, n=1)
-                hint = f"did you mean {close[0]}?" if close else f"choose from {', '.join(known)}"
+                close = meant(key, known)
+                hint = f"did you mean {close}?" if close else f"choose from {', '.join(known)}"
                 raise UserError(f"{key} is not an option of training; {hint}")
             if isinstance(value, os.PathLike):
                 values[key] = os.fspath(value)
@@ -86,8 +85,11 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
 
         terminal.import_tensorflow()
+        from support import pictures
         from training import loop
 
+        if ranks.is_chief:
+            pictures.import_matplotlib()
         gan_class = custom_class.load(options.gan).gan_class if options.gan else None
         with custom_class.user_errors(gan_class is not None):
             stopped = loop.train(
