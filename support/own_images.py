@@ -41,6 +41,7 @@ _MIN_SPLIT = 4 * _MIN_TEST
 _VERSION = 1  # of the rule: a change makes cached sets invalid
 # Names of folders, files and arrays, such as `train`, `x_test`, `mnist_train.csv`, `validation`.
 _PART = re.compile(r"(?:^[xy]?|[^a-z])(train|test|val)(?:ing|id|idation)?(?![a-z])")
+_FOR_TESTS = ("test", "val")
 _LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)")
 
 
@@ -60,46 +61,40 @@ def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...
       DataError: If there is nothing usable or a damaged file; the message names it.
     """
     found = _files(path)
-    by_reader = {
-        _read_images: [file for file in found if file.suffix.lower() in _SUFFIXES],
-        _read_arrays: [file for file in found if file.suffix.lower() in (".npz", ".npy")],
-        _read_csv: [f for f in found if f.suffix.lower() == ".csv" and _csv_columns(f)],
-    }
-    usable = [(reader, files) for reader, files in by_reader.items() if files]
-    if not usable:
+    pictures = [file for file in found if file.suffix.lower() in _SUFFIXES]
+    tables = [file for file in found if _has_arrays(file)]
+    files, reader = (pictures, _read_images) if pictures else (tables, _read_arrays)
+    if not files:
+        names = ", ".join(file.name for file in found[:3]) or "nothing"
         raise DataError(
-            f"--data_dir={path} must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz "
-            f"or .npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, found "
-            f"{', '.join(file.name for file in found[:3]) or 'nothing'}; nothing was downloaded"
+            f"--data_dir must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz or "
+            f".npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, got {path} with "
+            f"{names}; nothing was downloaded"
         )
-    if len(usable) > 1:
-        names = " and ".join(files[0].name for _, files in usable)
+    if pictures and tables:
         raise DataError(
-            f"--data_dir={path} must have files of one form, found {names}; name one file, or move "
-            "the others away"
+            f"--data_dir must have files of one form, got {path} with {pictures[0].name} and "
+            f"{tables[0].name}; name one file, or move the others away"
         )
-    ((reader, files),) = usable
-    others = sorted(set(found) - set(files))
     arrays = _cached(path, files, lambda: _split(*reader(path, files)), log)
-    sets = [(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")]
+    masks = ~arrays["is_test"], arrays["is_test"]
+    sets = [(arrays["images"][mask], arrays["labels"][mask]) for mask in masks]
     names = tuple(arrays["class_names"].tolist())
-    counts = [len(images) for images, _ in sets]
-    labels = np.unique(np.concatenate([labels for _, labels in sets]))
-    classes = "without labels"
-    if len(labels) > 1:
-        classes = f"of {len(labels)} classes" + (f" ({', '.join(names)})" if names else "")
+    classes, counts = len(np.unique(arrays["labels"])), [len(images) for images, _ in sets]
     suffixes = collections.Counter(file.suffix[1:].upper() for file in files)
-    forms = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.items())
-    changed = int(arrays["changed"])
-    done = f"{changed:,} were made {SIDE} x {SIDE} and grey" if changed else "all were unchanged"
-    tested = f"{counts[1]:,} are for testing" if counts[1] else "too few to hold some out for tests"
-    sentence = (
-        f"Read {sum(counts):,} images {classes} from {forms} "
-        f"file{'s' if len(files) > 1 else ''} in {path}: {done}; {tested}."
+    sentence = f"Read {sum(counts):,} images "
+    sentence += f"of {classes} classes" if classes > 1 else "without labels"
+    sentence += f" ({', '.join(names)})" if classes > 1 and names else ""
+    sentence += f" from {', '.join(f'{n:,} {suffix}' for suffix, n in suffixes.items())} "
+    sentence += f"file{'s' if len(files) > 1 else ''} in {path}: "
+    changed = arrays["changed"]
+    sentence += (
+        f"{changed:,} were made {SIDE} x {SIDE} and grey; " if changed else "all unchanged; "
     )
-    if unused := int(arrays["unused"]):
-        sentence += f" {unused:,} test images without labels are not used."
-    if others:
+    sentence += f"{counts[1]:,} are for tests." if counts[1] else "too few to have some for tests."
+    if arrays["unused"]:
+        sentence += f" {arrays['unused']:,} test images without labels are not used."
+    if others := sorted(set(found) - set(files)):
         sentence += f" Ignored {len(others):,} other files, such as {others[0].name}."
     return sets, names, sentence
 
@@ -144,40 +139,34 @@ def _cached(path, files, make, log):
     return arrays
 
 
-def _split(parts, class_names, changed):
-    """Returns {name: array} of a training and a test set.
+def _split(images, labels, is_test, class_names=(), changed=0):
+    """Returns {name: array} of the images that are used, some of them for tests.
 
     Args:
-      parts: {"train", "test", "val" or "": (images, labels or None)}.
+      images: uint8 `[n, 28, 28]`.
+      labels: Integers `[n]`; -1 for images without a label.
+      is_test: Whether each image is for tests, `[n]`.
       class_names: Names of the labels, if they have any.
       changed: Number of images that were not 28 x 28 and grey.
     """
-    train = [parts[name] for name in ("", "train") if name in parts]
-    test = [parts[name] for name in ("val", "test") if name in parts]
-    if not train:
-        train, test = test, []
-    is_labelled = all(labels is not None for _, labels in train)
-    unused = [images for images, labels in test if is_labelled and labels is None]  # Kaggle's
-    if unused:
-        test = [(images, labels) for images, labels in test if labels is not None]
-    arrays = {"class_names": np.array(class_names, np.str_), "changed": np.array(changed)}
-    arrays["unused"] = np.array(sum(map(len, unused)))
-    empty = np.zeros([0, *IMAGE_SHAPE], np.uint8), np.zeros(0, np.uint8)
-    for name, sets in (("train", train), ("test", test)):
-        images = np.concatenate([empty[0], *(images for images, _ in sets)])
-        labels = np.zeros(len(images), np.uint8)
-        if is_labelled:
-            labels = np.concatenate([empty[1], *(labels for _, labels in sets)])
-        arrays |= {f"{name}_images": images, f"{name}_labels": labels}
-    count = len(arrays["train_images"])
-    if not test and count >= _MIN_SPLIT:
-        # In random order, because images may be sorted by class.
-        order = np.random.default_rng(0).permutation(count)
-        held_out = max(_MIN_TEST, count // _TEST_FRACTION)
-        for name in ("images", "labels"):
-            array = arrays[f"train_{name}"][order]
-            arrays |= {f"test_{name}": array[:held_out], f"train_{name}": array[held_out:]}
-    return arrays
+    if is_test.all():
+        is_test = ~is_test
+    if (labels[~is_test] < 0).any():
+        labels = np.zeros(len(images))
+    used = labels >= 0  # Kaggle's test.csv has no labels
+    images, labels, is_test = images[used], labels[used], is_test[used]
+    if not is_test.any() and len(images) >= _MIN_SPLIT:
+        order = np.random.default_rng(0).permutation(len(images))  # they may be sorted by class
+        images, labels = images[order], labels[order]
+        is_test[: max(_MIN_TEST, len(images) // _TEST_FRACTION)] = True
+    return {
+        "images": images,
+        "labels": np.uint8(labels),
+        "is_test": is_test,
+        "class_names": np.array(class_names, np.str_),
+        "changed": np.array(changed),
+        "unused": np.array(np.count_nonzero(~used)),
+    }
 
 
 def _part(name):
@@ -190,39 +179,32 @@ def _part(name):
 
 
 def _read_images(path, files):
-    """Returns {part: (images, labels)}, the names of the classes, and how many were changed."""
+    """Returns the arguments of `_split`; the labels are those of folders."""
     root = path if path.is_dir() else path.parent
     require(len(files) <= MAX_EXAMPLES, path, f"at most {MAX_EXAMPLES:,} images", len(files))
-    folders = {file: file.relative_to(root).parts[:-1] for file in files}
-    tops = {parts[0] for parts in folders.values() if parts}
-    are_parts = all(map(_part, tops)) and "train" in map(_part, tops)
-    by_part: dict = {}
-    for file, parents in folders.items():
-        part = _part(parents[0]) if parents and are_parts else ""
-        classes = parents[1:] if part else parents
-        if len(classes) > 1:
+    files = list(files)
+    np.random.default_rng(0).shuffle(files)  # type: ignore[arg-type] - they are sorted by class
+    folders = [file.relative_to(root).parts[:-1] for file in files]
+    tops = {_part(parents[0]) if parents else "" for parents in folders}
+    are_parts = "train" in tops and "" not in tops
+    classes = [parents[1:] if are_parts else parents for parents in folders]
+    for file, parents in zip(files, classes, strict=True):
+        if len(parents) > 1:
             raise DataError(
                 f"{file}: expected images in the folder or in one folder per class; set "
-                f"--data_dir to {root / parents[0]}"
+                f"--data_dir to {root / file.relative_to(root).parts[0]}"
             )
-        by_part.setdefault(part, []).append((file, "".join(classes)))
-    for members in by_part.values():
-        without = [file for file, name in members if not name]
-        if 0 < len(without) < len(members):
-            raise DataError(
-                f"{without[0]}: expected it in a folder named by its class, like other images"
-            )
-    # As text that can be printed; an empty name is that of no class.
-    names = sorted({name for members in by_part.values() for _, name in members} - {""})
+    names = sorted({name for parents in classes for name in parents})
     require(len(names) <= NUM_CLASSES, path, f"at most {NUM_CLASSES} classes", len(names))
-    rng, sets, changed = np.random.default_rng(0), {}, 0
-    for part, members in by_part.items():
-        rng.shuffle(members)  # sorted by class, they would be held out by class
-        images, count = _to_grey((_open(file) for file, _ in members), len(members))
-        labels = [names.index(name) for _, name in members if name]
-        sets[part] = images, np.uint8(labels) if labels else None
-        changed += count
-    return sets, [one_line(name) for name in names], changed
+    labels = np.array([names.index(parents[0]) if parents else -1 for parents in classes])
+    is_test = np.array([are_parts and _part(parents[0]) in _FOR_TESTS for parents in folders])
+    without = np.flatnonzero((labels < 0) & ~is_test)
+    if 0 < len(without) < np.count_nonzero(~is_test):
+        raise DataError(
+            f"{files[without[0]]}: expected it in a folder named by its class, like other images"
+        )
+    images, changed = _to_grey(map(_open, files), len(files))
+    return images, labels, is_test, [one_line(name) for name in names], changed
 
 
 def _open(path):
@@ -278,53 +260,91 @@ def _to_grey(images: Iterable, count: int):
 # Arrays.
 
 
-def _read_arrays(path, files):
-    """Returns {part: (images, labels)}, no names, and how many images were changed."""
-    arrays: dict = {}
-    for file in files:
-        with open(file, "rb") as opened:
-            head = opened.read(64)
-            is_zip = head.startswith(b"PK")
-            require(is_zip or head.startswith(b"\x93NUMPY"), file, "NumPy arrays", describe(head))
-            try:
-                size = file.stat().st_size
-                if is_zip:
-                    members = zipfile.ZipFile(opened).infolist()
-                    size = sum(member.file_size for member in members)
-                _check_size(file, size)
-                opened.seek(0)
-                loaded = np.load(opened, allow_pickle=False)
-                if not is_zip:
-                    loaded = {file.stem: loaded}
-                # KMNIST's files have one array each, without a name.
-                arrays |= {file.stem if n == "arr_0" else n: array for n, array in loaded.items()}
-            except DataError:
+def _has_arrays(file):
+    return file.suffix.lower() in (".npz", ".npy") or _csv_layout(file) is not None
+
+
+def _csv_layout(file):
+    """Returns the column of the labels or None, and the number of header lines.
+
+    Returns None for a file that is not a .csv file of 784 columns and perhaps one of labels.
+    """
+    if file.suffix.lower() != ".csv":
+        return None
+    with open(file, encoding="utf-8-sig", errors="replace") as lines:
+        cells = [cell.strip(' "\n').lower() for cell in lines.readline(2**16).split(",")]
+    label = 0 if len(cells) == NUM_PIXELS + 1 else None
+    label = cells.index("label") if "label" in cells else label
+    if len(cells) - (label is not None) != NUM_PIXELS:
+        return None
+    try:
+        np.array(cells, np.float32)
+    except ValueError:
+        return label, 1
+    return label, 0
+
+
+def _load(file):
+    """Returns {name: array} of an .npz, .npy or .csv file."""
+    with open(file, "rb") as opened:
+        head = opened.read(64)
+        try:
+            size = file.stat().st_size
+            if head.startswith(b"PK"):
+                size = sum(member.file_size for member in zipfile.ZipFile(opened).infolist())
+            require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
+            if layout := _csv_layout(file):
+                options = {"delimiter": ",", "quotechar": '"', "encoding": "utf-8-sig", "ndmin": 2}
+                table = np.loadtxt(file, np.float32, skiprows=layout[1], **options)
+                if layout[0] is None:
+                    return {f"{file.stem} images": table}
+                images = np.delete(table, layout[0], axis=1)
+                return {f"{file.stem} images": images, f"{file.stem} labels": table[:, layout[0]]}
+            is_numpy = head.startswith((b"PK", b"\x93NUMPY"))
+            require(is_numpy, file, "NumPy arrays", describe(head))
+            opened.seek(0)
+            loaded = np.load(opened, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {file.stem: loaded}
+            # KMNIST's files have one array each, without a name.
+            return {file.stem if n == "arr_0" else n: array for n, array in loaded.items()}
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, DataError):
                 raise
-            except (ValueError, EOFError, zipfile.BadZipFile) as error:
-                raise DataError(f"{file}: expected arrays of numbers: {one_line(error)}") from error
-    by_part: dict = {}
-    for name, array in arrays.items():
+            raise DataError(f"{file}: expected numbers: {one_line(error)}") from error
+
+
+def _read_arrays(path, files):
+    """Returns the arguments of `_split`; what an array is follows from its name."""
+    arrays, by_part, blocks = {}, {}, []
+    for file in files:
+        arrays |= _load(file)
+    for name in arrays:
         role = "labels" if _LABELS.match(name.lower()) else "images"
-        by_part.setdefault(_part(name), {}).setdefault(role, []).append(array)
-    sets, changed = {}, 0
+        by_part.setdefault(_part(name), {}).setdefault(role, []).append(name)
     for part, roles in by_part.items():
         if sorted(map(len, roles.values())) != [1] * len(roles) or "images" not in roles:
             raise DataError(
                 f"{path}: expected one array of images and one of labels, such as x_train and "
                 f"y_train, found {', '.join(sorted(arrays))}"
             )
-        images, count = _checked_images(roles["images"][0], path)
-        labels = roles.get("labels", [None])[0]
-        sets[part] = images, _checked_labels(labels, len(images), path)
-        changed += count
-    return sets, (), changed
+        (name,) = roles["images"]
+        images, changed = _to_bytes(arrays[name], f"{path} ({name})")
+        labels = np.full(len(images), -1)
+        if "labels" in roles:
+            (name,) = roles["labels"]
+            labels, place = arrays[name], f"{path} ({name})"
+            is_one_hot = labels.ndim == 2 and labels.shape[1] > 1
+            labels = labels.argmax(axis=1) if is_one_hot else labels.ravel()
+            require(len(labels) == len(images), place, f"{len(images):,} labels", len(labels))
+            wrong = labels[~np.isin(labels, range(NUM_CLASSES))]
+            require(not len(wrong), place, f"labels from 0 to {NUM_CLASSES - 1}", wrong[:1])
+        blocks.append((images, labels, np.full(len(images), part in _FOR_TESTS), changed))
+    *joined, changed = zip(*blocks, strict=True)
+    return *map(np.concatenate, joined), (), sum(changed)
 
 
-def _check_size(file, size):
-    require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
-
-
-def _checked_images(images, path):
+def _to_bytes(images, place):
     """Returns an array's images as uint8 `[n, 28, 28]`, and how many of them were changed."""
     shape = list(images.shape)
     if images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
@@ -335,78 +355,14 @@ def _checked_images(images, path):
         images = images.reshape(-1, *IMAGE_SHAPE)
     is_colour = images.ndim == 4 and images.shape[3] in (3, 4)
     is_valid = (images.ndim == 3 or is_colour) and 1 <= len(images) <= MAX_EXAMPLES
-    require(is_valid, path, f"1 to {MAX_EXAMPLES:,} images [n, height, width]", shape)
-    require(images.dtype.kind in "buif", path, "numbers as pixels", images.dtype)
+    require(is_valid, place, f"1 to {MAX_EXAMPLES:,} images [n, height, width]", shape)
+    require(images.dtype.kind in "buif", place, "numbers as pixels", images.dtype)
     low, high = images.min(), images.max()
-    expected = "pixels from 0 to 255, or from 0 to 1"
     # Comparisons with NaN are false.
-    require(low >= 0 and high <= 255, path, expected, f"{low:g} to {high:g}")
+    is_valid = low >= 0 and high <= 255
+    require(is_valid, place, "pixels from 0 to 255, or from 0 to 1", f"{low:g} to {high:g}")
     if images.dtype != np.uint8 or high <= 1:
         images = np.uint8(np.rint(images * np.float32(255 if high <= 1 else 1)))
     if images.shape[1:] == IMAGE_SHAPE:
         return images, 0
     return _to_grey(map(Image.fromarray, images), len(images))
-
-
-def _checked_labels(labels, count, path):
-    """Returns labels as uint8 `[n]`, also if they are one-hot; None if they are."""
-    if labels is None:
-        return None
-    labels = labels.argmax(axis=1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.ravel()
-    require(len(labels) == count, path, f"{count:,} labels, one per image", f"{len(labels):,}")
-    is_label = np.isin(labels, range(NUM_CLASSES))
-    expected = f"labels from 0 to {NUM_CLASSES - 1}"
-    require(is_label.all(), path, expected, one_line(labels[~is_label][:1]))
-    return labels.astype(np.uint8)
-
-
-# CSV.
-
-
-def _read_csv(path, files):
-    """Returns {part: (images, labels)}, no names, and that no image was changed."""
-    sets: dict = {}
-    for file in files:
-        part = _part(file.stem)
-        require(part not in sets, path, "one .csv file for training and one for tests", file.name)
-        _check_size(file, file.stat().st_size)
-        label, header = _csv_columns(file)
-        try:
-            with (
-                open(file, encoding="utf-8-sig") as lines,
-                tqdm(lines, file.name, leave=False, unit="line", disable=None) as progress,
-            ):
-                table = np.loadtxt(
-                    progress,
-                    np.float32,
-                    delimiter=",",
-                    quotechar='"',
-                    skiprows=header,
-                    ndmin=2,
-                )
-        except ValueError as error:
-            raise DataError(f"{file}: expected numbers: {one_line(error)}") from error
-        labels = None if label is None else table[:, label]
-        pixels = table if label is None else np.delete(table, label, axis=1)
-        images, _ = _checked_images(pixels, file)
-        sets[part] = images, _checked_labels(labels, len(images), file)
-    return sets, (), 0
-
-
-def _csv_columns(file):
-    """Returns the column of the labels or None, and the number of header lines.
-
-    They are None if the file does not have 784 other columns.
-    """
-    with open(file, encoding="utf-8-sig", errors="replace") as lines:
-        cells = [cell.strip(' "\n').lower() for cell in lines.readline(2**16).split(",")]
-    label = None
-    if "label" in cells or len(cells) == NUM_PIXELS + 1:
-        label = cells.index("label") if "label" in cells else 0
-    if len(cells) - (label is not None) != NUM_PIXELS:
-        return None
-    try:
-        np.array(cells, np.float32)
-    except ValueError:
-        return label, 1
-    return label, 0

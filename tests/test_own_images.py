@@ -101,7 +101,7 @@ def test_labelled_sets_are_read_and_a_part_is_held_out(folder, form):
     assert {(pixels.tobytes(), label) for pixels, label in read} == PAIRS
     assert len(np.unique(data.train.file_labels[:20])) == 3  # not sorted by class
     assert "Read 600 images of 3 classes" in lines and "Note" not in lines
-    assert "all were unchanged; 128 are for testing" in lines
+    assert "all unchanged; 128 are for tests" in lines
     assert ("3 test images without labels are not used. Ignored" in lines) == (form == "csv")
     names = ("a", "b", "c") if "folders" in form else ("class 0", "class 1", "class 2")
     assert info.class_names[:3] == names and len(info.class_names) == 10 and info.name is None
@@ -120,7 +120,7 @@ def test_test_arrays_are_kept(folder, names):
     np.savez(folder / "a.npz", **dict(zip(names.split(), arrays, strict=True)))
     data, _, lines = load(folder)
     assert data.train.pixels.tobytes() == PIXELS.tobytes()
-    assert data.test.file_labels.tolist() == LABELS[:5].tolist() and "5 are for testing" in lines
+    assert data.test.file_labels.tolist() == LABELS[:5].tolist() and "5 are for tests" in lines
 
 
 def test_test_folders_are_kept(folder):
@@ -146,7 +146,7 @@ def test_images_of_any_size_and_colour_keep_their_form(folder, suffix):
     save(folder / f"a.{suffix}", wide)
     data, _, lines = load(folder)
     image = data.train.pixels.reshape(28, 28)
-    assert "too few to hold some out" in lines and "without labels" in lines
+    assert "too few to have some for tests" in lines and "without labels" in lines
     assert "1 were made 28 x 28 and grey" in lines and "--invert makes it bright" in lines
     dark = np.argwhere(image < 100)
     assert (dark.mean(axis=0).round(1) == 13.5).all()
@@ -261,9 +261,9 @@ def huge_archive(folder):
 
 
 BAD = {
-    "other files": (written("notes.txt", b"x"), "four IDX files, PNG, .*found notes.txt; nothing"),
-    "other CSV": (written("a.csv", b"1,2,3\n"), "784 columns of pixels, found a.csv"),
-    "zip": (written("a.zip", b"PK"), "found a.zip"),
+    "other files": (written("a.txt", b"x"), "four IDX files, PNG, .*with a.txt; nothing was down"),
+    "other CSV": (written("a.csv", b"1,2,3\n"), "784 columns of pixels, got .* with a.csv"),
+    "zip": (written("a.zip", b"PK"), "with a.zip"),
     "EMNIST": (written("emnist-mnist-train.csv", b""), "EMNIST, whose images are transposed"),
     "nothing": (lambda folder: None, "is missing or empty; add --dataset=mnist to download"),
     "missing": (shutil.rmtree, "is missing or empty"),
@@ -274,13 +274,13 @@ BAD = {
     "a page": (written("page.jpg", b"<html>"), r"page\.jpg: expected a PNG, .* an HTML page$"),
     "empty": (written("a.png", b""), "a.png: expected a PNG, .*, found an empty file"),
     "eleven classes": (many_classes, "at most 10 classes, found 11"),
-    "mixed": (mixed, "files of one form, found a.png and images.npy"),
+    "mixed": (mixed, "files of one form, got .* with a.png and images.npy"),
     "not all in folders": (unsorted, r"a\.png: expected it in a folder named by its class"),
     "deep": (lambda f: save(f / "a/b/c.png", PIXELS[0]), "one folder per class; set --data_dir to"),
-    "pickle": (pickled, "x_train.npy: expected arrays of numbers: Object arrays cannot"),
+    "pickle": (pickled, "x_train.npy: expected numbers: Object arrays cannot"),
     "no arrays": (written("a.npz", b"<html>"), "a.npz: expected NumPy arrays, found an HTML page"),
-    "damaged": (written("a.npz", b"PK\3\4"), "a.npz: expected arrays of n.*: File is not a zip"),
-    "labels": (arrays(x_train=PIXELS, y_train=LABELS[:9]), "expected 600 labels, .*, found 9"),
+    "damaged": (written("a.npz", b"PK\3\4"), "a.npz: expected numbers: File is not a zip"),
+    "labels": (arrays(x=PIXELS, y=LABELS[:9]), r"imäges \(y\): expected 600 labels, found 9"),
     "values": (arrays(x_train=PIXELS * 2.0), "pixels from 0 to 255, or from 0 to 1, found 0 to 5"),
     "NaN": (arrays(x=PIXELS * np.nan), "or from 0 to 1, found nan"),
     "shape": (arrays(images=LABELS), r"images \[n, height, width\], found \[600\]"),
