@@ -71,7 +71,7 @@ def load(
     if len(found) == len(data_sets.FILES) or not data_dir or (dataset and (found or is_empty)):
         sets = data_sets.read(folder, dataset or "mnist")
         counts = " and ".join(f"{len(images):,}" for images, _ in sets)
-        sentence = f"Read {counts} images from IDX files in {folder}, unchanged."
+        sentence = f"Read {counts} images from IDX files in {folder}."
     elif found or is_empty:
         missing = [name for name in data_sets.FILES if name not in found]
         problem = f"lacks {missing[0]}" if found else "is missing or empty"
@@ -86,7 +86,15 @@ def load(
         sets = [(255 - images, labels) for images, labels in sets]
         sentence += " Inverted them."
     train, test = (DataSet(*each) for each in sets)
-    data = Datasets(train, train[:0], test)
+    info = identify(train.pixels)
+    if dataset not in (None, info.name):
+        actual = info.title if info.name else "other images"
+        raise UserError(
+            f"{folder} contains {actual}, not {known(dataset).title}; "
+            "choose another --dataset or --data_dir"
+        )
+    if info.name is None:
+        info = dataclasses.replace(info, class_names=names + info.class_names[len(names) :])
     if data_dir:
         log(sentence)
         images = sets[0][0]
@@ -96,17 +104,7 @@ def load(
             log(f"Note: the ink looks dark on white; {hint}, like MNIST's.")
         if test.num_examples > train.num_examples:
             log("Note: there are more test than training images; their files may be swapped.")
-    info = identify(train.pixels)
-    if info.name is None and names:
-        unnamed = info.class_names[len(names) :]
-        info = dataclasses.replace(info, class_names=names + unnamed)
-    if dataset not in (None, info.name):
-        actual = info.title if info.name else "other images"
-        raise UserError(
-            f"{folder} contains {actual}, not {known(dataset).title}; "
-            "choose another --dataset or --data_dir"
-        )
-    return data, info
+    return Datasets(train, train[:0], test), info
 
 
 def data_folder(dataset: str | None = None, data_dir=None) -> str:

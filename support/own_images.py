@@ -88,9 +88,9 @@ def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...
     sentence += f" from {', '.join(f'{n:,} {suffix}' for suffix, n in suffixes.items())} "
     sentence += f"file{'s' if len(files) > 1 else ''} in {path}: "
     changed = arrays["changed"]
-    sentence += f"{changed:,} were made {SIDE} x {SIDE} and grey" if changed else "all unchanged"
+    sentence += f"{changed:,} were made" if changed else "all were already"
     tests = f"{counts[1]:,} are" if counts[1] else "too few to have some"
-    sentence += f"; {tests} for tests."
+    sentence += f" {SIDE} x {SIDE} and grey; {tests} for tests."
     if arrays["unused"]:
         sentence += f" {arrays['unused']:,} test images without labels are not used."
     if others := sorted(set(found) - set(files)):

@@ -101,7 +101,7 @@ def test_labelled_sets_are_read_and_a_part_is_held_out(folder, form):
     assert {(pixels.tobytes(), label) for pixels, label in read} == PAIRS
     assert len(np.unique(data.train.file_labels[:20])) == 3  # not sorted by class
     assert "Read 600 images of 3 classes" in lines and "Note" not in lines
-    assert "all unchanged; 128 are for tests" in lines
+    assert "all were already 28 x 28 and grey; 128 are for tests" in lines
     assert ("3 test images without labels are not used. Ignored" in lines) == (form == "csv")
     names = ("a", "b", "c") if "folders" in form else ("class 0", "class 1", "class 2")
     assert info.class_names[:3] == names and len(info.class_names) == 10 and info.name is None
