@@ -345,7 +345,7 @@ def make_callbacks(context, extra=()):
     callbacks = [Losses(context), Images(context), Health(context)]
     if context.options.image_every != 0:
         callbacks.append(Frames(context, context.options.image_every))
-    if context.recipe.held_out:
+    if context.recipe.held_out and context.images.test.num_examples:
         callbacks.append(HeldOut(context))
     if context.options.events:
         callbacks.append(Events(context))

@@ -191,7 +191,7 @@ def pretrain(recipe, test_pixels, engine, batches, inference, ranks=mpi.SINGLE, 
             if ranks.is_chief:
                 bar.advance(len(x), f"d_loss {loss:.3f}")
     boundary = LOSSES[recipe.loss].boundary
-    if not ranks.is_chief or boundary is None:
+    if not ranks.is_chief or boundary is None or not len(test_pixels):
         return
     count = min(_PRETRAINING_TEST_IMAGES, len(test_pixels))
     test = batches.held_out(test_pixels, count, epoch=0)
