@@ -355,10 +355,10 @@ def make_callbacks(context, extra=()):
 def diverged(folder, step, what):
     """Returns the error of a run whose losses or weights are no longer finite."""
     remedy = "Try a lower --learning_rate in another --run_dir"
-    if step == 1:
+    if step <= _GROWING_STEPS[0]:  # the first check of the weights
         remedy = (
-            "Its first step has that already: look for a logarithm or quotient of 0 in the losses "
-            "and networks"
+            "It happens from the first steps on: look for a logarithm or quotient of 0, or for the "
+            "slope of a root or norm at 0, in the networks and losses"
         )
     return RunError(
         f"training diverged at step {step:,}: {what}; {folder.last_checkpoint()}. {remedy}"
