@@ -23,6 +23,7 @@ import tf1
 from input_data import NUM_CLASSES, NUM_PIXELS
 from support import user_code
 from support.errors import UserError
+from support.graphs import upstream_ops
 from support.lazy import tf
 
 # Errors of custom classes: pattern of the message -> what to do.
@@ -272,17 +273,6 @@ def untrained_variables(gan) -> list:
     train_ops = upstream_ops([gan.d_optimizer, gan.g_optimizer])
     written = {op.inputs[0].op for op in train_ops if re.search("Apply|Assign|Scatter", op.type)}
     return [v for v in tf.trainable_variables() if v.op in behind - written]
-
-
-def upstream_ops(fetches) -> set:
-    """Returns the operations that run when these tensors and operations are fetched."""
-    found, waiting = set(), [getattr(each, "op", each) for each in fetches]
-    while waiting:
-        op = waiting.pop()
-        if op not in found:
-            found.add(op)
-            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return found
 
 
 def _check_attributes(gan, recipe):

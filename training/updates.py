@@ -16,10 +16,11 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from input_data import NUM_CLASSES
-from models import custom_class, losses, passes, randomness
+from models import losses, passes, randomness
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
+from support.graphs import network_variables
 
 _STREAM_STRIDE = 0x2545F49
 _EXAMPLE_ROWS = 4
@@ -296,9 +297,7 @@ class _Optimizer:
     """Adam on the variables of one network, and the number of its updates."""
 
     def __init__(self, gan, network, recipe, seed, shard):
-        of_g, of_d = (custom_class.upstream_ops([each]) for each in (gan.x_hat, gan.d_loss))
-        own = of_g if network == "generator" else of_d - of_g
-        self.variables = [v for v in tf.trainable_variables() if v.op in own]
+        self.variables = network_variables(gan, tf.trainable_variables())[network]
         for variable in self.variables:  # reads and writes of reference variables have no order
             if variable.op.type != "VarHandleOp":
                 raise UserError(
