@@ -1,6 +1,7 @@
 """Custom classes: classes with the article's interface, written by strangers."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -13,9 +14,11 @@ from assembly import LABELS, PIXELS, assembled, frozen, generate, main, progress
 from small_sets import write_set
 
 from models import custom_class, recipes
+from models.passes import Shard
 from support.errors import UserError
 from training.batches import Batches
 from training.own_updates import compare
+from training.updates import Updates
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTICLE = (ROOT / "tests" / "grading_examples" / "correct.py").read_text()
@@ -127,6 +130,36 @@ def test_losses_may_read_the_batch(written, name):
     np.testing.assert_allclose(ours, own, rtol=1e-4)
     for key in ("generator/pixels/weights", "discriminator/logit/weights"):
         np.testing.assert_allclose(fused_weights[key], weights[key], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_losses_that_read_the_batch_learn_from_shards(written, name):
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(small(), written(READING[name]).gan_class)
+        Updates(gan, small(), 0, Shard(0, 2))
+        gan.session.close()
+
+
+NOT_FINITE = {
+    "d_loss is nan, g_loss nan; .* logarithm": ("_discriminator", "x", "x - tf.math.log(-1.0)"),
+    "d_loss is 1.*, g_loss nan after an update of D; .* logarithm": (
+        "_discriminator_loss", "y, y_hat", "y, y_hat) + tf.reduce_mean(tf.sqrt(0 * y ** 2)"),
+    "step 1: the weights generator/.* are no longer finite; .* logarithm": (
+        "_generator_loss", "y_hat", "y_hat) + tf.reduce_mean(tf.sqrt(0 * y_hat ** 2)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", NOT_FINITE)
+@pytest.mark.parametrize("engine", ["step", "fused"])
+def test_values_that_are_not_finite_at_once_are_named(written, tmp_path, engine, message):
+    method, arguments, given = NOT_FINITE[message]
+    reuse = ", reuse=False" if method == "_discriminator" else ""
+    named = ", reuse=reuse" if reuse else ""
+    body = f"def {method}(self, {arguments}{reuse}):\n    return super().{method}({given}{named})"
+    flags = ["--num_steps=2", "--noevents", f"--engine={engine}", f"--run_dir={tmp_path / 'run'}"]
+    flags += [f"--gan={written(body)}", f"--data_dir={write_set(tmp_path / 'data')}"]
+    code, _, errors = main(*flags)
+    assert code == 1 and re.search(message, errors) and "--learning_rate" not in errors
 
 
 # Whether a class's own train ops do something else than ours, and whether XLA compiles it.

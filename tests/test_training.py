@@ -214,7 +214,7 @@ def test_generator_that_cannot_learn_is_named_once(train, capsys, options, sympt
 
 
 def test_run_that_diverges_at_once_is_not_told_to_lower_its_rate(tmp_path):
-    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (1, 2))
+    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (2, 3))
     assert "logarithm" in at_once and "--learning_rate" not in at_once
     assert "Try a lower --learning_rate" in later
 

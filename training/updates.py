@@ -54,7 +54,8 @@ class Updates:
             self._ema = tf.train.ExponentialMovingAverage(
                 recipe.ema_decay, num_updates=self._g.count
             )
-        if recipe.separate_updates and not _is_sum(gan.session, self._loss.discriminator):
+        d_loss = functools.partial(self._loss_of_examples, self._loss.discriminator)
+        if recipe.separate_updates and not _is_sum(gan.session, d_loss):
             raise UserError(
                 "--separate_updates requires a loss of D that is one of real images plus one of "
                 f"generated ones, unlike {type(gan).__name__}'s; set it to False"
@@ -255,6 +256,17 @@ class Updates:
         (gradient,) = tf.gradients(y[:half], x)
         return gradient is not None and self.gan.session.run(gradient)[half:].any()
 
+    def _loss_of_examples(self, loss, y, y_hat):
+        """Returns a loss of logits [n, 1] as those of black images, which it may read."""
+        x, x_hat = (tf.zeros([y.shape[0], self.gan.x_placeholder.shape[1]]) for _ in range(2))
+        z = tf.zeros([y.shape[0], self.gan.z_placeholder.shape[1]])
+        with self._fed(x, z, tf.constant(0.0), None, None):
+            self.gan.x_hat = x_hat
+            y, y_hat = (
+                a + 0 * tf.reduce_sum(b, 1, keepdims=True) for a, b in ((y, x), (y_hat, x_hat))
+            )
+            return loss(y, y_hat)
+
     def _check_learns_from_shards(self):
         """Checks that averaging over shards gives the whole batch's loss and gradients.
 
@@ -269,7 +281,7 @@ class Updates:
             ("_discriminator_loss", self._loss.discriminator),
             ("_generator_loss", self._loss.generator),
         ]:
-            if not _is_mean(gan.session, loss):
+            if not _is_mean(gan.session, functools.partial(self._loss_of_examples, loss)):
                 raise UserError(
                     f"{name}.{method} must be a mean over the batch to train with several "
                     "processes, each of which has a part of it; train with one process"
