@@ -256,7 +256,7 @@ def test_normal_run_of_any_recipe_does_not_warn(train, capsys, small_data_dir, r
 
 
 def test_run_that_diverges_at_once_is_not_told_to_lower_its_rate(tmp_path):
-    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (1, 2))
+    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (2, 3))
     assert "logarithm" in at_once and "--learning_rate" not in at_once
     assert "Try a lower --learning_rate" in later
 
