@@ -77,7 +77,8 @@ def load(
         missing = [name for name in data_sets.FILES if name not in found]
         problem = f"lacks {missing[0]}" if found else "is missing or empty"
         raise DataError(
-            f"--data_dir={folder} {problem}; add --dataset=mnist to download MNIST into it"
+            f"--data_dir={folder} {problem}; correct it, or add --dataset=mnist to download "
+            "MNIST into it"
         )
     else:
         from support import own_images

@@ -214,9 +214,11 @@ def find(folder: Path) -> dict[str, Path]:
     """Returns {name in FILES: path} of the IDX files in a folder.
 
     Raises:
-      DataError: If the folder has files of EMNIST.
+      DataError: If it has files of EMNIST, or is one.
     """
-    for path in folder.glob("*emnist-*"):
+    for path in [folder] if folder.is_file() else folder.glob("*emnist-*"):
+        if "emnist-" not in path.name:
+            continue
         raise DataError(
             f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them upright, "
             f"under MNIST's names such as {FILES[0]} (labels from 0 to 9)"

@@ -65,11 +65,11 @@ def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...
     tables = [file for file in found if _has_arrays(file)]
     files, reader = (pictures, _read_images) if pictures else (tables, _read_arrays)
     if not files:
-        names = ", ".join(file.name for file in found[:3]) or "nothing"
+        names = ", ".join(file.name for file in found[:3] if file != path)
         raise DataError(
             f"--data_dir must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz or "
-            f".npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, got {path} with "
-            f"{names}; nothing was downloaded"
+            f".npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, got {path}"
+            f"{names and f' with {names}'}; nothing was downloaded"
         )
     if pictures and tables:
         raise DataError(
@@ -102,7 +102,6 @@ def _files(path):
     """Returns the visible files up to two folders deep, without those of runs."""
     if path.is_file():
         return [path]
-    require(path.is_dir(), f"--data_dir={path}", "a folder or file", "neither")
     files = [
         file
         for pattern in ("*", "*/*", "*/*/*")

@@ -88,12 +88,12 @@ def test_only_an_explicit_set_is_downloaded_into_a_folder_of_nothing_else(
     folder = tmp_path / "to"
     with serving(small) as url:
         publish(monkeypatch, (url,), tuple(map(sha256, CONTENT.values())))
-        with pytest.raises(DataError, match="is missing or empty; add --dataset=mnist"):
+        with pytest.raises(DataError, match="is missing or empty; correct it, or add"):
             input_data.load(data_dir=folder)
         assert not folder.exists()
         assert input_data.load("mnist", folder)[1].name == "mnist"
         (folder / NAME).unlink()
-        with pytest.raises(DataError, match=f"lacks {TRAIN_IMAGES}; add --dataset=mnist"):
+        with pytest.raises(DataError, match=f"lacks {TRAIN_IMAGES}; correct it"):
             input_data.load(data_dir=folder)
         assert input_data.load("mnist", folder)[1].name == "mnist"
         for path in folder.iterdir():
