@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from input_data import DATASETS, NUM_CLASSES
+from input_data import DATASETS, NUM_CLASSES, known
 from models import custom_class, recipes
-from models.recipes import EVERYDAY, RECIPES, Recipe, check_value, option
+from models.recipes import EVERYDAY, check_value, option
 from support.errors import RunError, UserError
 
 WHILE_TRAINING = "While it trains"
@@ -91,12 +91,13 @@ class RunOptions:
     data_dir: str | None = option(
         None,
         EVERYDAY,
-        "folder with four IDX files of 28 x 28 images; files of --dataset that are missing are "
-        "downloaded into it",
+        "folder of images, of folders of images by class, of .npy arrays or of four IDX files; or "
+        "an .npz or .csv file. An explicit --dataset is downloaded into an empty folder",
         modes=("train", "evaluate"),
         value="DIR",
         unset="MNIST_data next to main.py, or data/DATASET",
     )
+    invert: bool = option(False, EVERYDAY, "exchange black and white, for dark ink on white")
     image_every: int | None = option(
         None,
         WHILE_TRAINING,
@@ -157,22 +158,14 @@ def meant(name: str, known) -> str | None:
     return next(iter(others + difflib.get_close_matches(plain, known, n=1, cutoff=0.65)), None)
 
 
-def check_precision(precision: str, recipe: Recipe) -> None:
-    """Checks that bfloat16 is of use to the recipe and the CPU.
+def check_precision(precision: str) -> None:
+    """Checks that the CPU has the number format.
 
     Raises:
-      UserError: If it is not.
+      UserError: If it has not.
     """
-    if precision == "float32":
-        return
-    if not recipe.convolutional:
-        able = [name for name, each in RECIPES.items() if each.convolutional]
-        raise UserError(
-            f"--precision=bfloat16 is only valid with {', '.join(able)}: XLA compiles the other "
-            "recipes in float32"
-        )
     flags = set(_CPU_INFO.read_text().split()) if _CPU_INFO.exists() else set()
-    if not flags & {"avx512_bf16", "amx_bf16"}:
+    if precision == "bfloat16" and not flags & {"avx512_bf16", "amx_bf16"}:
         raise UserError(
             "--precision=bfloat16 requires a CPU with AVX512-BF16 or AMX; use float32 on this one"
         )
@@ -191,6 +184,8 @@ class Configuration:
       seed, engine, precision: As in `RunOptions`.
       data: Checksum of the images (and of the labels if they are learned).
       dataset: Name of a known data set, or None.
+      invert: As in `RunOptions`.
+      class_names: Names of the labels of an unknown data set.
       classes: Labels that a conditional run learned.
       gan, gan_sha256: `FILE.py:CLASS` of a custom class and the file's SHA-256, or None.
       workers: Processes that train together.
@@ -205,6 +200,8 @@ class Configuration:
     precision: str
     data: str
     dataset: str | None
+    invert: bool = False
+    class_names: tuple = ()
     classes: tuple = _ALL_CLASSES
     gan: str | None = None
     gan_sha256: str | None = None
@@ -213,7 +210,7 @@ class Configuration:
     format: int = FORMAT
 
     @classmethod
-    def of(cls, name, recipe, options, data, dataset, workers=1):
+    def of(cls, name, recipe, options, data, info, workers=1):
         """Returns the configuration of a run.
 
         Args:
@@ -221,12 +218,18 @@ class Configuration:
           recipe: The `Recipe` with its overrides.
           options: `RunOptions`.
           data: The `DataSet` to train on.
-          dataset: Its name, or None if it is not a known one.
+          info: Its `DataSetInfo`.
           workers: Number of processes that train together.
 
         Raises:
-          UserError: If batches are larger than the data.
+          UserError: If batches are larger than the data, or it lacks labels.
         """
+        labels = tuple(np.unique(data.file_labels).tolist())
+        if recipe.conditional and len(labels) < 2 and recipe.digit is None:
+            raise UserError(
+                "--conditional requires images of at least two labels; put them into one folder "
+                "per class, or omit it"
+            )
         for field in ("batch_size", "pretraining_batch"):
             is_used = field == "batch_size" or recipe.pretraining
             if is_used and getattr(recipe, field) > data.num_examples:
@@ -237,7 +240,6 @@ class Configuration:
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         # Sums over other numbers of cores differ in the last bits.
         versions["number of processor cores"] = str(processor_cores())
-        labels = tuple(np.unique(data.file_labels).tolist())
         return cls(
             recipe=name,
             hyperparameters=recipes.values_of(recipe),
@@ -246,7 +248,9 @@ class Configuration:
             engine=options.engine,
             precision=options.precision,
             data=_checksum(data, recipe),
-            dataset=dataset,
+            dataset=info.name,
+            invert=options.invert,
+            class_names=() if info.name else info.class_names,
             classes=labels if recipe.conditional else _ALL_CLASSES,
             gan=options.gan,
             gan_sha256=custom_class.parse(options.gan)[2] if options.gan else None,
@@ -269,7 +273,8 @@ class Configuration:
                 f"its format is {content.get('format', 1)}, expected {FORMAT}: another version of "
                 "this project made it"
             )
-        configuration = cls(**{**content, "classes": tuple(content["classes"])})
+        tuples = {k: tuple(v) for k, v in content.items() if k in ("classes", "class_names")}
+        configuration = cls(**{**content, **tuples})
         recipe = configuration.full_recipe()  # whose values are tuples where JSON has lists
         return dataclasses.replace(
             configuration,
@@ -280,6 +285,10 @@ class Configuration:
     def full_recipe(self):
         """Returns the `Recipe` with the run's hyperparameters."""
         return recipes.override(recipes.get(self.recipe), **self.hyperparameters)
+
+    def label_names(self):
+        """Returns the names of the labels from 0 to 9."""
+        return self.class_names or known(self.dataset).class_names
 
     def folder_name(self):
         """Returns the default folder's name, such as `minimal-seed=1-batch_size=64`."""
@@ -397,6 +406,7 @@ class Configuration:
         return {
             **flags,
             "--precision": self.precision,
+            "--invert": self.invert,
             "the class (--gan)": self.gan and _class_name(self.gan),
             **{f"--{k}": v for k, v in self.hyperparameters.items() if k != _EXTENDABLE},
             "the checksum of the images (--data_dir)": self.data,
