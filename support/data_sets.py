@@ -343,8 +343,8 @@ def _complete(paths, folder, dataset, source_url):
     for name, path in paths.items() if not source_url else ():
         if published[name] not in _checksums(path.read_bytes(), read_idx(path)):
             raise DataError(
-                f"{path}: not a file of {info.title}, from whose mirrors the missing {missing[0]} "
-                "would be downloaded; put that file there by hand or pass source_url"
+                f"put {missing[0]} into {folder}, or name another folder: {path.name} is not of "
+                f"{info.title}, whose mirrors have the missing file"
             )
     for name in missing:
         path = folder / f"{name}.gz"
