@@ -25,7 +25,7 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 from support import user_code
-from support.errors import UserError, imports_of, one_line, user_message
+from support.errors import UserError, broken_package, imports_of, one_line, user_message
 
 with imports_of("Error"):
     import numpy as np
@@ -200,7 +200,7 @@ def _absence(name):
 
 def _keras_module(name):
     """Returns the module of Keras 2 with that name."""
-    importlib.import_module(f"{_KERAS}.datasets.mnist").load_data = _load_data
+    _import(f"{_KERAS}.datasets.mnist").load_data = _load_data
     utils = importlib.import_module(f"{_KERAS}.utils")
     utils.np_utils = utils
     try:
@@ -212,7 +212,10 @@ def _keras_module(name):
 def _import(name):
     if name.startswith("tf_slim") and name not in sys.modules:
         _repair_tf_slim()
-    return importlib.import_module(name)
+    try:
+        return importlib.import_module(name)
+    except AttributeError as error:  # it is older than TensorFlow
+        raise broken_package(name.partition(".")[0], error) from error
 
 
 def _repair_tf_slim():
@@ -232,7 +235,7 @@ def _repair_tf_slim():
                 setattr(module, name, getattr(v1, name))
     variable_scope.variable = v1.Variable
     for name in ("legacy_tf_layers", "legacy_tf_layers.normalization"):
-        sys.modules[f"tf_keras.{name}"] = importlib.import_module(f"tf_keras.src.{name}")
+        sys.modules[f"tf_keras.{name}"] = _import(f"tf_keras.src.{name}")
 
 
 # Functions whose arguments or names changed.

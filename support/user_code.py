@@ -13,6 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
+from support.errors import INSTALL
+
 # Errors of TensorFlow 1 code: pattern of the message -> what to write instead.
 PORTING_HINTS = {
     r"'tensorflow[\w.]*('.* '|\.)(contrib|examples)\b|'(contrib|examples)' from 'tensorflow": (
@@ -20,6 +22,9 @@ PORTING_HINTS = {
     ),
     r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|\w*keras\S*losses)' has|from 'tensorflow'": (
         "it is part of TensorFlow 1: use `import tensorflow.compat.v1 as tf`"
+    ),
+    r"No module named 'tf_(keras|slim)|compat\.v2\.__internal__' has": (
+        f"tf_keras is missing or too old: {INSTALL}"
     ),
     "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
 }

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -294,3 +295,20 @@ def test_importing_changes_nothing(tmp_path):
         "import sys, tf1; assert 'tensorflow' not in sys.modules and 'tf_slim' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("raise ModuleNotFoundError('', name='tf_keras')", "is not installed; run python -m pip"),
+        ("import tensorflow\ntensorflow.nosuch", "is broken; run python -m pip install --force-"),
+    ],
+)
+def test_missing_or_old_tf_keras_is_one_line(tmp_path, content, message):
+    (tmp_path / "tf_keras.py").write_text(content)
+    (tmp_path / "old.py").write_text("import tensorflow as tf\ntf.layers.dense(tf.ones([1, 1]), 1)")
+    command = [sys.executable, ROOT / "tf1.py", tmp_path / "old.py"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.stderr.startswith(f"Error: old.py, line 2: tf_keras {message}")
+    assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1
