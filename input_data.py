@@ -2,12 +2,15 @@
 
 `Datasets(train, validation, test)` is a drop-in for that of
 `tensorflow.examples.tutorials.mnist.input_data`, which TensorFlow removed. Imports no TensorFlow.
-`support/data_sets.py` reads the files of a folder, or downloads them.
+`support/data_sets.py` reads IDX files, or downloads them; `support/own_images.py` reads a user's.
 """
 
+import dataclasses
 import math
+import operator
 import sys
 from collections import namedtuple
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,34 +39,74 @@ FAKE_EXAMPLES = 10_000
 # TensorFlow takes seeds modulo this.
 _SEEDS = 2**31 - 1
 _PROJECT = Path(__file__).parent
+# Mean grey value of the border above which images seem to be dark on white.
+_BRIGHT_BORDER = 150
 
 Datasets = namedtuple("Datasets", ["train", "validation", "test"])
 
 
-def load(dataset: str | None = None, data_dir=None) -> tuple[Datasets, DataSetInfo]:
+def load(
+    dataset: str | None = None, data_dir=None, *, invert: bool = False, log: Callable = print
+) -> tuple[Datasets, DataSetInfo]:
     """Loads a data set; no images are held out for validation.
 
     Args:
-      dataset: One of DATASETS, whose missing files are downloaded; None for the set that the folder
-        contains, or MNIST if files are missing.
-      data_dir: Folder of the four files, by default that of `data_folder`.
+      dataset: One of DATASETS, whose missing files are downloaded; None for the images in
+        `data_dir`, or MNIST without one.
+      data_dir: Folder of the four IDX files, or a folder or file of `support.own_images`; by
+        default that of `data_folder`.
+      invert: Whether to exchange black and white.
+      log: Function of a line about the images in `data_dir`.
 
     Returns:
-      The Datasets, whose `validation` is empty, and what they are.
+      The Datasets, whose `validation` is empty, and what they are. Without labels, all are 0.
 
     Raises:
       UserError: If the files cannot be used, or are not those of an explicit `dataset`.
     """
-    folder = data_folder(dataset, data_dir)
-    data = read_data_sets(folder, validation_size=0, dataset=dataset or "mnist")
-    info = identify(data.train.pixels)
+    if invert and not data_dir:
+        raise UserError("--invert is only valid with --data_dir: MNIST's ink is bright already")
+    folder = Path(data_folder(dataset, data_dir))
+    found, names = data_sets.find(folder), ()
+    is_empty = not any(folder.glob("[!.]*")) and not folder.is_file()
+    if len(found) == len(data_sets.FILES) or not data_dir or (dataset and (found or is_empty)):
+        sets = data_sets.read(folder, dataset or "mnist")
+        counts = " and ".join(f"{len(images):,}" for images, _ in sets)
+        sentence = f"Read {counts} images from IDX files in {folder}."
+    elif found or is_empty:
+        missing = [name for name in data_sets.FILES if name not in found]
+        problem = f"lacks {missing[0]}" if found else "is missing or empty"
+        raise DataError(
+            f"--data_dir={folder} {problem}; correct it, or add --dataset=mnist to download "
+            "MNIST into it"
+        )
+    else:
+        from support import own_images
+
+        sets, names, sentence = own_images.read(folder, log)
+    if invert:
+        sets = [(255 - images, labels) for images, labels in sets]
+        sentence += " Inverted them."
+    train, test = (DataSet(*each) for each in sets)
+    info = identify(train.pixels)
     if dataset not in (None, info.name):
         actual = info.title if info.name else "other images"
         raise UserError(
             f"{folder} contains {actual}, not {known(dataset).title}; "
             "choose another --dataset or --data_dir"
         )
-    return data, info
+    if info.name is None:
+        info = dataclasses.replace(info, class_names=names + info.class_names[len(names) :])
+    if data_dir:
+        log(sentence)
+        images = sets[0][0]
+        border = np.mean([images[:, [0, -1]].mean(), images[:, :, [0, -1]].mean()])
+        if border > max(_BRIGHT_BORDER, images.mean()):
+            hint = "omit --invert" if invert else "--invert makes it bright on black"
+            log(f"Note: the ink looks dark on white; {hint}, like MNIST's.")
+        if test.num_examples > train.num_examples:
+            log("Note: there are more test than training images; their files may be swapped.")
+    return Datasets(train, train[:0], test), info
 
 
 def data_folder(dataset: str | None = None, data_dir=None) -> str:
@@ -96,10 +139,9 @@ def select(data: Datasets, validation_size: int = 0, digit: int | None = None) -
     train, validation = data.train[validation_size:], data.train[:validation_size]
     if digit is None:
         return Datasets(train, validation, data.test)
-    for part in (train, data.test):
-        if digit not in part.file_labels:
-            existing = ", ".join(map(str, np.unique(part.file_labels)))
-            raise UserError(f"--digit must be a label of the data set ({existing}), got {digit}")
+    if digit not in train.file_labels:
+        existing = ", ".join(map(str, np.unique(train.file_labels)))
+        raise UserError(f"--digit must be a label of the data set ({existing}), got {digit}")
     train, test = (part[part.file_labels == digit] for part in (train, data.test))
     return Datasets(train, validation, test)
 
@@ -136,7 +178,6 @@ def read_data_sets(
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
     if fake_data:
         return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in Datasets._fields))
-    # A further format of files needs another function like `data_sets.read`, and a choice here.
     train, test = (
         DataSet(images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels, **options)
         for images, labels in data_sets.read(Path(train_dir).expanduser(), dataset, source_url)
@@ -281,7 +322,16 @@ class DataSet:
         is unchanged. Edits of a batch do not change the set.
 
         With `fake_data`, returns two lists: images of 784 ones and labels of class 0.
+
+        Raises:
+          TypeError: For a batch size that is not an integer; the set is unchanged.
+          ValueError: For a negative one.
         """
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+            raise TypeError(f"batch_size must be an integer, got {batch_size!r}; divide by //")
+        batch_size = operator.index(batch_size)
+        if batch_size < 0:
+            raise ValueError(f"batch_size must be at least 0, got {batch_size}")
         if fake_data or self._fake_data:
             label = [1] + [0] * (NUM_CLASSES - 1) if self.one_hot else 0
             return [[1] * NUM_PIXELS] * batch_size, [label] * batch_size

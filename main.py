@@ -18,21 +18,17 @@ import os
 from pathlib import Path
 
 from support import errors
+from support.errors import UserError
 
-try:
+with errors.imports_of("main.py"):
     import training
     from command_line import FLAGS, define_flags, fail, given, parse
     from models import priors, recipes
     from support import terminal
-    from support.errors import UserError
     from support.files import check_writable
     from training import mpi
     from training.options import RunOptions
     from training.run import RunFolder
-except ImportError as error:
-    if errors.user_message(error) is None:
-        raise
-    sys.exit(f"main.py: {errors.user_message(error)}")
 
 
 def train():
@@ -57,7 +53,8 @@ def train():
     if FLAGS.eval_every:
         import evaluation
 
-        extra.append(evaluation.scores_every(FLAGS.eval_every, FLAGS.dataset, FLAGS.data_dir))
+        data = {name: FLAGS[name].value for name in ("dataset", "data_dir", "invert")}
+        extra.append(evaluation.scores_every(FLAGS.eval_every, **data))
     _, stopped = training.start(FLAGS.recipe, extra=extra, **options, **overrides)
     return 128 + stopped if stopped else 0
 
@@ -85,7 +82,8 @@ def sample():
     folder, draws = _run_folder(), FLAGS.interpolate
     if draws and FLAGS.num_samples:
         raise UserError("--num_samples is not valid with --interpolate, which walks between draws")
-    labels = None if FLAGS.labels is None else [_label(text) for text in FLAGS.labels]
+    names = folder.configuration().label_names()
+    labels = None if FLAGS.labels is None else [_label(text, names) for text in FLAGS.labels]
     out = _out() or str(folder.file("walk.gif" if draws else "sampled.png"))
     sampling.check_out(out, sampling.WALK_SUFFIXES if draws else sampling.SAMPLE_SUFFIXES)
     if FLAGS.truncation is not None:
@@ -156,9 +154,13 @@ def _one_gan():
     return FLAGS.gan[0] if FLAGS.gan else None
 
 
-def _label(text):
+def _label(text, names):
+    if text in names:
+        return names.index(text)
     if text not in list("0123456789"):
-        raise UserError(f"--labels must be labels from 0 to 9, such as 3,7, got {text}")
+        raise UserError(
+            f"--labels must be labels from 0 to 9, such as 3,7, or names of classes, got {text}"
+        )
     return int(text)
 
 

@@ -18,6 +18,7 @@ from training.run import RunFolder
 # Twice the classifier's features, fewer have no meaningful covariance; and minutes of comparing
 # all pairs.
 _FEWEST, _MOST = 128, 100_000
+_ROW = 16  # images in a row of a report without classes
 
 
 def evaluate(
@@ -54,7 +55,7 @@ def evaluate(
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
     dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
-    images, info = input_data.load(dataset, data_dir)
+    images, info = input_data.load(dataset, data_dir, invert=configuration.invert, log=log)
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
     terminal.import_tensorflow()
@@ -69,11 +70,12 @@ def evaluate(
     standard = reference.get(images, info, log)
     predictions = standard.classifier(samples)
     scores = metrics.score(*predictions, samples, standard.reference)
-    histogram, real = np.array(scores.histogram), standard.reference.histogram
     typical = metrics.typical_precision(standard.reference.features, predictions.features)
     log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
-    log(f"\n{report.describe(scores, typical, recipe.digit, info, real)}")
+    if standard.reference.has_classes:
+        real = standard.reference.histogram
+        log(f"\n{report.describe(scores, typical, recipe.digit, info, real)}")
     by_label = {}
     if recipe.conditional:
         labels = generator.labels_in_turn(num_samples)
@@ -98,12 +100,21 @@ def evaluate(
         "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
     }
     write_json(folder.file("metrics.json"), content)
-    found = predictions.probabilities.argmax(axis=1)
-    pictures.report(folder.file("report.png"), samples, found, histogram, real, info.class_names)
+    path = folder.file("report.png")
+    if standard.reference.has_classes:
+        histogram = np.array(scores.histogram)
+        found = predictions.probabilities.argmax(axis=1)
+        names = info.class_names[: 1 + np.flatnonzero(histogram + real).max()]
+        pictures.report(path, samples, found, histogram, real, names)
+    else:
+        real = images.test.images[:_ROW]
+        pictures.compare(path, [("generated", samples[:_ROW]), ("real", real)])
     return json.loads(json.dumps(content))
 
 
-def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = None):
+def scores_every(
+    steps: int, dataset: str | None = None, data_dir: str | None = None, invert: bool = False
+):
     """Returns a callback that scores during training.
 
     Pass it to training in a list: `training.train(..., extra=[...])`.
@@ -112,13 +123,14 @@ def scores_every(steps: int, dataset: str | None = None, data_dir: str | None = 
       steps: Steps from one score to the next.
       dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
       data_dir: Folder of the images; None for the data set's own.
+      invert: Whether to exchange black and white.
     """
 
     def make_monitor(run):
         from evaluation import reference
         from evaluation.monitor import Monitor
 
-        images, info = input_data.load(dataset, data_dir)
+        images, info = input_data.load(dataset, data_dir, invert=invert, log=lambda line: None)
         return Monitor(run, steps, reference.get(images, info), info)
 
     return make_monitor

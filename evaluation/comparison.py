@@ -89,6 +89,8 @@ def _read_scores(folder, generator):
         if generator.is_scored_by(content):
             # As numbers, because a file may contain characters that control the terminal.
             classifier = f"{int(content['classifier_sha256'], 16):064x}"
+            if content["histogram"] is None:  # without classes
+                content["classes_covered"] = np.nan
             scores = [f"{float(content[name]):.4g}" for name in _SCORES]
             cells = [classifier[:8], f"{int(content['num_samples']):,}", *scores]
     except (OSError, ValueError, KeyError, TypeError):

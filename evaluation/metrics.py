@@ -39,9 +39,16 @@ class Reference(NamedTuple):
     copy_distances: np.ndarray
     training_pixels: np.ndarray
 
+    @property
+    def has_classes(self) -> bool:
+        """Whether the images have labels that differ."""
+        return np.count_nonzero(self.histogram) > 1
+
 
 class Scores(NamedTuple):
     """All metrics of samples; most are described by the functions of the same names.
+
+    Those of classes are None if the real images have no labels that differ.
 
     Attributes:
       mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is
@@ -54,11 +61,11 @@ class Scores(NamedTuple):
     num_samples: int
     frechet_distance: float
     kernel_distance: float
-    classifier_score: float
-    mean_confidence: float
-    histogram: list
-    total_variation: float
-    classes_covered: int
+    classifier_score: float | None
+    mean_confidence: float | None
+    histogram: list | None
+    total_variation: float | None
+    classes_covered: int | None
     precision: float
     recall: float
     density: float
@@ -66,6 +73,10 @@ class Scores(NamedTuple):
     memorised_share: float
 
 
+# Scores that compare classes.
+OF_CLASSES = (
+    "classifier_score", "mean_confidence", "histogram", "total_variation", "classes_covered",
+)  # fmt: skip
 # Names of the scores in tables.
 LABELS = {
     "frechet_distance": "Fréchet distance",
@@ -104,7 +115,7 @@ def score(
     first = slice(MEMORISATION_SAMPLES)
     precision, recall = precision_recall(reference.features, features)
     density, coverage = density_coverage(reference.features, features)
-    return Scores(
+    scores = Scores(
         num_samples=len(features),
         frechet_distance=frechet_distance(mean, covariance, reference.mean, reference.covariance),
         kernel_distance=kernel_distance(features / unit, reference.features / unit),
@@ -119,6 +130,7 @@ def score(
         coverage=coverage,
         memorised_share=memorised_share(images[first], labels[first], reference),
     )
+    return scores if reference.has_classes else scores._replace(**dict.fromkeys(OF_CLASSES))
 
 
 def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,8 +38,10 @@ class Monitor(Callback):
             pixels = run.batches.pixels / np.float32(255)
             self._real = metrics.statistics(self._classifier(pixels).features)
             self._real_histogram = np.eye(10)[run.recipe.digit]
-        shares = (f"share_{k}" for k in range(10))
-        columns = ["step", "frechet_distance", "classes_covered", *shares]
+        self._has_classes = standard.reference.has_classes
+        columns = ["step", "frechet_distance"]
+        if self._has_classes:
+            columns += ["classes_covered", *(f"share_{k}" for k in range(10))]
         self._table = run.table("metrics.csv", columns)
         self._best = min((row[1] for row in self._table.rows), default=np.inf)
         self._drawn = run.draw(_SAMPLES)
@@ -55,12 +57,14 @@ class Monitor(Callback):
         predictions = self._classifier(images)
         distance = metrics.frechet_distance(*metrics.statistics(predictions.features), *self._real)
         histogram = metrics.class_histogram(predictions.probabilities.argmax(axis=1))
-        covered = metrics.classes_covered(histogram)
-        self._table.append([(step, distance, covered, *histogram)])
-        self._run.report(
-            step, {"metrics/frechet_distance": distance, "metrics/classes_covered": covered}
-        )
-        self._run.note = f"Fréchet distance {distance:.1f}, classes {covered}"
+        scores, shares = {"frechet_distance": distance}, []
+        self._run.note = f"Fréchet distance {distance:.1f}"
+        if self._has_classes:
+            scores["classes_covered"] = covered = metrics.classes_covered(histogram)
+            self._run.note += f", classes {covered}"
+            shares = histogram
+        self._table.append([(step, *scores.values(), *shares)])
+        self._run.report(step, {f"metrics/{name}": value for name, value in scores.items()})
         self._warn(step, histogram, images)
         if distance < self._best:
             self._best = distance
@@ -70,7 +74,7 @@ class Monitor(Callback):
         """Prints each new symptom once."""
         symptoms, recipe = {}, self._run.recipe
         missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
-        if missing:
+        if missing and self._has_classes:
             symptoms["classes"] = (
                 f"almost no samples of {', '.join(missing)}: the generator may have collapsed, or "
                 "needs more steps"

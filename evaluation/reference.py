@@ -9,7 +9,6 @@ reference.make(data, Path("FOLDER"), classifier_training.NUM_STEPS)    # rebuild
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +19,7 @@ import input_data
 from evaluation import classifier_training, metrics
 from evaluation.classifier import NUM_FEATURES, Classifier, load_arrays
 from support.errors import UserError
-from support.files import atomic_write, write_json
+from support.files import atomic_write, cache_folder, write_json
 
 # Enough for the metrics based on neighbours, small enough for a repository.
 NUM_REFERENCE_FEATURES = 10_000
@@ -72,12 +71,12 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
         return load(SHIPPED_FOLDER / SHIPPED[key], data)
     if min(len(data.train.pixels), len(data.test.pixels)) < FEWEST:
         raise UserError(
-            f"scoring requires at least {FEWEST} training and test images each, got "
+            f"scores require at least {FEWEST} training and test images each, got "
             f"{len(data.train.pixels):,} and {len(data.test.pixels):,}; use a larger data set"
         )
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "small_gans" / key
+    folder = cache_folder() / key
     folder.mkdir(parents=True, exist_ok=True)
+    has_classes = len(np.unique(data.train.file_labels)) > 1
     lock = filelock.FileLock(folder / ".lock")
     try:
         held = lock.acquire(timeout=0)
@@ -86,12 +85,21 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
         held = lock.acquire()
     with held:
         if not (folder / _SCORES).exists():  # which is written last
-            log(f"Training a classifier on {info.title} once; it is cached in {folder}.")
+            if has_classes:
+                log(f"Training a classifier on {info.title} once; it is cached in {folder}.")
             make(data, folder, CACHED_STEPS)
     try:
         standard = load(folder, data)
     except UserError as error:
         raise UserError(f"{error}; delete {folder} to make it again") from error
+    if not has_classes:
+        log(
+            "Without at least two labels, no classifier can be trained on these images: classes "
+            "covered, classifier score, confidence and total variation of classes cannot be "
+            "scored. The other scores use the features of MNIST's classifier; compare them only "
+            "with the columns next to them."
+        )
+        return standard
     log(
         f"The classifier of {info.title} has {standard.test_accuracy:.1%} test accuracy; its "
         "scores are not comparable with those of other classifiers."
@@ -134,9 +142,16 @@ def load(folder: Path, data: input_data.Datasets) -> Standard:
 
 
 def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
-    """Trains a classifier, scores real images and noise, and writes the files."""
+    """Trains a classifier, scores real images and noise, and writes the files.
+
+    Without at least two labels there is nothing to train: MNIST's classifier is used.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = classifier_training.train(data.train, num_steps)
+    if len(np.unique(data.train.file_labels)) > 1:
+        weights = classifier_training.train(data.train, num_steps)
+    else:  # its checksum says that scores are of these images
+        weights = load_arrays(SHIPPED_FOLDER / "mnist" / _WEIGHTS)
+        weights["images"] = np.array(checksum(data))
     with atomic_write(folder / _WEIGHTS) as temporary:
         np.savez(temporary, **weights)
     sha256 = hashlib.sha256((folder / _WEIGHTS).read_bytes()).hexdigest()
@@ -151,6 +166,8 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
         "features": np.float16(features[reference_rows(len(features))]),
         "copy_distances": metrics.copy_distances(test, data.test.labels, data.train.pixels),
     }
+    if np.count_nonzero(arrays["histogram"]) == 1:  # whatever the predicted class
+        arrays["copy_distances"][:] = arrays["copy_distances"].max()
     with atomic_write(folder / _STATISTICS) as temporary:
         np.savez(temporary, classifier_sha256=np.array(sha256), **arrays)
     reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)

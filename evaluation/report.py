@@ -28,6 +28,8 @@ def table(columns: dict) -> str:
     ]
     lines = ["  ".join([" " * width, *headings])]
     for name, label in metrics.LABELS.items():
+        if any(getattr(scores, name) is None for scores in columns.values()):
+            continue
         cells = [
             f"{getattr(scores, name):{len(heading)}.4g}"
             for heading, scores in zip(headings, columns.values(), strict=True)
@@ -48,12 +50,6 @@ def describe(scores, typical: float, digit: int | None, info, real: np.ndarray) 
     """
     names, noun, histogram = info.class_names, info.noun, np.array(scores.histogram)
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
-    present = np.flatnonzero(real)
-    if len(present) == 1:
-        return (
-            f"All images have one label, {names[present[0]]}: the classifier had nothing to "
-            "distinguish, so its features and these scores mean little."
-        )
     top = np.argsort(-histogram, kind="stable")[:3]
     fractions = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
     if typical < _TYPICAL or scores.mean_confidence < _CONFIDENT:
@@ -67,13 +63,17 @@ def describe(scores, typical: float, digit: int | None, info, real: np.ndarray) 
     if digit is not None:
         return (
             f"Trained only on {info.label(digit)}: {histogram[digit]:.1%} of the samples are "
-            f"classified as it. All other scores compare them with all ten {plural}."
+            f"classified as it. All other scores compare them with all {plural}."
         )
+    present = np.flatnonzero(real)
     missing = [names[k] for k in metrics.lost_classes(histogram, real)]
     dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]
     if missing or dominant:
         lost = f" Almost missing: {', '.join(missing)}." if missing else ""
-        return f"Mode collapse: the most frequent {plural} are {fractions}.{lost}"
+        return (
+            f"Mode collapse: the most frequent {plural} are {fractions}.{lost} Try --r1_gamma=1; "
+            "see docs/collapse.md."
+        )
     rarest = present[np.argmin(histogram[present])]
     return (
         f"No {noun} is lost: the rarest, {names[rarest]}, has {histogram[rarest]:.1%}, the most "

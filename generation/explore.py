@@ -171,6 +171,8 @@ def _about(folder, generator, graph):
             columns = {"this run": content, **content["reference_scores"]}
             scores = [["", *columns]]
             for name in SCORES:
+                if content[name] is None:  # of classes, without labels
+                    continue
                 cells = [f"{column[name]:.4g}" for column in columns.values()]
                 scores.append([LABELS[name], *cells])
         else:

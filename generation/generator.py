@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-import input_data
 from input_data import NUM_CLASSES, SIDE
 from models import custom_class, priors, recipes
 from support import terminal
@@ -79,7 +78,7 @@ class Generator:
     @property
     def class_names(self) -> tuple[str, ...]:
         """The names of the labels from 0 to 9."""
-        return input_data.known(self.configuration.dataset).class_names
+        return self.configuration.label_names()
 
     def is_scored_by(self, content) -> bool:
         """Returns whether the content of a metrics.json is of these weights.

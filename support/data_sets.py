@@ -33,6 +33,41 @@ FILES = (
 MAX_EXAMPLES = 1_000_000
 # Of a file of unsigned bytes; the number of dimensions is added.
 _MAGIC = 0x800
+# What an IDX file may consist of, by its third byte.
+_TYPES = {
+    8: "unsigned bytes",
+    9: "signed bytes",
+    11: "16-bit integers",
+    12: "32-bit integers",
+    13: "32-bit floats",
+    14: "64-bit floats",
+}
+# The first bytes of files that are taken for images or labels, and what they are.
+_SIGNATURES = {
+    b"<?xml": "an XML page",
+    b"<": "an HTML page",
+    b"{": "JSON",
+    b"[": "JSON",
+    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+    b"\x1f\x8b": "a gzip file",
+    b"PK": "a ZIP archive",
+    b"\xfd7zXZ": "an xz file",
+    b"BZh": "a bzip2 file",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"Rar!": "a RAR archive",
+    b"\x28\xb5\x2f\xfd": "a Zstandard file",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"GIF8": "a GIF image",
+    b"BM": "a BMP image",
+    b"RIFF": "a WebP image",
+    b"%PDF": "a PDF file",
+    b"\x89HDF": "an HDF5 file",
+    b"\x01\x08\0\0": "labels in little-endian byte order",
+    b"\x03\x08\0\0": "images in little-endian byte order",
+}
+_HEAD = 512  # bytes from which `describe` recognises a file
 
 
 @dataclass(frozen=True)
@@ -160,23 +195,41 @@ def read(folder: Path, dataset: str = "mnist", source_url: str | None = None) ->
     """
     if dataset not in DATASETS:
         raise UserError(f"--dataset must be one of {', '.join(DATASETS)}, got {dataset}")
+    paths = find(folder)
+    if len(paths) < len(FILES):
+        _complete(paths, folder, dataset, source_url)
+    arrays = {name: read_idx(paths[name]) for name in FILES}
+    counts = [len(array) for array in arrays.values()]
+    swapped = counts[0] == counts[3] != counts[1] == counts[2]
+    hint = "; those of training and test seem to be swapped" if swapped else ""
+    for images, labels in (FILES[:2], FILES[2:]):
+        path, count, highest = paths[labels], len(arrays[images]), arrays[labels].max()
+        described = f"{count} labels as in {paths[images].name}"
+        require(len(arrays[labels]) == count, path, described, f"{len(arrays[labels])}{hint}")
+        require(highest < NUM_CLASSES, path, f"labels from 0 to {NUM_CLASSES - 1}", highest)
+    return [(arrays[images], arrays[labels]) for images, labels in (FILES[:2], FILES[2:])]
+
+
+def find(folder: Path) -> dict[str, Path]:
+    """Returns {name in FILES: path} of the IDX files in a folder.
+
+    Raises:
+      DataError: If it has files of EMNIST, or is one.
+    """
+    for path in [folder] if folder.is_file() else folder.glob("*emnist-*"):
+        if "emnist-" not in path.name:
+            continue
+        raise DataError(
+            f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them upright, "
+            f"under MNIST's names such as {FILES[0]} (labels from 0 to 9)"
+        )
     paths: dict[str, Path] = {}
     for name in FILES:
         for suffix in (".gz", ""):
             for spelled in (name, name.replace("-idx", ".idx")):
                 if (folder / (spelled + suffix)).is_file():
                     paths.setdefault(name, folder / (spelled + suffix))
-    if len(paths) < len(FILES):
-        _complete(paths, folder, dataset, source_url)
-    sets = []
-    for images_name, labels_name in (FILES[:2], FILES[2:]):
-        images, labels = read_idx(paths[images_name]), read_idx(paths[labels_name])
-        path, count, highest = paths[labels_name], len(images), labels.max()
-        described = f"{count} labels as in {paths[images_name].name}"
-        _require(len(labels) == count, path, described, len(labels))
-        _require(highest < NUM_CLASSES, path, f"labels from 0 to {NUM_CLASSES - 1}", highest)
-        sets.append((images, labels))
-    return sets
+    return paths
 
 
 def read_idx(path) -> np.ndarray:
@@ -207,25 +260,44 @@ def parse(file, item_shape: tuple, name) -> np.ndarray:
     is_compressed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if is_compressed else file
-    header_size, magic_number = 4 * (2 + len(item_shape)), _MAGIC + 1 + len(item_shape)
+    dimensions = 1 + len(item_shape)
+    header_size = 4 * (1 + dimensions)
+    expected = f"images of {' x '.join(map(str, item_shape))}" if item_shape else "labels"
     try:
-        content = bytearray(stream.read(header_size))
-        _require(content, name, "an IDX file", "an empty file")
-        _require(not content.lstrip().startswith(b"<"), name, "an IDX file", "an HTML page")
-        header_fits = len(content) == header_size
-        _require(header_fits, name, f"a header of {header_size} bytes", len(content))
-        magic, count, *shape = struct.unpack(f">{header_size // 4}I", content)
-        _require(magic == magic_number, name, f"magic number {magic_number}", magic)
-        _require(tuple(shape) == item_shape, name, f"images of size {list(item_shape)}", shape)
-        _require(1 <= count <= MAX_EXAMPLES, name, f"1 to {MAX_EXAMPLES} items", count)
+        content = bytearray(stream.read(_HEAD))
+        found = describe(content)
+        require(found == expected, name, f"{expected} in IDX format", found)
+        _, count = struct.unpack_from(">2I", content)
+        require(1 <= count <= MAX_EXAMPLES, name, f"1 to {MAX_EXAMPLES} items", count)
         size = header_size + count * math.prod(item_shape)
         # One byte more than expected shows trailing data, and makes gzip compare its CRC.
-        content += stream.read(size - header_size + 1)
+        content += stream.read(max(0, size - len(content) + 1))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: expected a complete gzip file, found: {error}") from error
-    found = len(content) if len(content) < size else "more"
-    _require(len(content) == size, name, f"{size} bytes", found)
+    found = str(len(content)) if len(content) < size else "more"
+    require(len(content) == size, name, f"{size} bytes", found)
     return np.frombuffer(content, np.uint8, offset=header_size).reshape(-1, *item_shape)
+
+
+def describe(head: bytes) -> str:
+    """Returns what a file is by its first bytes, such as `an HTML page`."""
+    if not head:
+        return "an empty file"
+    if head[:2] == b"\0\0" and len(head) >= 8 and head[2] in _TYPES and 1 <= head[3] <= 4:
+        if head[2] != 8:
+            return f"an IDX file of {_TYPES[head[2]]}"
+        if len(head) < 4 * (1 + head[3]):
+            return f"an IDX file of only {len(head)} bytes"
+        _, *shape = struct.unpack_from(f">{head[3]}I", head, 4)
+        if not shape:
+            return "labels"
+        size = " x ".join(map(str, shape))
+        return f"{'colour ' if shape[2:] in ([3], [4]) else ''}images of {size}"
+    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
+    for signature, what in _SIGNATURES.items():
+        if start.startswith(signature):
+            return what
+    return "text" if bytes(head).isascii() and b"\0" not in head else "a file of another format"
 
 
 def download_idx(path: Path, urls, accepted=frozenset()) -> None:
@@ -264,11 +336,6 @@ def accepted_from(url: str, name: str) -> set[str]:
 def _complete(paths, folder, dataset, source_url):
     """Downloads the files that are missing in `paths`, {name: path}, and adds them."""
     missing = [name for name in FILES if name not in paths]
-    for path in folder.glob("*emnist-*"):
-        raise DataError(
-            f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them upright, "
-            f"under MNIST's names such as {FILES[0]} (labels from 0 to 9)"
-        )
     info = known(dataset)
     published = dict(zip(FILES, info.sha256, strict=True))
     # The known sets have the same names and counts: one set's images with another set's labels
@@ -305,6 +372,7 @@ def _checksums(content, array):
     return {hashlib.sha256(part).hexdigest() for part in (content, idx_content(array))}
 
 
-def _require(condition, name, expected, found):
+def require(condition: bool, name: object, expected: str, found: object) -> None:
+    """Raises a DataError about the file or folder `name` unless a condition holds."""
     if not condition:
         raise DataError(f"{name}: expected {expected}, found {found}")

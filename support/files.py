@@ -6,6 +6,7 @@ A reader finds the old content or all of the new.
 import contextlib
 import json
 import os
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -75,3 +76,10 @@ def remove_stale_files(folder: str | Path) -> None:
         with contextlib.suppress(OSError):  # a folder, or already removed by another process
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()
+
+
+def cache_folder() -> Path:
+    """Returns the folder of files that can be made again, in the user's cache."""
+    default = {"win32": os.environ.get("LOCALAPPDATA"), "darwin": "~/Library/Caches"}
+    cache = os.environ.get("XDG_CACHE_HOME") or default.get(sys.platform) or "~/.cache"
+    return Path(cache).expanduser() / "small_gans"

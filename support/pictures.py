@@ -150,18 +150,21 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
     return drawn
 
 
-def sorted_samples(images: np.ndarray, labels: np.ndarray, per_class: int) -> np.ndarray:
-    """Arranges images in one row per label from 0 to 9.
+def sorted_samples(
+    images: np.ndarray, labels: np.ndarray, per_class: int, num_classes: int = NUM_CLASSES
+) -> np.ndarray:
+    """Arranges images in one row per label from 0.
 
     Args:
       images: `[n, 784]` in [0, 1].
       labels: Integers `[n]`.
       per_class: Number of images per row: the first of each label, black if there are fewer.
+      num_classes: Number of rows.
 
     Returns:
-      float32 `[280, per_class * 28]`.
+      float32 `[num_classes * 28, per_class * 28]`.
     """
-    rows = np.zeros([NUM_CLASSES, per_class, NUM_PIXELS], np.float32)
+    rows = np.zeros([num_classes, per_class, NUM_PIXELS], np.float32)
     for label, row in enumerate(rows):
         found = images[labels == label][:per_class]
         row[: len(found)] = found
@@ -185,33 +188,31 @@ def report(
       labels: Their classes as a classifier sees them, integers `[n]`.
       shares: Fraction of each class in the samples, `[10]`.
       real_shares: Fraction of each class in real images, `[10]`.
-      names: Names of the ten classes.
+      names: Names of the first classes, of which each has a row.
       per_class: Number of samples per row.
     """
-    sheet = sorted_samples(images, labels, per_class)
-    bars_width = 6
-    with figure(path, 12, 5.6) as drawn:
+    count, bars_width = len(names), 6
+    sheet = sorted_samples(images, labels, per_class, count)
+    with figure(path, 12, 1.1 + 0.45 * count) as drawn:
         left, right = drawn.subplots(1, 2, width_ratios=[bars_width, per_class])
         for shift, values, label, colour in [
             (-0.2, shares, "generated", BLUE),
             (+0.2, real_shares, "real", GREY),
         ]:
             left.barh(
-                np.arange(NUM_CLASSES) + shift,
-                100 * np.asarray(values),
+                np.arange(count) + shift,
+                100 * np.asarray(values)[:count],
                 0.38,
                 label=label,
                 color=colour,
             )
-        left.set(xlabel="share of all images, %", ylim=(NUM_CLASSES - 0.5, -0.5))
-        left.set_yticks(range(NUM_CLASSES), map(one_line, names), parse_math=False)
+        left.set(xlabel="share of all images, %", ylim=(count - 0.5, -0.5))
+        left.set_yticks(range(count), map(one_line, names), parse_math=False)
         left.tick_params(axis="y", length=0)
         left.spines[["top", "right"]].set_visible(False)
         left.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, frameon=False)
-        left.set_box_aspect(
-            NUM_CLASSES / bars_width
-        )  # as high as the samples, each class at its row
-        _draw_rows(right, sheet, [""] * NUM_CLASSES)
+        left.set_box_aspect(count / bars_width)  # as high as the samples, each class at its row
+        _draw_rows(right, sheet, [""] * count)
         right.set_title("samples, sorted by the classifier's label", fontsize=10)
 
 

@@ -125,7 +125,9 @@ def test_unusual_sets(mnist, tmp_path, small):
     assert reference.checksum(with_labels(mnist, lambda y: y % 2)) not in reference.SHIPPED
     made = reference.make(with_labels(small, np.ones_like), tmp_path, 5)
     assert list(made.scores) == ["real test images", "uniform noise"]
-    assert made.scores["real test images"].classes_covered == 1
+    scores, (distance, *others) = made.scores["real test images"], made.reference.copy_distances
+    assert scores.classes_covered is None and scores.memorised_share == 0.05
+    assert distance > 0 and others == [distance] * 9
     with pytest.raises(ValueError, match=r"at least 128 .* got 600 and 9"):
         reference.get(small._replace(test=small.test[:9]), input_data.known(None))
 

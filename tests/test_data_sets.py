@@ -129,6 +129,8 @@ def test_emnist_is_not_taken_for_an_empty_folder(tmp_path):
     (tmp_path / "emnist-digits-train-images-idx3-ubyte.gz").touch()
     with pytest.raises(DataError, match=r"is of EMNIST, whose images are transposed: .*upright"):
         read_data_sets(tmp_path, source_url="http://127.0.0.1:9/")
+    with pytest.raises(DataError, match="is of EMNIST"):
+        load(data_dir=next(tmp_path.iterdir()))
 
 
 def test_files_of_other_images_are_not_completed_from_mirrors(tmp_path):

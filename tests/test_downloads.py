@@ -82,6 +82,26 @@ def test_mirrors_are_tried_in_turn_by_checksum(tmp_path, small, monkeypatch, par
     assert {path.name for path in (tmp_path / "to").iterdir()} == {f"{name}.gz" for name in NAMES}
 
 
+def test_only_an_explicit_set_is_downloaded_into_a_folder_of_nothing_else(
+    tmp_path, small, monkeypatch
+):
+    folder = tmp_path / "to"
+    with serving(small) as url:
+        publish(monkeypatch, (url,), tuple(map(sha256, CONTENT.values())))
+        with pytest.raises(DataError, match="is missing or empty; correct it, or add"):
+            input_data.load(data_dir=folder)
+        assert not folder.exists()
+        assert input_data.load("mnist", folder)[1].name == "mnist"
+        (folder / NAME).unlink()
+        with pytest.raises(DataError, match=f"lacks {TRAIN_IMAGES}; correct it"):
+            input_data.load(data_dir=folder)
+        assert input_data.load("mnist", folder)[1].name == "mnist"
+        for path in folder.iterdir():
+            path.rename(path.with_suffix(".txt"))
+        with pytest.raises(DataError, match="nothing was downloaded"):
+            input_data.load("mnist", folder)
+
+
 def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeypatch):
     with serving(small) as good, serving(small / "none") as empty:
         publish(monkeypatch, (good, empty), 4 * ("0" * 64,))
@@ -103,9 +123,12 @@ def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeyp
         (Commanding, r"\x1b[2J"),
         (Endless, "at most 100000 bytes, found more"),
         (redirect_to("/again"), "Exceeded 30 redirects"),
-        (gzip.compress(CONTENT[TRAIN_IMAGES])[:-200], "expected a complete gzip file"),
-        (gzip.compress(CONTENT[TRAIN_LABELS]), "expected magic number 2051, found 2049"),
-        (b"<html>Log in to this network</html>", "expected an IDX file, found an HTML page"),
+        (gzip.compress(CONTENT[TRAIN_IMAGES], mtime=0)[:-200], "expected a complete gzip file"),
+        (
+            gzip.compress(CONTENT[TRAIN_LABELS], mtime=0),
+            "expected images of 28 x 28 in IDX format, found labels",
+        ),
+        (b"<html>Log in to this network</html>", "found an HTML page"),
     ],
 )
 def test_bad_server_or_file_is_one_line_and_leaves_nothing(

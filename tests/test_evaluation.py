@@ -57,7 +57,6 @@ ROUGH = 0.005, 0.7  # typical precision and confidence
         (FIVE, FRACTIONS, None, ROUGH, "Mode collapse: the most frequent classes are class 5 (91"),
         (FIVE, FRACTIONS, None, (0.001, 1), "not like the training images: 0.1% of them"),
         (FIVE, FRACTIONS, 5, (0.5, 0.5), "means little: class 5 (91.0%), class 0 (1.0%)"),
-        (np.eye(10)[3], None, None, (0, 0), "All images have one label, class 3:"),
     ],
 )
 def test_sentences_about_classes(drawn, real, digit, look, words):
@@ -199,7 +198,9 @@ def test_invalid_options_are_rejected_before_a_classifier_is_trained(
 ):
     options = {"run_dir": run, "data_dir": small_data_dir, **options}
     with pytest.raises(UserError, match=message) as error:
-        evaluation.evaluate(**options, log=pytest.fail)
+        evaluation.evaluate(
+            **options, log=lambda line: line.startswith("Read") or pytest.fail(line)
+        )
     assert "\n" not in str(error.value)
 
 

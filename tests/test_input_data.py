@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,21 @@ def test_seeds_follow_tensorflows_rules(seed, graph_seed):
         if seed is None and graph_seed is None:
             np.random.set_state(state)  # noqa: NPY002 - the caller's own state counts
         assert numbers_of(numbered_set(30, seed=seed).next_batch(30)[0]) == expected
+
+
+@pytest.mark.parametrize("fake_data", [False, True])
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(-1, ValueError), *((bad, TypeError) for bad in (2.0, np.float32(2), "2", None, True, [2]))],
+)
+def test_bad_batch_size_leaves_the_set_unchanged(size, error, fake_data):
+    data = numbered_set(10)
+    assert numbers_of(data.next_batch(np.uint8(4), shuffle=False)[0]) == [0, 1, 2, 3]
+    with pytest.raises(error):
+        data.next_batch(size, fake_data=fake_data)
+    images, _ = data.next_batch(np.int64(8), shuffle=False)
+    assert numbers_of(images) == [4, 5, 6, 7, 8, 9, 0, 1]
+    assert data.epochs_completed == 1
 
 
 # --- Edits that notebooks make
@@ -283,19 +299,31 @@ def test_compression_is_recognised_by_content(small):
 IMAGES, LABELS, *_ = payloads().values()
 PACKED = gzip.compress(IMAGES)
 WRONG_CRC = PACKED[:-8] + bytes([PACKED[-8] ^ 16]) + PACKED[-7:]
-OTHER_SIZE = idx(numbered_images(30).reshape(30, 14, 56))
 BAD_FILES = {
     "truncated gzip": (TRAIN_IMAGES, PACKED[:-200], "a complete gzip file, found: .*end-of-stream"),
     "junk after gzip": (TRAIN_IMAGES, PACKED + b"junk", "gzip file, found: Not a gzipped file"),
     "wrong CRC": (TRAIN_IMAGES, WRONG_CRC, "a complete gzip file, found: CRC check failed"),
     "too short": (TRAIN_IMAGES, gzip.compress(IMAGES[:-1]), "expected 23536 bytes, found 23535"),
     "too long": (TRAIN_IMAGES, gzip.compress(IMAGES + b"\0"), "expected 23536 bytes, found more"),
-    "half a header": (TRAIN_IMAGES, IMAGES[:10], "expected a header of 16 bytes, found 10"),
-    "empty file": (TRAIN_IMAGES, b"", "expected an IDX file, found an empty file"),
-    "web page": (TRAIN_IMAGES, b"\n<!doctype html>404", "an IDX file, found an HTML page"),
-    "labels for images": (TRAIN_IMAGES, LABELS, "expected magic number 2051, found 2049"),
-    "images for labels": (TRAIN_LABELS, PACKED, "expected magic number 2049, found 2051"),
-    "image size": (TRAIN_IMAGES, OTHER_SIZE, r"images of size \[28, 28\], found \[14, 56\]"),
+    "half a header": (TRAIN_IMAGES, IMAGES[:10], "found an IDX file of only 10 bytes"),
+    "empty file": (TRAIN_IMAGES, b"", "of 28 x 28 in IDX format, found an empty file"),
+    "empty gzip file": (TRAIN_IMAGES, gzip.compress(b""), "found an empty file"),
+    "web page": (TRAIN_IMAGES, b"\n<!doctype html>404", "found an HTML page"),
+    "compressed web page": (TRAIN_LABELS, gzip.compress(b"<html>"), "found an HTML page"),
+    "compressed twice": (TRAIN_IMAGES, gzip.compress(PACKED), "found a gzip file"),
+    "JSON": (TRAIN_IMAGES, b'{"error": 404}', "found JSON"),
+    "zip": (TRAIN_IMAGES, b"PK\3\4" + IMAGES, "found a ZIP archive"),
+    "xz": (TRAIN_IMAGES, lzma.compress(IMAGES), "found an xz file"),
+    "PNG": (TRAIN_LABELS, b"\x89PNG\r\n\x1a\n", "labels in IDX format, found a PNG image"),
+    "pointer": (TRAIN_IMAGES, b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
+    "message": (TRAIN_IMAGES, b"not found", "found text"),
+    "noise": (TRAIN_IMAGES, bytes(range(200, 256)), "found a file of another format"),
+    "labels for images": (TRAIN_IMAGES, LABELS, "images of 28 x 28 in IDX .*, found labels"),
+    "images for labels": (TRAIN_LABELS, PACKED, "labels in IDX .*, found images of 28 x 28"),
+    "image size": (TRAIN_IMAGES, idx(np.zeros([3, 32, 32])), "found images of 32 x 32"),
+    "colour": (TRAIN_IMAGES, idx(np.zeros([3, 28, 28, 3])), "colour images of 28 x 28 x 3"),
+    "floats": (TRAIN_IMAGES, idx(numbered_images(30), magic=0xD03), "IDX file of 32-bit floats"),
+    "byte order": (TRAIN_LABELS, b"\1\x08\0\0" + LABELS[4:], "labels in little-endian"),
     "no images": (TRAIN_IMAGES, idx(numbered_images(0)), "expected 1 to 1000000 items, found 0"),
     "a million and one": (TRAIN_LABELS, idx([1, 2], count=1_000_001), "items, found 1000001"),
     "fewer labels": (TRAIN_LABELS, idx([1] * 29), "expected 30 labels as in train-im.*, found 29"),
@@ -313,6 +341,15 @@ def test_bad_file_is_named_and_unchanged(small, case):
         read_data_sets(small)
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
     assert path.read_bytes() == content and sorted(small.iterdir()) == before
+
+
+def test_swapped_labels_of_training_and_test_are_named(small):
+    train, test = small / f"{TRAIN_LABELS}.gz", small / f"{NAMES[3]}.gz"
+    content = train.read_bytes()
+    train.write_bytes(test.read_bytes())
+    test.write_bytes(content)
+    with pytest.raises(DataError, match=r"expected 30 labels .*, found 7; those of .* swapped$"):
+        read_data_sets(small)
 
 
 def test_file_instead_of_a_folder_is_unchanged(tmp_path):

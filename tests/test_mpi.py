@@ -17,7 +17,7 @@ import pytest
 import tensorflow.compat.v1 as tf
 from test_resume import Ended, last_checkpoint, results, wait_until
 
-from input_data import DataSet
+from input_data import DataSet, known
 from models import layers, passes, recipes
 from models.gan import Gan
 from models.passes import WHOLE, Shard
@@ -208,7 +208,7 @@ def test_batches_that_cannot_be_divided_are_rejected(name, values, message):
 
     recipe = dataclasses.replace(recipes.get(name), **values)
     data = DataSet(np.zeros([64, 784], np.uint8), 64 * [0])
-    configuration = Configuration.of(name, recipe, RunOptions(), data, None, workers=3)
+    configuration = Configuration.of(name, recipe, RunOptions(), data, known(None), workers=3)
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
         mpi.Ranks(World()).check_run(configuration)
 

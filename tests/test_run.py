@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from input_data import DataSet
+from input_data import DataSet, known
 from models import recipes
 from support.errors import RunError, UserError
 from training.options import Configuration, RunOptions
@@ -26,7 +26,8 @@ def configuration(data=DATA, recipe="minimal", dataset="mnist", workers=1, **val
     """Returns a configuration; `values` are options and hyperparameters."""
     options = {name: values.pop(name) for name in ("seed", "engine", "gan") if name in values}
     chosen = recipes.override(recipes.get(recipe), **values)
-    return Configuration.of(recipe, chosen, RunOptions(**options), data, dataset, workers)
+    info = known(dataset)
+    return Configuration.of(recipe, chosen, RunOptions(**options), data, info, workers)
 
 
 def state(step):
@@ -131,12 +132,15 @@ def test_changed_file_of_the_class_is_a_different_run(tmp_path):
 
 
 def test_labels_are_part_of_the_data_if_they_are_learned():
-    other = DataSet(DATA.pixels, (DATA.labels + 1) % 10)
-    assert configuration(data=other) == configuration()
-    assert configuration(data=other, conditional=True).data != configuration(conditional=True).data
-    configuration(conditional=True).check_data(DATA, "data")
+    data, other = (DataSet(DATA.pixels, (np.arange(90) + k) % 10) for k in (0, 1))
+    assert configuration(data=other) == configuration(data=data)
+    labelled = configuration(data=data, conditional=True)
+    assert configuration(data=other, conditional=True).data != labelled.data
+    labelled.check_data(data, "data")
     with pytest.raises(UserError, match="data does not contain the images that the run was"):
-        configuration(conditional=True).check_data(other, "data")
+        labelled.check_data(other, "data")
+    with pytest.raises(UserError, match="--conditional requires images of at least two labels"):
+        configuration(conditional=True)
 
 
 def test_changed_defaults_of_a_recipe_do_not_change_its_runs(begun, monkeypatch):

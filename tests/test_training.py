@@ -199,7 +199,8 @@ def test_python_and_the_command_line_make_the_same_run(train, data_dir, tmp_path
     run = train(run_dir=None)
     name = r"runs/data=\w+-minimal-nlatent=3-batch_size=4-validation_size=0-engine=step"
     assert re.fullmatch(name, str(run))
-    assert train.lines[0] == "Note: none of the 64 images are held out for validation."
+    assert train.lines[0].startswith("Read 64 and 40 images from IDX files in ")
+    assert train.lines[1] == "Note: none of the 64 images are held out for validation."
     assert train.lines[-1].startswith("Done: 4 steps")
     flags = [f"--{name}={value}" for name, value in SMALL.items()]
     code, _, _ = main(*flags, f"--data_dir={data_dir}", f"--run_dir={tmp_path / 'other'}")
@@ -255,7 +256,7 @@ def test_normal_run_of_any_recipe_does_not_warn(train, capsys, small_data_dir, r
 
 
 def test_run_that_diverges_at_once_is_not_told_to_lower_its_rate(tmp_path):
-    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (1, 2))
+    at_once, later = (str(diverged(RunFolder(tmp_path), step, "d_loss is nan")) for step in (2, 3))
     assert "logarithm" in at_once and "--learning_rate" not in at_once
     assert "Try a lower --learning_rate" in later
 

@@ -68,14 +68,16 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         recipe = recipe_for(name, options, log, **overrides)
         check_precision(options.precision)
         with ranks.chief_first():
-            images, info = input_data.load(options.dataset, options.data_dir)
+            images, info = input_data.load(
+                options.dataset, options.data_dir, invert=options.invert, log=log
+            )
         count = images.train.num_examples
         if "validation_size" not in overrides and count < 2 * recipe.validation_size:
             recipe = dataclasses.replace(recipe, validation_size=0)
             log(f"Note: none of the {count:,} images are held out for validation.")
         images = input_data.select(images, recipe.validation_size, recipe.digit)
         configuration = Configuration.of(
-            name, recipe, options, images.train, info.name, workers=ranks.count
+            name, recipe, options, images.train, info, workers=ranks.count
         )
         ranks.check_run(configuration)
         folder = RunFolder(options.run_dir or Path("runs") / configuration.folder_name())

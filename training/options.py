@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from input_data import DATASETS, NUM_CLASSES
+from input_data import DATASETS, NUM_CLASSES, known
 from models import custom_class, recipes
 from models.recipes import EVERYDAY, check_value, option
 from support.errors import RunError, UserError
@@ -91,12 +91,13 @@ class RunOptions:
     data_dir: str | None = option(
         None,
         EVERYDAY,
-        "folder with four IDX files of 28 x 28 images; files of --dataset that are missing are "
-        "downloaded into it",
+        "folder of images, of folders of images by class, of .npy arrays or of four IDX files; or "
+        "an .npz or .csv file. An explicit --dataset is downloaded into an empty folder",
         modes=("train", "evaluate"),
         value="DIR",
         unset="MNIST_data next to main.py, or data/DATASET",
     )
+    invert: bool = option(False, EVERYDAY, "exchange black and white, for dark ink on white")
     image_every: int | None = option(
         None,
         WHILE_TRAINING,
@@ -178,6 +179,8 @@ class Configuration:
       seed, engine, precision: As in `RunOptions`.
       data: Checksum of the images (and of the labels if they are learned).
       dataset: Name of a known data set, or None.
+      invert: As in `RunOptions`.
+      class_names: Names of the labels of an unknown data set.
       classes: Labels that a conditional run learned.
       gan, gan_sha256: `FILE.py:CLASS` of a custom class and the file's SHA-256, or None.
       workers: Processes that train together.
@@ -192,6 +195,8 @@ class Configuration:
     precision: str
     data: str
     dataset: str | None
+    invert: bool = False
+    class_names: tuple = ()
     classes: tuple = _ALL_CLASSES
     gan: str | None = None
     gan_sha256: str | None = None
@@ -200,7 +205,7 @@ class Configuration:
     format: int = FORMAT
 
     @classmethod
-    def of(cls, name, recipe, options, data, dataset, workers=1):
+    def of(cls, name, recipe, options, data, info, workers=1):
         """Returns the configuration of a run.
 
         Args:
@@ -208,12 +213,18 @@ class Configuration:
           recipe: The `Recipe` with its overrides.
           options: `RunOptions`.
           data: The `DataSet` to train on.
-          dataset: Its name, or None if it is not a known one.
+          info: Its `DataSetInfo`.
           workers: Number of processes that train together.
 
         Raises:
-          UserError: If batches are larger than the data.
+          UserError: If batches are larger than the data, or it lacks labels.
         """
+        labels = tuple(np.unique(data.file_labels).tolist())
+        if recipe.conditional and len(labels) < 2 and recipe.digit is None:
+            raise UserError(
+                "--conditional requires images of at least two labels; put them into one folder "
+                "per class, or omit it"
+            )
         for field in ("batch_size", "pretraining_batch"):
             is_used = field == "batch_size" or recipe.pretraining
             if is_used and getattr(recipe, field) > data.num_examples:
@@ -224,7 +235,6 @@ class Configuration:
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         # Sums over other numbers of cores differ in the last bits.
         versions["number of processor cores"] = str(processor_cores())
-        labels = tuple(np.unique(data.file_labels).tolist())
         return cls(
             recipe=name,
             hyperparameters=recipes.values_of(recipe),
@@ -233,7 +243,9 @@ class Configuration:
             engine=options.engine,
             precision=options.precision,
             data=_checksum(data, recipe),
-            dataset=dataset,
+            dataset=info.name,
+            invert=options.invert,
+            class_names=() if info.name else info.class_names,
             classes=labels if recipe.conditional else _ALL_CLASSES,
             gan=options.gan,
             gan_sha256=custom_class.parse(options.gan)[2] if options.gan else None,
@@ -256,7 +268,8 @@ class Configuration:
                 f"its format is {content.get('format', 1)}, expected {FORMAT}: another version of "
                 "this project made it"
             )
-        configuration = cls(**{**content, "classes": tuple(content["classes"])})
+        tuples = {k: tuple(v) for k, v in content.items() if k in ("classes", "class_names")}
+        configuration = cls(**{**content, **tuples})
         recipe = configuration.full_recipe()  # whose values are tuples where JSON has lists
         return dataclasses.replace(
             configuration,
@@ -267,6 +280,10 @@ class Configuration:
     def full_recipe(self):
         """Returns the `Recipe` with the run's hyperparameters."""
         return recipes.override(recipes.get(self.recipe), **self.hyperparameters)
+
+    def label_names(self):
+        """Returns the names of the labels from 0 to 9."""
+        return self.class_names or known(self.dataset).class_names
 
     def folder_name(self):
         """Returns the default folder's name, such as `minimal-seed=1-batch_size=64`."""
@@ -384,6 +401,7 @@ class Configuration:
         return {
             **flags,
             "--precision": self.precision,
+            "--invert": self.invert,
             "the checksum of the images (--data_dir)": self.data,
             "the class (--gan)": self.gan and _class_name(self.gan),
             "the SHA-256 of the class file (--gan)": self.gan_sha256,

@@ -1,0 +1,366 @@
+"""The user's own images: image files, NumPy arrays or CSV, as 28 x 28 grey images.
+
+The rule: colours become grey. What is transparent becomes white, or black if the first such image
+has bright ink. The longer side becomes 28 pixels with the aspect ratio kept; the image is centred,
+and the rest is filled with the median of its border. The user's folder is never changed.
+"""
+
+import collections
+import hashlib
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from support.data_sets import (
+    IMAGE_SHAPE,
+    MAX_EXAMPLES,
+    NUM_CLASSES,
+    NUM_PIXELS,
+    SIDE,
+    describe,
+    require,
+)
+from support.errors import DataError, one_line
+from support.files import atomic_write, cache_folder
+
+_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+_IMAGES = "a PNG, JPEG, BMP, GIF or WebP image"
+_MAX_IMAGE_PIXELS = 50_000_000
+_MAX_BYTES = 2**32  # of one file, unpacked
+# A tenth of the images is held out for testing, and at least as many as scores require.
+_TEST_FRACTION, _MIN_TEST = 10, 128
+_MIN_SPLIT = 4 * _MIN_TEST
+_VERSION = 1  # of the rule: a change makes cached sets invalid
+# Names of folders, files and arrays, such as `train`, `x_test`, `mnist_train.csv`, `validation`.
+_PART = re.compile(r"(?:^[xy]?|[^a-z])(train|test|val)(?:ing|id|idation)?(?![a-z])")
+_FOR_TESTS = ("test", "val")
+_LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)")
+
+
+def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...], str]:
+    """Reads a folder of images, or of folders of them by class, of arrays or of CSV; or one file.
+
+    Args:
+      path: The user's folder or file.
+      log: Function of a line for the user.
+
+    Returns:
+      (images, labels) of the training and of the test set, uint8 `[n, 28, 28]` and uint8 `[n]`,
+      all 0 without labels; the names of the labels, if they have any; and a sentence about what was
+      read and what was done to it.
+
+    Raises:
+      DataError: If there is nothing usable or a damaged file; the message names it.
+    """
+    found = _files(path)
+    pictures = [file for file in found if file.suffix.lower() in _SUFFIXES]
+    tables = [file for file in found if _has_arrays(file)]
+    files, reader = (pictures, _read_images) if pictures else (tables, _read_arrays)
+    if not files:
+        names = ", ".join(file.name for file in found[:3] if file != path)
+        raise DataError(
+            f"--data_dir must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz or "
+            f".npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, got {path}"
+            f"{names and f' with {names}'}; nothing was downloaded"
+        )
+    if pictures and tables:
+        raise DataError(
+            f"--data_dir must have files of one form, got {path} with {pictures[0].name} and "
+            f"{tables[0].name}; name one file, or move the others away"
+        )
+    arrays = _cached(path, files, lambda: _split(*reader(path, files)), log)
+    masks = ~arrays["is_test"], arrays["is_test"]
+    sets = [(arrays["images"][mask], arrays["labels"][mask]) for mask in masks]
+    names = tuple(arrays["class_names"].tolist())
+    classes, counts = len(np.unique(arrays["labels"])), [len(images) for images, _ in sets]
+    suffixes = collections.Counter(file.suffix[1:].upper() for file in files)
+    sentence = f"Read {sum(counts):,} images "
+    sentence += f"of {classes} classes" if classes > 1 else "without labels"
+    sentence += f" ({', '.join(names)})" if classes > 1 and names else ""
+    sentence += f" from {', '.join(f'{n:,} {suffix}' for suffix, n in suffixes.items())} "
+    sentence += f"file{'s' if len(files) > 1 else ''} in {path}: "
+    changed = arrays["changed"]
+    sentence += f"{changed:,} were made" if changed else "all were already"
+    tests = f"{counts[1]:,} are" if counts[1] else "too few to have some"
+    sentence += f" {SIDE} x {SIDE} and grey; {tests} for tests."
+    if arrays["unused"]:
+        sentence += f" {arrays['unused']:,} test images without labels are not used."
+    if others := sorted(set(found) - set(files)):
+        sentence += f" Ignored {len(others):,} other files, such as {others[0].name}."
+    return sets, names, sentence
+
+
+def _files(path):
+    """Returns the visible files up to two folders deep, without those of runs."""
+    if path.is_file():
+        return [path]
+    files = [
+        file
+        for pattern in ("*", "*/*", "*/*/*")
+        for file in sorted(path.glob(pattern))
+        if file.is_file()
+        and file.name.lower() not in ("thumbs.db", "desktop.ini")
+        and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
+    ]
+    runs = {file.parent for file in files if (file.parent / "checkpoints").is_dir()}
+    return [file for file in files if file.parent not in runs]
+
+
+def _cached(path, files, make, log):
+    """Returns {name: array} of `make()`, from the cache unless a file has changed."""
+    stats = [(os.fsencode(file), file.stat()) for file in files]
+    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
+    fingerprint = hashlib.sha256(repr((_VERSION, facts)).encode()).hexdigest()
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
+    cache = cache_folder() / f"images-{name}.npz"
+    try:
+        with np.load(cache) as saved:
+            if saved["fingerprint"] == fingerprint:
+                return dict(saved)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass  # missing or damaged
+    arrays = make()
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(cache) as temporary:
+            np.savez(temporary, fingerprint=np.array(fingerprint), **arrays)
+    except OSError as error:
+        log(f"Note: cannot write {cache} ({error.strerror}); the images are read every time.")
+    return arrays
+
+
+def _split(images, labels, is_test, class_names=(), changed=0):
+    """Returns {name: array} of the images that are used, some of them for tests.
+
+    Args:
+      images: uint8 `[n, 28, 28]`.
+      labels: Integers `[n]`; -1 for images without a label.
+      is_test: Whether each image is for tests, `[n]`.
+      class_names: Names of the labels, if they have any.
+      changed: Number of images that were not 28 x 28 and grey.
+    """
+    if is_test.all():
+        is_test = ~is_test
+    if (labels[~is_test] < 0).any():
+        labels = np.zeros(len(images))
+    used = labels >= 0  # Kaggle's test.csv has no labels
+    images, labels, is_test = images[used], labels[used], is_test[used]
+    if not is_test.any() and len(images) >= _MIN_SPLIT:
+        order = np.random.default_rng(0).permutation(len(images))  # they may be sorted by class
+        images, labels = images[order], labels[order]
+        is_test[: max(_MIN_TEST, len(images) // _TEST_FRACTION)] = True
+    return {
+        "images": images,
+        "labels": np.uint8(labels),
+        "is_test": is_test,
+        "class_names": np.array(class_names, np.str_),
+        "changed": np.array(changed),
+        "unused": np.array(np.count_nonzero(~used)),
+    }
+
+
+def _part(name):
+    """Returns `train`, `test`, `val`, or an empty string, by the name of a file or array."""
+    found = _PART.search(name.lower())
+    return found[1] if found else ""
+
+
+# Image files.
+
+
+def _read_images(path, files):
+    """Returns the arguments of `_split`; the labels are those of folders."""
+    root = path if path.is_dir() else path.parent
+    require(len(files) <= MAX_EXAMPLES, path, f"at most {MAX_EXAMPLES:,} images", len(files))
+    files = list(files)
+    np.random.default_rng(0).shuffle(files)  # type: ignore[arg-type] - they are sorted by class
+    folders = [file.relative_to(root).parts[:-1] for file in files]
+    tops = {_part(parents[0]) if parents else "" for parents in folders}
+    are_parts = "train" in tops and "" not in tops
+    classes = [parents[1:] if are_parts else parents for parents in folders]
+    for file, parents in zip(files, classes, strict=True):
+        if len(parents) > 1:
+            raise DataError(
+                f"{file}: expected images in the folder or in one folder per class; set "
+                f"--data_dir to {root / file.relative_to(root).parts[0]}"
+            )
+    names = sorted({name for parents in classes for name in parents})
+    require(len(names) <= NUM_CLASSES, path, f"at most {NUM_CLASSES} classes", len(names))
+    labels = np.array([names.index(parents[0]) if parents else -1 for parents in classes])
+    is_test = np.array([are_parts and _part(parents[0]) in _FOR_TESTS for parents in folders])
+    without = np.flatnonzero((labels < 0) & ~is_test)
+    if 0 < len(without) < np.count_nonzero(~is_test):
+        raise DataError(
+            f"{files[without[0]]}: expected it in a folder named by its class, like other images"
+        )
+    images, changed = _to_grey(map(_open, files), len(files))
+    return images, labels, is_test, [one_line(name) for name in names], changed
+
+
+def _open(path):
+    """Returns the first frame of an image file, upright."""
+    try:
+        with Image.open(path, formats=_FORMATS) as image:
+            size = image.width * image.height
+            require(size <= _MAX_IMAGE_PIXELS, path, f"at most {_MAX_IMAGE_PIXELS:,} pixels", size)
+            image.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes large images faster
+            return ImageOps.exif_transpose(image)
+    except DataError:
+        raise
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
+        with open(path, "rb") as file:
+            found = describe(file.read(64))
+        if found.endswith("image"):
+            found = f"a damaged one ({one_line(error)})"
+        raise DataError(f"{path}: expected {_IMAGES}, found {found}") from error
+
+
+def _to_grey(images: Iterable, count: int):
+    """Returns Pillow images as uint8 `[n, 28, 28]`, and how many of them were changed."""
+    grey = np.empty([count, *IMAGE_SHAPE], np.uint8)
+    changed, background = 0, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, about metadata
+        # Shown only in a terminal.
+        progress = tqdm(images, "images", count, leave=False, unit="image", disable=None)
+        for place, image in enumerate(progress):
+            changed += image.mode not in ("L", "1") or image.size != IMAGE_SHAPE
+            if image.mode.startswith("I"):  # 16 bits
+                image = Image.fromarray(np.uint8(np.asarray(image).clip(0, 65535) // 256))
+            if image.has_transparency_data:
+                ink, alpha = map(np.float32, image.convert("RGBA").convert("LA").split())
+                if alpha.min() < 255:
+                    if background is None:
+                        background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
+                    mixed = background + (ink - background) * alpha / 255
+                    image = Image.fromarray(np.uint8(mixed.round()))
+            image = image.convert("L")
+            if image.size != IMAGE_SHAPE:
+                pixels = np.asarray(image)
+                border = np.concatenate([*pixels[[0, -1]], *pixels[:, [0, -1]].T])
+                image = ImageOps.pad(
+                    image, IMAGE_SHAPE, Image.Resampling.BILINEAR, color=int(np.median(border))
+                )
+            grey[place] = image
+    return grey, changed
+
+
+# Arrays.
+
+
+def _has_arrays(file):
+    return file.suffix.lower() in (".npz", ".npy") or _csv_layout(file) is not None
+
+
+def _csv_layout(file):
+    """Returns the column of the labels or None, and the number of header lines.
+
+    Returns None for a file that is not a .csv file of 784 columns and perhaps one of labels.
+    """
+    if file.suffix.lower() != ".csv":
+        return None
+    with open(file, encoding="utf-8-sig", errors="replace") as lines:
+        cells = [cell.strip(' "\n').lower() for cell in lines.readline(2**16).split(",")]
+    label = 0 if len(cells) == NUM_PIXELS + 1 else None
+    label = cells.index("label") if "label" in cells else label
+    if len(cells) - (label is not None) != NUM_PIXELS:
+        return None
+    try:
+        np.array(cells, np.float32)
+    except ValueError:
+        return label, 1
+    return label, 0
+
+
+def _load(file):
+    """Returns {name: array} of an .npz, .npy or .csv file."""
+    with open(file, "rb") as opened:
+        head = opened.read(64)
+        try:
+            size = file.stat().st_size
+            if head.startswith(b"PK"):
+                size = sum(member.file_size for member in zipfile.ZipFile(opened).infolist())
+            require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
+            if layout := _csv_layout(file):
+                options = {"delimiter": ",", "quotechar": '"', "encoding": "utf-8-sig", "ndmin": 2}
+                table = np.loadtxt(file, np.float32, skiprows=layout[1], **options)
+                if layout[0] is None:
+                    return {f"{file.stem} images": table}
+                images = np.delete(table, layout[0], axis=1)
+                return {f"{file.stem} images": images, f"{file.stem} labels": table[:, layout[0]]}
+            is_numpy = head.startswith((b"PK", b"\x93NUMPY"))
+            require(is_numpy, file, "NumPy arrays", describe(head))
+            opened.seek(0)
+            loaded = np.load(opened, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {file.stem: loaded}
+            # KMNIST's files have one array each, without a name.
+            return {file.stem if n == "arr_0" else n: array for n, array in loaded.items()}
+        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{file}: expected numbers: {one_line(error)}") from error
+
+
+def _read_arrays(path, files):
+    """Returns the arguments of `_split`; what an array is follows from its name."""
+    arrays, by_part, blocks = {}, {}, []
+    for file in files:
+        arrays |= _load(file)
+    for name in arrays:
+        role = "labels" if _LABELS.match(name.lower()) else "images"
+        by_part.setdefault(_part(name), {}).setdefault(role, []).append(name)
+    for part, roles in by_part.items():
+        if sorted(map(len, roles.values())) != [1] * len(roles) or "images" not in roles:
+            raise DataError(
+                f"{path}: expected one array of images and one of labels, such as x_train and "
+                f"y_train, found {', '.join(sorted(arrays))}"
+            )
+        (name,) = roles["images"]
+        images, changed = _to_bytes(arrays[name], f"{path} ({name})")
+        labels = np.full(len(images), -1)
+        if "labels" in roles:
+            (name,) = roles["labels"]
+            labels, place = arrays[name], f"{path} ({name})"
+            is_one_hot = labels.ndim == 2 and labels.shape[1] > 1
+            labels = labels.argmax(axis=1) if is_one_hot else labels.ravel()
+            require(len(labels) == len(images), place, f"{len(images):,} labels", len(labels))
+            wrong = labels[~np.isin(labels, range(NUM_CLASSES))]
+            require(not len(wrong), place, f"labels from 0 to {NUM_CLASSES - 1}", wrong[:1])
+        blocks.append((images, labels, np.full(len(images), part in _FOR_TESTS), changed))
+    *joined, changed = zip(*blocks, strict=True)
+    return *map(np.concatenate, joined), (), sum(changed)
+
+
+def _to_bytes(images, place):
+    """Returns an array's images as uint8 `[n, 28, 28]`, and how many of them were changed."""
+    shape = list(images.shape)
+    if images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
+        images = np.moveaxis(images, 1, 3)
+    if images.ndim == 4 and images.shape[3] == 1:
+        images = images[..., 0]
+    if images.ndim == 2 and shape[1] == NUM_PIXELS:
+        images = images.reshape(-1, *IMAGE_SHAPE)
+    is_colour = images.ndim == 4 and images.shape[3] in (3, 4)
+    is_valid = (images.ndim == 3 or is_colour) and 1 <= len(images) <= MAX_EXAMPLES
+    require(is_valid, place, f"1 to {MAX_EXAMPLES:,} images [n, height, width]", shape)
+    require(images.dtype.kind in "buif", place, "numbers as pixels", images.dtype)
+    low, high = images.min(), images.max()
+    # Comparisons with NaN are false.
+    is_valid = low >= 0 and high <= 255
+    require(is_valid, place, "pixels from 0 to 255, or from 0 to 1", f"{low:g} to {high:g}")
+    if images.dtype != np.uint8 or high <= 1:
+        images = np.uint8(np.rint(images * np.float32(255 if high <= 1 else 1)))
+    if images.shape[1:] == IMAGE_SHAPE:
+        return images, 0
+    return _to_grey(map(Image.fromarray, images), len(images))
