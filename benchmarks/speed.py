@@ -96,7 +96,7 @@ class Racer:
         """
         self.contestant, self._pool, self.microseconds = contestant, pool, []
         began = time.perf_counter()
-        steps = first_steps(recipe_of(recipe, batch))
+        steps = first_steps(recipe, batch)
         self.parameters, block = pool.submit(_build, contestant, recipe, batch, steps).result()
         self.losses, _, self.peak = self._train(steps)
         self.start = time.perf_counter() - began
@@ -188,7 +188,7 @@ def section(name: str, batch: int, racers: list, unavailable: dict, flop_rate: f
     least = 1e6 * roofline.least_seconds(recipe, flop_rate)
     text = (
         f"G has {parameters[0]:,} parameters, D {parameters[1]:,}. The start ends after "
-        f"{first_steps(recipe)} steps, of which the losses are means. A step has "
+        f"{first_steps(name, batch)} steps, of which the losses are means. A step has "
         f"{report.number(flops / 1e6)} MFLOP and {report.number(traffic / 1e6)} MB of memory "
         f"traffic: at least {report.number(least)} µs."
     )

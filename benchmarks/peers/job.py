@@ -14,7 +14,8 @@ DENSE = {
     "minimal": ([10, 64, 784], [784, 512, 1], 0.0),
     "leaky_mlp": ([100, 128, 784], [784, 128, 1], 0.01),
 }
-_CONVOLUTIONAL_STEPS = 4
+# Recipes whose steps take seconds, and how many steps warm them up.
+_SLOW, _SLOW_STEPS = ("dcgan", "upsampling_cnn", "pretrained_cnn"), 4
 
 
 def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
@@ -23,12 +24,12 @@ def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
     return recipe if batch is None else recipes.override(recipe, batch_size=batch)
 
 
-def first_steps(recipe: recipes.Recipe) -> int:
+def first_steps(name: str, batch: int) -> int:
     """Returns the number of warm-up steps before a contestant is timed.
 
     It is also the block size of contestants that train in blocks.
     """
-    return _CONVOLUTIONAL_STEPS if recipe.convolutional else block_steps(recipe)
+    return _SLOW_STEPS if name in _SLOW else block_steps(recipe_of(name, batch))
 
 
 def graph_parameters() -> tuple[int, int]:
