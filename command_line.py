@@ -86,8 +86,8 @@ class ModeOptions:
     out: str | None = option(
         None,
         _OTHER_MODES,
-        "file to write: .png or .npz, for a walk also .gif or .webp; for export a folder, for "
-        "explore .html, for compare .png",
+        "file to write: .png, .npz or a folder/ for a PNG of each image, for a walk also .gif or "
+        ".webp; for export a folder, for explore .html, for compare .png",
         modes=("sample", "export", "explore", "compare"),
         value="PATH",
         unset="in the run's folder, for compare comparison.png",

@@ -7,6 +7,7 @@
 
 import dataclasses
 import math
+import operator
 import sys
 from collections import namedtuple
 from collections.abc import Callable
@@ -322,7 +323,16 @@ class DataSet:
         is unchanged. Edits of a batch do not change the set.
 
         With `fake_data`, returns two lists: images of 784 ones and labels of class 0.
+
+        Raises:
+          TypeError: For a batch size that is not an integer; the set is unchanged.
+          ValueError: For a negative one.
         """
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
+            raise TypeError(f"batch_size must be an integer, got {batch_size!r}; divide by //")
+        batch_size = operator.index(batch_size)
+        if batch_size < 0:
+            raise ValueError(f"batch_size must be at least 0, got {batch_size}")
         if fake_data or self._fake_data:
             label = [1] + [0] * (NUM_CLASSES - 1) if self.one_hot else 0
             return [[1] * NUM_PIXELS] * batch_size, [label] * batch_size

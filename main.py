@@ -18,21 +18,17 @@ import os
 from pathlib import Path
 
 from support import errors
+from support.errors import UserError
 
-try:
+with errors.imports_of("main.py"):
     import training
     from command_line import FLAGS, define_flags, fail, given, parse
     from models import priors, recipes
     from support import terminal
-    from support.errors import UserError
     from support.files import check_writable
     from training import mpi
     from training.options import RunOptions
     from training.run import RunFolder
-except ImportError as error:
-    if errors.user_message(error) is None:
-        raise
-    sys.exit(f"main.py: {errors.user_message(error)}")
 
 
 def train():

@@ -24,12 +24,15 @@ from collections.abc import Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
-import numpy as np
-from absl import flags
+from support import user_code
+from support.errors import UserError, imports_of, one_line, user_message
 
-import input_data
-from support import data_sets, terminal, user_code
-from support.errors import UserError, one_line, user_message
+with imports_of("Error"):
+    import numpy as np
+    from absl import flags
+
+    import input_data
+    from support import data_sets, terminal
 
 _ROOT = Path(__file__).resolve().parent
 _DATA = _ROOT / "MNIST_data"
@@ -348,21 +351,27 @@ def substituted() -> Iterator[None]:
 def import_file(path: str | Path, module_name: str) -> types.ModuleType:
     """Imports the file of a class; one of TensorFlow 1 with `substituted` names.
 
-    That is one that imports `tensorflow` itself and does not mention `compat`. Then TensorFlow 2's
-    behaviour is turned off, except for resource variables. In other files, too, `tf.layers` is that
-    of Keras 2.
+    That is one that imports `tensorflow` itself and does not mention `compat.v1`. Then TensorFlow
+    2's behaviour is turned off, except for resource variables. In other files, too, `tf.layers` is
+    that of Keras 2.
     """
     import tensorflow.compat.v1 as v1
 
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # read at the first use of tf.layers
     text = Path(path).read_text(errors="replace")
     is_old = re.search(r"^\s*(import|from) tensorflow(?!\.compat)\b", text, re.MULTILINE)
-    if not is_old or re.search(r"\bcompat\b", text):
+    if not is_old or re.search(r"\bcompat(\.| import )v[12]\b", text):
         return user_code.import_file(path, module_name)
     v1.disable_v2_behavior()
     v1.enable_resource_variables()  # loops in the graph need them
-    with substituted():
-        return user_code.import_file(path, module_name)
+
+    def import_substituted(*args, **names):
+        with substituted():
+            return builtins.__import__(*args, **names)
+
+    # Imports within its methods, which run later, find this function too.
+    names = {**vars(builtins), "__import__": import_substituted}
+    return user_code.import_file(path, module_name, __builtins__=names)
 
 
 def _insert(finder):

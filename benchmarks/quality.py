@@ -1,5 +1,6 @@
 """Trains sets of flags over several seeds, and compares their scores.
 
+python -m benchmarks.quality                      minimal, stabilised minimal and stable_cnn
 python -m benchmarks.quality --runs="a: --recipe=stable_cnn" --runs="b: --r1_gamma=1" --seeds=3
 python -m benchmarks.quality --table=ablation     one of the published tables, see tables.ini
 python -m benchmarks.quality --seconds=60         after a minute of training each
@@ -20,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
@@ -28,7 +28,6 @@ from typing import NamedTuple
 import generation
 from benchmarks import report
 from evaluation import metrics
-from models import recipes
 from support import pictures
 from support.errors import UserError, reason
 from support.files import write_json, write_text
@@ -43,7 +42,8 @@ _NAME = re.compile(r"\w[\w .'-]*")
 _RESERVED = {"seed", "run_dir", "new", "mode", "summary", "help", "helpfull", "flagfile"}
 # Flags that open a run again if it was trained with them.
 _LOADING = ("--gan=", "--data_dir=", "--dataset=")
-# Scores that the verdict compares, and whether more is better.
+# Scores of the summary and, with whether more is better, of the verdict.
+_SUMMARY = ("classes_covered", "frechet_distance", "precision", "recall")
 _VERDICT = {"frechet_distance": False, "precision": True, "recall": True}
 # Rows of the table that are in percent.
 _PERCENT = (
@@ -143,19 +143,19 @@ def _main(name, *flags):
 
 
 def steps_per_second(name: str, flags: tuple) -> float:
-    """Trains two short runs and returns the rate of their difference.
+    """Trains ever longer runs until two differ by half a second; returns the rate of that.
 
     The difference excludes the time of compilation.
     """
-    names = [flag.partition("=")[2] for flag in flags if flag.startswith("--recipe=")]
-    few = 4 if recipes.get([*names, "minimal"][0]).convolutional else 2000
-    seconds = []
+    steps, before = 4, math.inf
     with tempfile.TemporaryDirectory() as scratch:
-        for steps in (few, 2 * few):
+        while True:
             folder = Path(scratch, str(steps))
             _main(name, *flags, f"--num_steps={steps}", f"--run_dir={folder}")
-            seconds.append(json.loads((folder / "summary.json").read_text())["seconds"])
-    return few / max(seconds[1] - seconds[0], 1e-3)
+            seconds = json.loads((folder / "summary.json").read_text())["seconds"]
+            if seconds - before > 0.5:
+                return (steps - steps // 8) / (seconds - before)
+            steps, before = 8 * steps, seconds
 
 
 def compare(
@@ -168,9 +168,8 @@ def compare(
     seconds: int | None = None,
     jobs: int = 1,
     command: str = "python -m benchmarks.quality",
-    describe: Callable | None = None,
 ) -> dict[str, list]:
-    """Trains and scores sets of flags, and writes a table, a verdict and figures.
+    """Trains and scores sets of flags, and writes tables, a verdict and figures.
 
     Text and distances are written after each run, an image with samples at the end.
 
@@ -183,7 +182,6 @@ def compare(
       seconds: Seconds of training of each run, instead of steps.
       jobs: Number of runs at a time, each on a core of its own if possible.
       command: The command to name in the text.
-      describe: Function of the result, that returns the text; by default `table` and `verdict`.
 
     Returns:
       {name: [scores of each seed]}, see `Run.measure`.
@@ -198,6 +196,7 @@ def compare(
         f"Written by `{command}`: means over {seeds} seeds, in brackets the range. "
         f"{report.machine()}"
     )
+    print(f"{len(sets)} sets of flags, {seeds} seeds each: {', '.join(sets)}.", flush=True)
     unfinished = {run.name: run.flags for run in runs if not run.kept()}
     outcomes: dict[str, list] = {}
     pin = None
@@ -217,11 +216,9 @@ def compare(
         for number, (run, future) in enumerate(zip(runs, futures, strict=True), 1):
             scores = future.result()
             outcomes.setdefault(run.name, []).append(scores)
-            if describe:
-                text = f"{describe(outcomes)}\n"
-            else:
-                text = f"{table(outcomes)}\n\n{verdict(outcomes)}\n"
-            write_text(out / f"quality-{name}.md", f"{heading}\n\n{text}")
+            text = f"{summary(outcomes)}\n\n{verdict(outcomes)}\n"
+            page = f"{heading}\n\n{text}\nAll scores:\n\n{table(outcomes)}\n"
+            write_text(out / f"quality-{name}.md", page)
             plot(out / f"quality-{name}-distances.png", outcomes)
             distance = report.number(scores["frechet_distance"])
             done = f"Run {number} of {len(runs)}, {run.name}, seed {run.seed}"
@@ -235,8 +232,29 @@ def compare(
         rows.append((run.name, generator.sample(16)[0].reshape(16, -1)))
         generator.close()
     pictures.compare(out / f"quality-{name}.png", rows)
-    print(f"\n{text}\nSaved {out}; the runs are in {out / 'runs'}.")
+    print(f"\n{text}\nSaved all scores in {out / f'quality-{name}.md'}; runs in {out / 'runs'}.")
     return outcomes
+
+
+def summary(outcomes: dict[str, list]) -> str:
+    """Returns a Markdown table with a row for each set, the best first, and real images.
+
+    Rows are sorted by the mean number of classes covered, then by the mean Fréchet distance.
+
+    Args:
+      outcomes: {name: [scores of each seed]}.
+    """
+
+    def rank(item):
+        classes, distance = (statistics.mean(s[key] for s in item[1]) for key in _SUMMARY[:2])
+        return -classes, distance
+
+    references = next(iter(outcomes.values()))[0]["reference_scores"]
+    real = next(iter(references))
+    rows = [["", *(metrics.LABELS[key] for key in _SUMMARY)]]
+    for name, runs in [*sorted(outcomes.items(), key=rank), (real, [references[real]])]:
+        rows.append([name, *(report.spread([scores[key] for scores in runs]) for key in _SUMMARY)])
+    return report.table(rows)
 
 
 def table(outcomes: dict) -> str:
@@ -288,9 +306,9 @@ def _values(scores):
 
 
 def verdict(outcomes: dict) -> str:
-    """Describes which differences from the first set exceed the seeds' spread.
+    """Describes which set is the best, and how each differs from the first.
 
-    A difference does if all values of one set are above all of the other.
+    Sets differ if all values of one are above all of the other.
 
     Args:
       outcomes: {name: [scores of each seed]}.
@@ -298,29 +316,39 @@ def verdict(outcomes: dict) -> str:
     (baseline, base_runs), *others = outcomes.items()
     seeds = min(len(runs) for runs in outcomes.values())
     if not others or seeds < 2:
-        return "Verdict: none; it compares at least two columns over at least two seeds."
-    chance = 2 / math.comb(2 * seeds, seeds)
+        return "Verdict: none; it compares at least two sets over at least two seeds."
+    distances = {name: [s["frechet_distance"] for s in runs] for name, runs in outcomes.items()}
+    best, second = sorted(distances, key=lambda name: statistics.mean(distances[name]))[:2]
+    gap, _ = _gap(distances[second], distances[best])
+    lead = f"{report.number(gap)} beyond the range" if gap > 0 else "within the range"
     lines = [
-        f"Verdict: differences from {baseline} that exceed the spread of the seeds, so that all "
-        f"values of one are above all of the other (by chance in {chance:.0%} of equal columns):",
+        f"Verdict: {best} has the smallest Fréchet distance, {lead} of {second}. Compared with "
+        f"{baseline} (ranges of {seeds} equal runs are apart in "
+        f"{2 / math.comb(2 * seeds, seeds):.0%} of cases by chance):",
         "",
     ]
     for name, runs in others:
-        clear, unclear = [], []
+        found: dict[str, list] = {"better": [], "worse": [], "within the range of the seeds": []}
         for key, more_is_better in _VERDICT.items():
             label = metrics.LABELS[key]
-            before = [scores[key] for scores in base_runs]
-            after = [scores[key] for scores in runs]
-            is_more, is_less = min(after) > max(before), max(after) < min(before)
-            if is_more or is_less:
-                word = "better" if is_more == more_is_better else "worse"
-                means = [report.number(statistics.mean(values)) for values in (after, before)]
-                clear.append(f"{label} {word}, {means[0]} instead of {means[1]}")
-            else:
-                unclear.append(label)
-        within = f"; within the spread: {', '.join(unclear)}" if unclear else ""
-        lines.append(f"- {name}: {'; '.join(clear) or 'none'}{within}.")
+            before, after = ([scores[key] for scores in each] for each in (base_runs, runs))
+            gap, is_more = _gap(after, before)
+            if gap <= 0:
+                found["within the range of the seeds"].append(label)
+                continue
+            means = [report.number(statistics.mean(values)) for values in (after, before)]
+            found["better" if is_more == more_is_better else "worse"].append(
+                f"{label} ({means[0]} instead of {means[1]}, {report.number(gap)} beyond the range)"
+            )
+        texts = [f"{word}: {', '.join(labels)}" for word, labels in found.items() if labels]
+        lines.append(f"- {name} is {'; '.join(texts)}.")
     return "\n".join(lines)
+
+
+def _gap(values, others):
+    """Returns the distance of two ranges, at most 0 if they meet, and whether values are more."""
+    more, less = min(values) - max(others), min(others) - max(values)
+    return max(more, less), more > less
 
 
 def plot(path: Path, outcomes: dict[str, list]) -> None:
@@ -333,7 +361,7 @@ def plot(path: Path, outcomes: dict[str, list]) -> None:
         distances = []
         for name, runs in outcomes.items():
             distances += [scores["frechet_distance"] for scores in runs]
-            axes.plot(distances[-len(runs) :], [name] * len(runs), "o")
+            axes.plot(distances[-len(runs) :], [name] * len(runs), "o", color=pictures.BLUE)
         if max(distances) > 10 * min(distances):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -373,17 +401,23 @@ def parse_runs(texts: list[str]) -> dict[str, tuple]:
     return runs
 
 
-def parse(words: list[str]) -> dict:
-    """Parses the command line to the arguments of `compare`."""
+def parse(words: list[str], module: str = "quality", **defaults) -> dict:
+    """Parses the command line to the arguments of `compare`.
+
+    Args:
+      words: The command line.
+      module: The module that is run, in `benchmarks`.
+      **defaults: Values of flags that are not given.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.quality",
+        prog=f"python -m benchmarks.{module}",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--runs", action="append", metavar="'NAME: FLAGS'", help="a column: flags of main.py")
+    add("--runs", action="append", metavar="'NAME: FLAGS'", help="a set: flags of main.py")
     add("--table", choices=TABLES.sections(), default="recipes", help="a published table")
-    add("--only", help="comma-separated columns (default: all)")
+    add("--only", help="comma-separated sets (default: all)")
     add("--seeds", type=count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=count, help="of each run (default: as its flags say)")
@@ -391,6 +425,7 @@ def parse(words: list[str]) -> dict:
     pinned = "runs at a time, each on a core of its own if the system allows it (default: 1)"
     add("--jobs", type=count, default=1, help=pinned)
     add("--out", type=Path, help="folder for the results (default: quality/TABLE)")
+    parser.set_defaults(**defaults)
     options = vars(parser.parse_args(words))
     texts, table_name, only = (options.pop(key) for key in ("runs", "table", "only"))
     name = "runs" if texts else table_name
@@ -405,17 +440,17 @@ def parse(words: list[str]) -> dict:
     if options["seconds"]:
         name += f"-{options['seconds']}s"
     options["out"] = options["out"] or Path("quality", name)
-    command = shlex.join(["python", "-m", "benchmarks.quality", *words])
+    command = shlex.join(["python", "-m", f"benchmarks.{module}", *words])
     return {"sets": sets, "name": name, "command": command, **options}
 
 
-def main(words: list[str] | None = None) -> None:
+def main(words: list[str] | None = None, module: str = "quality", **defaults) -> None:
     """Runs the command; an error that the user can correct ends it with one line."""
-    arguments = parse(sys.argv[1:] if words is None else words)
+    arguments = parse(sys.argv[1:] if words is None else words, module, **defaults)
     try:
         compare(**arguments)
     except (UserError, OSError) as error:
-        sys.exit(f"python -m benchmarks.quality: {reason(error)}")
+        sys.exit(f"python -m benchmarks.{module}: {reason(error)}")
 
 
 if __name__ == "__main__":

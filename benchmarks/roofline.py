@@ -19,8 +19,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from benchmarks.peers.job import graph_parameters
-from models import custom_class, recipes
+from models import recipes
 from models.recipes import Recipe
+from support.graphs import upstream_ops
 from training.options import processor_cores
 
 _FLOAT_BYTES = 4
@@ -82,7 +83,7 @@ def ops_cost(fetch) -> np.ndarray:
       NotImplementedError: For a product of a type that is not counted yet.
     """
     cost = np.zeros(2)
-    for op in custom_class.upstream_ops([fetch]):
+    for op in upstream_ops([fetch]):
         if _IS_PRODUCT.search(op.type):
             tensors = [each for each in [*op.inputs, *op.outputs] if each.dtype.is_floating]
             values = sum(math.prod(tensor.shape.as_list()) for tensor in tensors)

@@ -70,11 +70,12 @@ def evaluate(
     standard = reference.get(images, info, log)
     predictions = standard.classifier(samples)
     scores = metrics.score(*predictions, samples, standard.reference)
+    typical = metrics.typical_precision(standard.reference.features, predictions.features)
     log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
     if standard.reference.has_classes:
-        histogram, real = np.array(scores.histogram), standard.reference.histogram
-        log(f"\n{report.describe(histogram, recipe.digit, info, real)}")
+        real = standard.reference.histogram
+        log(f"\n{report.describe(scores, typical, recipe.digit, info, real)}")
     by_label = {}
     if recipe.conditional:
         labels = generator.labels_in_turn(num_samples)
@@ -95,11 +96,13 @@ def evaluate(
         "classifier_sha256": standard.classifier.sha256,
         **by_label,
         **scores._asdict(),
+        "typical_precision": typical,
         "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
     }
     write_json(folder.file("metrics.json"), content)
     path = folder.file("report.png")
     if standard.reference.has_classes:
+        histogram = np.array(scores.histogram)
         found = predictions.probabilities.argmax(axis=1)
         names = info.class_names[: 1 + np.flatnonzero(histogram + real).max()]
         pictures.report(path, samples, found, histogram, real, names)

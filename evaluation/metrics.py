@@ -15,6 +15,8 @@ COVERED_FRACTION = 0.01
 # Comparing all samples with all training images would take longer than everything else together.
 MEMORISATION_SAMPLES = 1000
 COPY_PERCENTILE = 5
+# Balls around the rarest real images are so large that they contain grey images and noise.
+TYPICAL_FRACTION = 0.7
 
 
 class Reference(NamedTuple):
@@ -228,6 +230,17 @@ def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[fl
     precision = np.mean(_count_balls(fake, real, real_radii) > 0)
     recall = np.mean(_count_balls(real, fake, fake_radii) > 0)
     return float(precision), float(recall)
+
+
+def typical_precision(real: np.ndarray, fake: np.ndarray, k: int = 3) -> float:
+    """Returns the precision of fake points near typical real ones.
+
+    Only the 70 % of the balls of `precision_recall` with the smallest radii count. About 60 % of
+    real images are in one, but hardly any noise, grey image or blob.
+    """
+    radii = _squared_radii(real, k)
+    radii[radii > np.quantile(radii, TYPICAL_FRACTION)] = -np.inf
+    return float(np.mean(_count_balls(fake, real, radii) > 0))
 
 
 def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:

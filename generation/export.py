@@ -28,10 +28,11 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
     """Exports a run's generator to a folder; replaces an earlier export atomically.
 
     saved_model/ has the signatures `serving_default`, z `[n, nlatent]` to images `[n, 28, 28]` in
-    [0, 1], and `sample`, int32 seed and count to images and z from the prior. generator.onnx has z
-    and images; it requires tf2onnx. generator.npz is run by numpy_generator.py; it requires that
-    program.py has all operations. With a conditional generator all take labels, one-hot `[n, 10]`;
-    its samples have each in turn.
+    [0, 1], `sample`, int32 seed and count to images and z from the prior, and `metadata`.
+    generator.onnx has z and images; it requires tf2onnx. generator.npz is run by
+    numpy_generator.py; it requires that program.py has all operations. With a conditional generator
+    all take labels, one-hot `[n, 10]`; its samples have each in turn. Each form has the prior, the
+    number of latents and the labels.
 
     Args:
       run_dir: The run folder.
@@ -52,16 +53,16 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
         generator = generation.load(run_dir, **loading)
         frozen = freeze(generator)
         generator.close()
+        metadata = frozen.metadata()
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
             new, old = Path(scratch, "new"), Path(scratch, "old")
-            _save_model(new / "saved_model", frozen)
-            _save_onnx(new / "generator.onnx", frozen, log)
-            _save_program(new, frozen, log)
+            _save_model(new / "saved_model", frozen, metadata)
+            _save_onnx(new / "generator.onnx", frozen, metadata, log)
+            _save_program(new, frozen, metadata, log)
             about = {
                 "format": _FORMAT,
                 "step": generator.step,
-                "nlatent": frozen.nlatent,
-                "prior": frozen.prior.name,
+                **{name: metadata[name].tolist() for name in ("nlatent", "prior", "classes")},
                 "fixed_statistics": frozen.fixed_statistics,
                 "files": sorted(_files(new) | {_MARK}),
             }
@@ -81,16 +82,23 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
         raise UserError(f"--out={target}: cannot write it ({why})") from error
 
 
-def _save_model(path, frozen):
+def _save_model(path, frozen, metadata):
     signature = tf.saved_model.predict_signature_def
     with tf.Graph().as_default(), tf.Session() as session:
         inputs = frozen.placeholders()
         seed, count = (tf.placeholder(tf.int32, [], name) for name in ("seed", "count"))
-        draws = _draw(frozen, seed, count)
+        draws = _draw(frozen, metadata, seed, count)
         images, drawn = (_images_of_any_number(frozen, each) for each in (inputs, draws))
+        constants = {
+            name: tf.saved_model.build_tensor_info(tf.constant(value))
+            for name, value in metadata.items()
+        }
         signatures = {
             "serving_default": signature(inputs, {"images": images}),
             "sample": signature({"seed": seed, "count": count}, {"images": drawn, **draws}),
+            "metadata": tf.saved_model.build_signature_def(
+                {}, constants, tf.saved_model.PREDICT_METHOD_NAME
+            ),
         }
         builder = tf.saved_model.Builder(str(path))
         builder.add_meta_graph_and_variables(session, [tf.saved_model.SERVING], signatures)
@@ -114,9 +122,9 @@ def _images(frozen, inputs):
     return tf.reshape(frozen.pixels(**inputs), [-1, SIDE, SIDE], name="images")
 
 
-def _draw(frozen, seed, count):
+def _draw(frozen, metadata, seed, count):
     """Draws `count` latents, {"z": ...}, with "labels" in turn if conditional."""
-    levels, quantiles = map(tf.constant, frozen.prior.quantiles())
+    levels, quantiles = map(tf.constant, metadata["prior_quantiles"])
     shape = tf.stack([count, frozen.nlatent])
     level = tf.reshape(tf.random.stateless_uniform(shape, tf.stack([seed, 0])), [-1])
     above = tf.clip_by_value(tf.searchsorted(levels, level, "right"), 1, levels.shape[0] - 1)
@@ -130,13 +138,14 @@ def _draw(frozen, seed, count):
     return draws
 
 
-def _save_onnx(path, frozen, log):
+def _save_onnx(path, frozen, metadata, log):
     if importlib.util.find_spec("tf2onnx") is None:
         log(f"Skipped {path.name}: install tf2onnx for it.")
         return
+    import onnx
     import tf2onnx
 
-    logging.getLogger("tf2onnx").setLevel(logging.WARNING)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     with tf.Graph().as_default() as graph:
         inputs = frozen.placeholders()
         names = {tensor.name: name for name, tensor in inputs.items()}
@@ -148,23 +157,25 @@ def _save_onnx(path, frozen, log):
             tensors_to_rename={**names, images.name: "images"},
             opset=_OPSET,
         )
+    try:
+        onnx.checker.check_model(model)
+    except onnx.checker.ValidationError as error:
+        log(f"Skipped {path.name}: {str(error).splitlines()[0]}.")
+        return
+    texts = {name: json.dumps(value.tolist()) for name, value in metadata.items()}
+    onnx.helper.set_model_props(model, texts)
     path.write_bytes(model.SerializeToString())
 
 
-def _save_program(folder, frozen, log):
+def _save_program(folder, frozen, metadata, log):
     try:
         compiled = program.compile_graph(frozen)
     except program.UnsupportedOperation as error:
         log(f"Skipped generator.npz: {error}.")
         return
-    levels, quantiles = frozen.prior.quantiles()
     np.savez(
         folder / "generator.npz",
-        prior=frozen.prior.name,
-        prior_levels=levels,
-        prior_quantiles=quantiles,
-        nlatent=frozen.nlatent,
-        classes=np.array(frozen.classes, int),
+        **metadata,
         program=np.array([" ".join(line) for line in compiled.lines]),
         **compiled.constants,
     )

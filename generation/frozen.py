@@ -50,6 +50,18 @@ class Frozen(NamedTuple):
             name: tf.placeholder(tf.float32, [None, widths[name]], name) for name in self.inputs
         }
 
+    def metadata(self):
+        """Returns {name: ndarray} that the inputs can be drawn from, without this project.
+
+        np.interp(uniform random numbers, *prior_quantiles) are draws from the prior.
+        """
+        return {
+            "nlatent": np.array(self.nlatent),
+            "prior": np.array(self.prior.name),
+            "prior_quantiles": np.stack(self.prior.quantiles()),
+            "classes": np.array(self.classes, int),
+        }
+
 
 def freeze(generator):
     """Freezes a `generation.generator.Generator` with the weights of its samples.

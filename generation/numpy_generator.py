@@ -118,10 +118,9 @@ def sample(path, n, seed=0, labels=None):
       (float32 images `[n, 28, 28]` in [0, 1], latents `[n, nlatent]`).
     """
     with np.load(path, allow_pickle=False) as file:
-        nlatent, classes = int(file["nlatent"]), file["classes"]
-        levels, quantiles = file["prior_levels"], file["prior_quantiles"]
+        nlatent, quantiles, classes = file["nlatent"], file["prior_quantiles"], file["classes"]
     uniform = np.random.default_rng(seed).random((n, nlatent))
-    z = np.interp(uniform, levels, quantiles).astype(np.float32)
+    z = np.interp(uniform, *quantiles).astype(np.float32)
     if len(classes) and labels is None:
         labels = np.resize(classes, n)
     return generate(path, z, labels), z

@@ -65,6 +65,9 @@ class _Compiler:
     def __init__(self, session, inputs):
         self.lines, self.constants = [], {}
         self._session = session
+        self._widths = [
+            (op, session.graph.get_tensor_by_name(f"{op}:0").shape[1]) for op in inputs.values()
+        ]
         # By a tensor's name: the name of its result in the program; an ndarray if it is the same
         # for all inputs; the error to raise once something depends on it.
         self._values = {f"{op}:0": name for name, op in inputs.items()}
@@ -101,6 +104,25 @@ class _Compiler:
             raise value
         return value
 
+    def sizes(self, tensor):
+        """Returns the shape, -1 for the number of images.
+
+        Sizes that the graph leaves open are measured, with two and with three images.
+        """
+        shape = tensor.shape
+        if shape.rank is not None and None not in shape.as_list()[1:]:
+            return [-1 if size is None else size for size in shape.as_list()]
+        feeds = [{f"{op}:0": np.zeros([n, width]) for op, width in self._widths} for n in (2, 3)]
+        try:
+            two, three = (self._session.run(tf.shape(tensor), feed) for feed in feeds)
+        except tf.errors.InvalidArgumentError as error:
+            raise _unsupported(tensor.op, f"its shape {shape} is unknown before it runs") from error
+        if (two[1:] != three[1:]).any():
+            raise _unsupported(
+                tensor.op, "only its first size may follow from the number of images"
+            )
+        return np.where(two == three, two, -1).tolist()
+
     def constant(self, op, k):
         """Returns the k-th input of an operation, which must be an array."""
         value = self.value(op.inputs[k])
@@ -126,7 +148,7 @@ class _Compiler:
 
         No shape is then computed at run time.
         """
-        return self.emit("Reshape", value, _sizes(tensor))
+        return self.emit("Reshape", value, self.sizes(tensor))
 
     def read(self, op):
         """Emits an operation's lines. Returns the name of its result, or a list of names."""
@@ -166,16 +188,16 @@ class _Compiler:
                 *parts, axis = map(self.value, op.inputs)
                 if not all(isinstance(part, str) for part in parts):
                     raise _unsupported(op, "one of its parts is the same for all latents")
-                return self.emit("Concat", *parts, axis % len(_shape(output)))
+                return self.emit("Concat", *parts, axis % len(self.sizes(output)))
             case "Mean" | "Sum":
                 return self.read_sum(op, x)
             case "DepthToSpace":
-                block, (_, height, width, _) = op.get_attr("block_size"), _shape(op.inputs[0])
-                parts = [-1, height, width, block, block, _shape(output)[3]]
+                block, (_, height, width, _) = op.get_attr("block_size"), self.sizes(op.inputs[0])
+                parts = [-1, height, width, block, block, self.sizes(output)[3]]
                 squares = self.emit("Transpose", self.emit("Reshape", x, parts), [0, 1, 3, 2, 4, 5])
                 return self.reshape(output, squares)
             case "ResizeNearestNeighbor":
-                (_, height, width, _), larger = _shape(op.inputs[0]), _shape(output)[1:3]
+                (_, height, width, _), larger = self.sizes(op.inputs[0]), self.sizes(output)[1:3]
                 if op.get_attr("align_corners") or larger[0] % height or larger[1] % width:
                     raise _unsupported(op, f"{larger} must be a multiple of {[height, width]}")
                 ones = np.ones([larger[0] // height, larger[1] // width])
@@ -204,7 +226,7 @@ class _Compiler:
             if k != data:
                 self.constant(op, k)
         x, results = op.inputs[data], []
-        shape = [2, *_shape(x)[1:]]
+        shape = [2, *self.sizes(x)[1:]]
         for output in op.outputs:
             taken = [self._session.run(output, {x: at}) for at in np.indices(shape, np.float32)]
             begin = np.array([at.min() for at in taken], np.int64)
@@ -220,7 +242,7 @@ class _Compiler:
         return results
 
     def read_sum(self, op, x):
-        shape = _shape(op.inputs[0])
+        shape = self.sizes(op.inputs[0])
         axes = np.atleast_1d(self.constant(op, 1)) % len(shape)
         if 0 in axes:
             raise _unsupported(op, "it is over the batch, so that images depend on each other")
@@ -232,8 +254,9 @@ class _Compiler:
     def read_convolution(self, op, x):
         strides, edges = op.get_attr("strides")[1:3], [[0, 0], [0, 0]]
         if op.get_attr("padding") == b"SAME":
-            sizes = zip(_shape(op.inputs[0])[1:3], _shape(op.inputs[1])[:2], strides, strict=True)
-            edges = [_same_edges(*each) for each in sizes]
+            kernel = self.sizes(op.inputs[1])[:2]
+            axes = zip(self.sizes(op.inputs[0])[1:3], kernel, strides, strict=True)
+            edges = [_same_edges(*axis) for axis in axes]
         elif op.get_attr("padding") == b"EXPLICIT":
             edges = np.reshape(op.get_attr("explicit_paddings"), [4, 2])[1:3].tolist()
         return self.emit_convolution(op, x, edges, self.constant(op, 1), strides)
@@ -244,7 +267,7 @@ class _Compiler:
         Its kernel is turned by 180 degrees.
         """
         strides, kernel = op.get_attr("strides")[1:3], self.constant(op, 1)
-        given, out = _shape(op.inputs[2]), _sizes(op.outputs[0])
+        given, out = self.sizes(op.inputs[2]), self.sizes(op.outputs[0])
         block = np.zeros(strides)
         block[0, 0] = 1
         edges = []
@@ -266,12 +289,12 @@ class _Compiler:
             x = self.emit("Pad", x, edges.clip(0))
         result = self.emit("Conv2D", x, kernel, strides)
         if (edges < 0).any():
-            result = self.emit("Slice", result, [0, 0, 0, 0], _sizes(op.outputs[0]))
+            result = self.emit("Slice", result, [0, 0, 0, 0], self.sizes(op.outputs[0]))
         return result
 
     def emit_blocks(self, tensor, block):
         """Replaces each pixel of a tensor by a block times the pixel."""
-        (_, height, width, channels), (down, right) = _shape(tensor), block.shape
+        (_, height, width, channels), (down, right) = self.sizes(tensor), block.shape
         columns = [-1, height, 1, width, 1, channels]
         pixels = self.emit("Reshape", self.value(tensor), columns)
         blocks = self.emit("Mul", pixels, block.astype(np.float32)[:, None, :, None])
@@ -292,19 +315,6 @@ def _unsupported(op, why):
 
 def _described(op):
     return f"the generator's operation {op.type} ('{op.name}')"
-
-
-def _shape(tensor):
-    """Returns the shape, with None for unknown sizes."""
-    return tensor.shape.as_list()
-
-
-def _sizes(tensor):
-    """Returns the shape as an array, with -1 for the one size that may be unknown."""
-    shape = tensor.shape
-    if shape.rank is None or shape.as_list().count(None) > 1:
-        raise _unsupported(tensor.op, f"its shape {shape} is unknown before it runs")
-    return np.array([-1 if size is None else size for size in shape.as_list()], np.int64)
 
 
 def _same_edges(length, size, stride):

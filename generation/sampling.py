@@ -1,6 +1,7 @@
-"""Files of samples: arrays, a sheet of tiles, a walk or its animation."""
+"""Files of samples: arrays, a sheet of tiles, an image each, a walk or its animation."""
 
 import math
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from support import pictures
 from support.errors import UserError
 from support.files import atomic_write
 
-SAMPLE_SUFFIXES, WALK_SUFFIXES = (".npz", ".png"), (".gif", ".webp", ".png", ".npz")
+# What --out may end in; a folder takes a file for each image.
+SAMPLE_SUFFIXES, WALK_SUFFIXES = ("/", ".npz", ".png"), ("/", ".gif", ".webp", ".png", ".npz")
 _FRAMES_PER_LEG, _TILES_PER_LEG = 24, 8
 _MILLISECONDS = 60
 
@@ -21,12 +23,19 @@ def check_out(out, suffixes) -> Path:
       UserError: If it ends in none of the suffixes or its folder does not exist.
     """
     path = Path(out).expanduser()
-    if path.suffix.lower() not in suffixes:
-        hint = "; add --interpolate=6 for a walk" if path.suffix.lower() in WALK_SUFFIXES else ""
+    if (ending := _ending(out)) not in suffixes:
+        hint = "; add --interpolate=6 for a walk" if ending in WALK_SUFFIXES else ""
         raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {path.parent}; create it")
     return path
+
+
+def _ending(out):
+    """Returns the suffix of a file in lower case, or / for a folder."""
+    path = Path(out).expanduser()
+    is_folder = str(out).endswith(("/", os.sep)) or path.is_dir()
+    return "/" if is_folder else path.suffix.lower()
 
 
 def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> None:
@@ -34,8 +43,8 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
 
     Args:
       generator: A `generation.Generator`.
-      out: .npz with `images`, `latents` and, if conditional, `labels`; or .png with a square sheet
-        of tiles, in named rows if there are several labels.
+      out: .npz with `images`, `latents` and, if conditional, `labels`; .png with a square sheet of
+        tiles, in named rows if there are several labels; or a folder for a PNG of each.
       n: The number of samples.
       seed, truncation: Like `Generator.sample`.
       labels: Labels to draw in turn, of a conditional generator; None for all.
@@ -45,7 +54,9 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
         rows = generator.labels_in_turn(n, labels)
     images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
     tiles, side = images.reshape(n, -1), math.ceil(math.sqrt(n))
-    if path.suffix.lower() == ".npz":
+    if _ending(out) == "/":
+        _save_each(path, images, rows)
+    elif _ending(out) == ".npz":
         _save_arrays(path, images, latents, **({} if rows is None else {"labels": rows}))
     elif rows is None or len(set(rows)) == 1:
         pictures.save_png(path, pictures.tiles(tiles, side))
@@ -64,19 +75,22 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
 
     Args:
       generator: A `generation.Generator`.
-      out: .gif or .webp, .png with a row of tiles for each leg, or .npz like `save_samples`.
+      out: .gif or .webp, .png with a row of tiles for each leg, .npz or a folder like
+        `save_samples`.
       draws: The number of draws.
       seed, truncation: Like `Generator.sample`.
       labels: For a conditional generator, labels to cross between in turn; None keeps the first.
     """
     path = check_out(out, WALK_SUFFIXES)
-    suffix = path.suffix.lower()
+    suffix = _ending(out)
     corners = None if labels is None else generator.labels_in_turn(draws, labels)
     frames = _TILES_PER_LEG if suffix == ".png" else _FRAMES_PER_LEG
     images, latents = generator.interpolate(
         draws, frames, seed, truncation=truncation, labels=corners
     )
-    if suffix == ".npz":
+    if suffix == "/":
+        _save_each(path, images)
+    elif suffix == ".npz":
         _save_arrays(path, images, latents)
     elif suffix == ".png":
         pictures.save_png(path, pictures.tiles(images.reshape(len(images), -1), frames))
@@ -87,3 +101,21 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
 def _save_arrays(path, images, latents, **labels):
     with atomic_write(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, images=images, latents=latents, **labels)
+
+
+def _save_each(folder, images, labels=None):
+    """Saves each image as a numbered PNG, with its label in the name.
+
+    Raises:
+      UserError: If the folder contains numbered PNGs; no file is replaced.
+    """
+    folder.mkdir(exist_ok=True)
+    if found := min(folder.glob("[0-9]*.png"), default=None):
+        raise UserError(
+            f"--out={folder}/ must not contain numbered images, found {found.name}; choose another "
+            "folder"
+        )
+    for k, image in enumerate(images):
+        label = "" if labels is None else f"-label-{labels[k]}"
+        with open(folder / f"{k:06}{label}.png", "xb") as file:
+            pictures.grey(image).save(file, format="PNG")

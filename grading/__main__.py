@@ -13,11 +13,13 @@ import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
+from support.errors import UserError, imports_of, one_line
 
-from grading import marks, submissions
-from grading.process import Limits, end_all
-from support.errors import UserError, one_line
+with imports_of("grading"):
+    from tqdm import tqdm
+
+    from grading import marks, submissions
+    from grading.process import Limits, end_all
 
 ALL_PASSED, SOME_FAILED, WRONG_COMMAND, INTERRUPTED = 0, 1, 4, 130
 

@@ -18,6 +18,10 @@ class Wrong(Exception):
     """Raised by a check with what it found, in a few words."""
 
 
+class Unclear(Exception):
+    """Raised by a check that cannot judge because of what another check reports."""
+
+
 def expect(holds, found):
     """Checks that a condition holds.
 
@@ -104,7 +108,7 @@ class Gradebook:
         return verdict
 
     def _ask(self, check, without_constructor):
-        """Returns None if the property holds, else a sentence with what was found."""
+        """Returns None if the property holds, a sentence with what was found, or NOT_REACHED."""
         sentence, reuse = check.sentence, self._reuse
         self._reuse = False
         try:
@@ -113,6 +117,8 @@ class Gradebook:
                 sizes = None if without_constructor else check.sizes
                 self._process.ask("begin", source=source, sizes=sizes, reuse=reuse)
                 check.question(ModelProxy(self._process, self._source))
+        except Unclear:
+            return NOT_REACHED
         except (Wrong, Raised) as error:
             found = error
         except Stopped as error:

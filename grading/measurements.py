@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from grading import NETWORKS
 from support import user_code
+from support.graphs import network_variables
 from tf1 import import_file
 
 tf1 = tf.compat.v1
@@ -244,7 +245,7 @@ class Model:
         self._set(variables, draws)
 
     def _variables(self, net):
-        return [v for v in tf1.trainable_variables() if net in owners(v)]
+        return network_variables(self.gan, tf1.trainable_variables())[net]
 
     def _weights(self, net):
         return self.gan.session.run(self._variables(net))

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import queue
+import re
 import secrets
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from support import user_code
-from support.errors import UserError, one_line
+from support.errors import INSTALL, UserError, one_line
 
 WORKER = Path(__file__).with_name("worker.py")
 START_SECONDS = 180  # for Python and TensorFlow, before any of the student's code
@@ -146,8 +147,12 @@ class Process:
         try:
             self.ask("get_ready")
         except Stopped as error:
+            self._stack.seek(0)
+            text = self._stack.read().decode(errors="replace")
+            found = re.findall(r"^\w+Error: .*", text, re.MULTILINE) or [error]
             raise UserError(
-                f"the process for a class cannot start: {error}; try a larger --memory_gb"
+                f"the process for a class cannot start; run {INSTALL}, or try a larger "
+                f"--memory_gb ({found[-1]})"
             ) from None
 
     def _exchange(self, question, seconds):

@@ -23,13 +23,13 @@ def main(memory_gb):
 
     A question is `[token, operation, arguments, seconds]`.
     """
+    sys.path[0] = str(ROOT)
+    from grading.measurements import Bench, describe_error
+
     questions, answers, stack = (os.dup(number) for number in range(3))
     null_device = os.open(os.devnull, os.O_RDWR)
     for number in range(3):
         os.dup2(null_device, number)
-    sys.path[0] = str(ROOT)
-    from grading.measurements import Bench, describe_error
-
     forget_project()
     limit(memory_gb)
     bench = Bench()

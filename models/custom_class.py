@@ -6,10 +6,13 @@ TensorFlow.
 """
 
 import contextlib
+import functools
 import hashlib
 import inspect
 import os
+import re
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -20,6 +23,7 @@ import tf1
 from input_data import NUM_CLASSES, NUM_PIXELS
 from support import user_code
 from support.errors import UserError
+from support.graphs import upstream_ops
 from support.lazy import tf
 
 # Errors of custom classes: pattern of the message -> what to do.
@@ -30,7 +34,7 @@ _HINTS = {
     "^SystemExit": 'move what the file does as a program below `if __name__ == "__main__":`',
     "^DuplicateFlagError": "main.py has its own flags: define none where the file is imported",
     "No variables to optimize|No gradients provided": (
-        "the variables of D and G must be in their scopes; Keras creates its own elsewhere"
+        "no variable is in the scope that var_list names; Keras ignores variable scopes"
     ),
     r"__init__\(\) got an unexpected keyword argument '(ndims|nlatent)'": (
         "write it as `def __init__(self, ndims=784, nlatent=2)`"
@@ -38,11 +42,12 @@ _HINTS = {
     r"\(\) takes no arguments": "__init__ must accept ndims and nlatent",
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
-_METHODS = {
-    "_generator": "z, reuse=False",
-    "_discriminator": "x, reuse=False",
-    "_discriminator_loss": "y, y_hat",
-    "_generator_loss": "y_hat",
+# Methods: their parameters, and what they return.
+METHODS = {
+    "_generator": ("z, reuse=False", "images [batch, 784]"),
+    "_discriminator": ("x, reuse=False", "logits [batch, 1]"),
+    "_discriminator_loss": ("y, y_hat", "a scalar, the mean over the batch"),
+    "_generator_loss": ("y_hat", "a scalar, the mean over the batch"),
 }
 # Operations with a random generator of their own, whose state is in no variable, have this.
 _OWN_GENERATOR = "seed2"
@@ -134,13 +139,32 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
             raise
         line = user_code.find_line(error, _folders, _PROJECT)
         if line:
-            path, folder = line.path, Path.cwd()
-            shown = path.relative_to(folder) if path.is_relative_to(folder) else path
-            function = f", in {line.function}" if line.function else ""
-            otherwise = f"{shown}, line {line.number}{function}"
+            otherwise = _shown(line)
         if otherwise is None:
             raise
         raise UserError(f"{otherwise}: {user_code.describe(error, _HINTS)}") from error
+
+
+def _shown(line):
+    """Returns `my_gan.py, line 3, in __init__`."""
+    path, folder = line.path, Path.cwd()
+    shown = path.relative_to(folder) if path.is_relative_to(folder) else path
+    return f"{shown}, line {line.number}" + (f", in {line.function}" if line.function else "")
+
+
+def error_at(subject, message: str) -> UserError:
+    """Returns an error whose message begins with the user's line that it is about.
+
+    Args:
+      subject: A tensor or operation, which stands for the line that created it; or a method.
+      message: What is wrong with it.
+    """
+    stack = getattr(getattr(subject, "op", subject), "traceback", None)
+    if stack is None:
+        code = inspect.unwrap(subject).__code__
+        stack = [traceback.FrameSummary(code.co_filename, code.co_firstlineno, code.co_name)]
+    line = user_code.find_line(stack, _folders, _PROJECT)
+    return UserError(f"{_shown(line)}: {message}" if line else message)
 
 
 def close_session(gan):
@@ -166,41 +190,34 @@ def check(gan, recipe):
     name = type(gan).__name__
     fed = _check_attributes(gan, recipe)
     _check_methods(gan, recipe.conditional)
-    for variable in tf.trainable_variables():
-        if not variable.op.name.startswith(("generator/", "discriminator/")):
-            raise UserError(
-                f"{name} has the trainable variable {variable.op.name} outside the scopes "
-                "'generator' and 'discriminator': create it within the network that learns it, "
-                'under tf.variable_scope("generator", reuse=reuse) or the other'
-            )
-    logits = _call_again(gan, "_discriminator", gan.x_placeholder)
+    logits = checked(gan, "_discriminator", fed=True)(gan.x_placeholder, reuse=True)
     outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
     for op in sorted(upstream_ops(outputs) - fed, key=lambda op: op.name):
         if op.type == "Placeholder":
-            raise UserError(
+            raise error_at(
+                op,
                 f"{name} needs a value for the placeholder {op.name}, which no step feeds: give it "
-                "one with tf.placeholder_with_default"
+                "one for training and sampling alike, with tf.placeholder_with_default",
             )
     z = np.random.default_rng(0).uniform(-1, 1, [NUM_CLASSES, recipe.nlatent])
     labels = {gan.labels_placeholder: np.eye(NUM_CLASSES)} if recipe.conditional else {}
     try:
         images = gan.session.run(gan.x_hat, {gan.z_placeholder: z, **labels})
     except (RuntimeError, tf.errors.FailedPreconditionError) as error:
-        raise UserError(
+        raise error_at(
+            gan.__init__,
             f"{name}.session must be open and its variables initialised: end __init__ with "
-            "self.session.run(tf.global_variables_initializer())"
+            "self.session.run(tf.global_variables_initializer())",
         ) from error
-    if not (images.min() >= 0 and images.max() <= 1):
-        raise UserError(
-            f"{name}.x_hat must be in [0, 1], got values from {images.min():.3g} to "
-            f"{images.max():.3g}: end _generator with tf.nn.sigmoid, or with (x + 1) / 2 after "
-            "tf.tanh"
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):
+        remedy = "end _generator with tf.nn.sigmoid, or with (x + 1) / 2 after tf.tanh"
+        if np.isnan(low):
+            remedy = "look for a logarithm or quotient of 0 in _generator"
+        raise error_at(
+            gan.x_hat,
+            f"{name}.x_hat must be in [0, 1], got values from {low:.3g} to {high:.3g}: {remedy}",
         )
-
-
-def check_generator(gan):
-    """Checks that `_generator` can be called again, which our updates need."""
-    _call_again(gan, "_generator", gan.z_placeholder)
 
 
 def check_own_train_ops(gan, recipe):
@@ -221,8 +238,8 @@ def check_own_train_ops(gan, recipe):
     if not tf.get_collection(layers.LAYERS):
         return
     with passes.training(tf.constant([0, 0])) as running:
-        _call_again(gan, "_generator", gan.z_placeholder)
-        _call_again(gan, "_discriminator", gan.x_placeholder)
+        checked(gan, "_generator", fed=True)(gan.z_placeholder, reuse=True)
+        checked(gan, "_discriminator", fed=True)(gan.x_placeholder, reuse=True)
     if running.is_used:
         raise UserError(
             f"{name} has layers that differ in training, such as dropout and batch_norm of "
@@ -250,15 +267,12 @@ def random_ops(gan) -> list[str]:
     return sorted(names)
 
 
-def upstream_ops(fetches) -> set:
-    """Returns the operations that run when these tensors and operations are fetched."""
-    found, waiting = set(), [getattr(each, "op", each) for each in fetches]
-    while waiting:
-        op = waiting.pop()
-        if op not in found:
-            found.add(op)
-            waiting += [tensor.op for tensor in op.inputs] + list(op.control_inputs)
-    return found
+def untrained_variables(gan) -> list:
+    """Returns the trainable variables that the networks read and no train op writes."""
+    behind = upstream_ops([gan.x_hat, gan.d_loss])
+    train_ops = upstream_ops([gan.d_optimizer, gan.g_optimizer])
+    written = {op.inputs[0].op for op in train_ops if re.search("Apply|Assign|Scatter", op.type)}
+    return [v for v in tf.trainable_variables() if v.op in behind - written]
 
 
 def _check_attributes(gan, recipe):
@@ -283,22 +297,28 @@ def _check_attributes(gan, recipe):
     for attribute, (shape, meaning) in attributes.items():
         value, name = getattr(gan, attribute, None), f"{type(gan).__name__}.{attribute}"
         if value is None:
-            raise UserError(f"{name} is missing: set self.{attribute} in __init__, {meaning}")
+            missing = f"{name} is missing: set self.{attribute} in __init__, {meaning}"
+            raise error_at(gan.__init__, missing)
         if attribute == "session":
             continue
         if not isinstance(value, tf.Tensor if shape is not None else (tf.Tensor, tf.Operation)):
-            raise UserError(f"{name} must be {meaning}, got {type(value).__name__}")
+            got = f"{name} must be {meaning}, got {type(value).__name__}"
+            raise error_at(gan.__init__, got)
         if value.graph is not tf.get_default_graph():
-            raise UserError(
+            raise error_at(
+                value,
                 f"{name} is in another graph instead of the default one: create it in __init__, "
-                "without a tf.Graph() of its own"
+                "without a tf.Graph() of its own",
             )
         if shape is None:
             continue
         # A scalar's shape may be unknown.
-        if (value.shape.as_list() if value.shape.rank is not None else scalar) != shape:
-            raise UserError(
-                f"{name} must have shape {tuple(shape)}, got {value.shape}: it is {meaning}"
+        actual = value.shape.as_list() if value.shape.rank is not None else scalar
+        if actual != shape or value.dtype != tf.float32:
+            raise error_at(
+                value,
+                f"{name} must be float32 of shape {tuple(shape)}, got {value.dtype.name} of shape "
+                f"{tuple(actual)}: it is {meaning}",
             )
         if attribute.endswith("placeholder"):
             placeholders.add(value.op)
@@ -306,7 +326,7 @@ def _check_attributes(gan, recipe):
 
 
 def _check_methods(gan, conditional):
-    for method, parameters in _METHODS.items():
+    for method, (parameters, _) in METHODS.items():
         if conditional and "reuse" in parameters:
             parameters = f"{parameters}, labels=None"
         parts = parameters.split(", ")
@@ -315,24 +335,49 @@ def _check_methods(gan, conditional):
         function, name = getattr(gan, method, None), f"{type(gan).__name__}.{method}"
         expected = f"write it as def {method}(self, {parameters})"
         if not callable(function):
-            raise UserError(f"{name} is missing: {expected}")
+            raise error_at(gan.__init__, f"{name} is missing: {expected}")
         try:
             inspect.signature(function).bind(*tensors, **named)
         except TypeError as error:
-            raise UserError(f"{name}: {error}; {expected}") from error
+            raise error_at(function, f"{name}: {error}; {expected}") from error
 
 
-def _call_again(gan, method, inputs):
-    """Calls a network on its existing variables; rejects one that creates others."""
-    name = f"{type(gan).__name__}.{method}"
-    before = len(tf.global_variables())
-    result = getattr(gan, method)(inputs, reuse=True)
-    for variable in tf.global_variables()[before:]:
-        raise UserError(
-            f"{name} creates another variable, {variable.op.name}, when it is called again: create "
-            "it with tf.get_variable under tf.variable_scope(..., reuse=reuse)"
-        )
-    if not isinstance(result, tf.Tensor):
-        expected = "images [batch, 784]" if method == "_generator" else "logits [batch, 1]"
-        raise UserError(f"{name} must return one tensor, {expected}, got {type(result).__name__}")
-    return result
+def checked(gan, method: str, fed: bool = False):
+    """Returns a method of an instance that checks what it returns at every call.
+
+    Args:
+      fed: Whether the values of the placeholders are fed when the result is used.
+    """
+    function, name = getattr(gan, method), f"{type(gan).__name__}.{method}"
+
+    @functools.wraps(function)
+    def call(*inputs, **named):
+        before = len(tf.global_variables())
+        result = function(*inputs, **named)
+        for variable in tf.global_variables()[before:]:
+            raise error_at(
+                variable,
+                f"{name} creates another variable, {variable.op.name}, when it is called again: "
+                "create it with tf.get_variable under tf.variable_scope(..., reuse=reuse), or, "
+                "like a layer of Keras, in __init__",
+            )
+        is_scalar = method.endswith("_loss")
+        shape = getattr(result, "shape", type(result).__name__)
+        if not isinstance(result, tf.Tensor) or (is_scalar and shape.rank):
+            _, expected = METHODS[method]
+            raise error_at(function, f"{name} must return one tensor, {expected}, got {shape}")
+        known = [
+            *inputs,
+            *(v for k, v in vars(gan).items() if k.endswith(("placeholder", "x_hat"))),
+        ]
+        for op in () if fed else upstream_ops([result]) - upstream_ops(known):
+            if op.type == "Placeholder":
+                raise error_at(
+                    function,
+                    f"{name} uses a tensor that __init__ made from the placeholder {op.name}, but "
+                    "--engine=fused calls it for other batches: compute it from the arguments, "
+                    "self.x_placeholder or self.x_hat, or train with --engine=step",
+                )
+        return result
+
+    return call

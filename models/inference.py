@@ -4,8 +4,8 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 from input_data import NUM_CLASSES
-from models import custom_class
 from support.errors import UserError
+from support.graphs import upstream_ops
 
 # Images generated per session call: enough to keep the cores busy, little enough for any memory.
 _IMAGES_PER_CALL = 1000
@@ -169,7 +169,7 @@ def one_hot(labels):
 def variables_behind(fetches, others=()):
     """Returns the variables that the fetches read or write, and those in `others`."""
     graph = tf.get_default_graph()
-    operations = custom_class.upstream_ops([graph.as_graph_element(fetch) for fetch in fetches])
+    operations = upstream_ops([graph.as_graph_element(fetch) for fetch in fetches])
     kept = {variable.op for variable in others}
     return [v for v in tf.global_variables() if v.op in operations | kept]
 

@@ -131,13 +131,11 @@ class Recipe:
       gan: Location of the class, `module:Class`.
       conditional_gan: Location of its conditional form, or None.
       source: The article or paper it follows.
-      convolutional: Whether convolutions run in TensorFlow's kernels; XLA on a CPU is slow there.
     """
 
     gan: str
     source: str
     conditional_gan: str | None = None
-    convolutional: bool = False
 
     # Latents, images and steps.
     nlatent: int = option(
@@ -319,7 +317,6 @@ RECIPES = {
     "dcgan": Recipe(
         gan="models.dcgan:DcGan",
         conditional_gan="models.conditional:ConditionalDcGan",
-        convolutional=True,
         source="article 001, Generative Adversarial Networks",
         nlatent=100,
         prior="normal",
@@ -329,7 +326,6 @@ RECIPES = {
     ),
     "upsampling_cnn": Recipe(
         gan="models.upsampling_cnn:UpsamplingCnn",
-        convolutional=True,
         source="article 002, Yet Another Generative Adversarial Network (GAN) Guide in Keras",
         nlatent=64,
         prior="semicircle",
@@ -343,7 +339,6 @@ RECIPES = {
     ),
     "pretrained_cnn": Recipe(
         gan="models.pretrained_cnn:PretrainedCnn",
-        convolutional=True,
         source="article 000, MNIST Generative Adversarial Model in Keras (Tim O'Shea)",
         nlatent=100,
         prior="uniform01",

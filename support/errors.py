@@ -1,7 +1,10 @@
 """Errors that a user can correct, and their one-line messages."""
 
+import contextlib
 import errno
 import os
+import sys
+from collections.abc import Iterator
 
 # Error numbers of a full disk, a used-up quota and a file larger than the system allows.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -54,6 +57,18 @@ def user_message(error: BaseException) -> str | None:
         cause = reason(error)
         return f"not enough memory ({cause}); free some, or lower --batch_size or --num_samples"
     return None
+
+
+@contextlib.contextmanager
+def imports_of(program: str) -> Iterator[None]:
+    """Context manager that ends a program, with one line, if a package is missing."""
+    try:
+        yield
+    except ImportError as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        sys.exit(f"{program}: {message}")
 
 
 def broken_package(name: str, error: BaseException) -> UserError:

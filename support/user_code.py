@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 # Errors of TensorFlow 1 code: pattern of the message -> what to write instead.
 PORTING_HINTS = {
-    r"tensorflow.*\b(contrib|examples)\b|'(contrib|examples)' from 'tensorflow'": (
+    r"'tensorflow[\w.]*('.* '|\.)(contrib|examples)\b|'(contrib|examples)' from 'tensorflow": (
         "only a file of TensorFlow 1, with `import tensorflow as tf` and without compat, has it"
     ),
     r"module '(tensorflow(\._api\.v2\.(?!compat)\S+)?|\w*keras\S*losses)' has|from 'tensorflow'": (
@@ -24,7 +24,7 @@ PORTING_HINTS = {
     "eager execution": "turn eager execution off: `tf.disable_eager_execution()`",
 }
 
-_LINE = re.compile(r'File "([^"]+)", line (\d+),? in (\S+)')
+_LINE = re.compile(r'File "(.+?)", line (\d+),? in (\S+)')
 _STANDARD_LIBRARY = Path(sysconfig.get_paths()["stdlib"]).resolve()
 # Lines that TensorFlow puts before the message of an error of a running graph.
 _PREAMBLE = ("Graph execution error", "Detected at node", "Node:", "File ")
@@ -38,22 +38,25 @@ class Line(NamedTuple):
     function: str
 
 
-def import_file(path: str | Path, module_name: str) -> ModuleType:
-    """Runs a file as the module of that name; raises what the file raises."""
+def import_file(path: str | Path, module_name: str, **names) -> ModuleType:
+    """Runs a file, in which `names` are defined, as a module; raises what the file raises."""
     spec = importlib.util.spec_from_file_location(module_name, Path(path).resolve())
     assert spec is not None and spec.loader is not None  # for the type checker
     module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
+    vars(module).update(names)
     spec.loader.exec_module(module)
     return module
 
 
 def find_line(
-    error: BaseException | str, folders: Iterable[str | Path], excluded: Iterable[Path] = ()
+    error: BaseException | str | Iterable,
+    folders: Iterable[str | Path],
+    excluded: Iterable[Path] = (),
 ) -> Line | None:
     """Finds the innermost line of a user's file that an error passed.
 
     Args:
-      error: An exception, or a stack as `faulthandler` writes it.
+      error: An exception, a stack as `faulthandler` writes it, or frames, the innermost last.
       folders: The folders of the user's files, with all that is below them.
       excluded: Files, or folders of files, that are not the user's.
 
@@ -62,6 +65,8 @@ def find_line(
     """
     if isinstance(error, str):
         lines = _LINE.findall(error)
+    elif not isinstance(error, BaseException):
+        lines = [(frame.filename, frame.lineno, frame.name) for frame in error][::-1]
     else:
         lines = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]
         # An error of a running graph names the line that created the operation only in its text.

@@ -117,16 +117,24 @@ def test_quality_tables_show_means_ranges_and_reference_scores():
 
 def test_the_verdict_names_differences_above_the_spread_of_the_seeds():
     base = [_outcome(5, 0.5), _outcome(6, 0.6), _outcome(7, 0.7)]
-    far = [_outcome(8, 0.4), _outcome(9, 0.5), _outcome(10, 0.8)]
-    sharp = [_outcome(5, 0.8), _outcome(6, 0.8), _outcome(7, 0.8)]
+    far = [_outcome(9, 0.4), _outcome(10, 0.5), _outcome(11, 0.8)]
+    sharp = [_outcome(5, 0.8), _outcome(6, 0.8), _outcome(6, 0.8)]
     head, _, first, second = quality.verdict({"a": base, "far": far, "sharp": sharp}).splitlines()
-    assert "from a" in head and "10% of equal columns" in head
-    assert (
-        first
-        == "- far: Fréchet distance worse, 9 instead of 6; within the spread: precision, recall."
+    assert "sharp has the smallest Fréchet distance, within the range of a. Compared with a" in head
+    assert "10% of cases" in head and "1 beyond the range of" in quality.verdict(
+        {"a": base, "b": [_outcome(8.0)] * 3}
     )
-    assert "sharp: precision better, 0.8 instead of 0.6; within the spread: Fréchet" in second
+    worse = "worse: Fréchet distance (10 instead of 6, 2 beyond the range)"
+    assert first == f"- far is {worse}; within the range of the seeds: precision, recall."
+    assert "sharp is better: precision (0.8 instead of 0.6, 0.1 beyond the range); within" in second
     assert "none" in quality.verdict({"a": base[:1], "b": far[:1]})
+
+
+def test_the_summary_has_the_best_set_first_and_real_images_last():
+    one, two = [_outcome(9), _outcome(11)], [_outcome(3, classes_covered=2)]
+    cells = _cells(quality.summary({"one": one, "two": two}))
+    assert list(cells)[2:] == ["two", "one", "real"]
+    assert cells["one"][:3] == ["1", "10 [9, 11]", "0.5"] and cells["real"][1] == "2"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +163,9 @@ def test_the_published_tables_have_valid_columns():
         sets = quality.parse([f"--table={table}"])["sets"]
         assert all(flags[0].startswith("--recipe=") for flags in sets.values())
     assert len(quality.parse(["--table=seconds"])["sets"]) == len(recipes.RECIPES) + 1
+    losses = quality.parse(["--seconds=5"], "losses", table="losses", steps=9)
+    assert (losses["steps"], losses["seconds"], len(losses["sets"])) == (9, 5, 26)
+    assert losses["command"] == "python -m benchmarks.losses --seconds=5"
     one = quality.parse(["--table=ablation", "--only=without R1", "--seconds=5"])
     assert list(one["sets"]) == ["without R1"] and one["out"].name == one["name"] == "ablation-5s"
 
@@ -176,7 +187,8 @@ def test_flags_are_compared_and_their_results_kept(tmp_path, capsys):
     names = [f"quality-runs{end}" for end in ("-distances.png", ".md", ".png")]
     assert sorted(path.name for path in out.iterdir()) == [*names, "runs"]
     page = (out / "quality-runs.md").read_text(encoding="utf-8")
-    assert page.split("\n\n", 1)[1].strip() in capsys.readouterr().out
+    shown = page.split("\n\n", 1)[1].split("\n\nAll scores:")[0]
+    assert "| a " in shown and "Verdict: none" in shown and shown in capsys.readouterr().out
     first, second = (_kept(out, name) for name in "ab")
     assert first["steps"] == 6 and first["training_seconds"] is first["command_seconds"] is None
     assert second["command_seconds"] > second["training_seconds"] > 0

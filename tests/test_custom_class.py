@@ -1,6 +1,7 @@
 """Custom classes: classes with the article's interface, written by strangers."""
 
 import json
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from assembly import assembled, frozen, generate, progress, trained
+from assembly import LABELS, PIXELS, assembled, frozen, generate, main, progress, trained
 from small_sets import write_set
 
 from models import custom_class, recipes
+from models.passes import Shard
 from support.errors import UserError
+from training.batches import Batches
+from training.own_updates import compare
+from training.updates import Updates
 
 ROOT = Path(__file__).resolve().parent.parent
 ARTICLE = (ROOT / "tests" / "grading_examples" / "correct.py").read_text()
@@ -44,16 +49,19 @@ def written(tmp_path):
     return write
 
 
-ADAM = "tf1.train.AdamOptimizer(self.learning_rate_placeholder)"
+UPDATE = """
+def _update(self, loss, scope):
+    weights = {"generator": [self.g], "discriminator": [self.d]}[scope]
+    return tf1.train.AdamOptimizer(self.learning_rate_placeholder).minimize(loss, var_list=weights)
+"""
 WAYS = {
     "as the article": {},
+    "other scopes": {"changed": ('"generator"', '"gen"')},
     "raw variables": {
         "body": """
         def __init__(self, ndims=784, nlatent=2):
-            with tf1.variable_scope("generator"):
-                self.g = tf.Variable(tf.random.normal([nlatent, ndims], stddev=0.1))
-            with tf1.variable_scope("discriminator"):
-                self.d = tf.Variable(tf.random.normal([ndims, 1], stddev=0.1))
+            self.g = tf.Variable(tf.random.normal([nlatent, ndims], stddev=0.1))
+            self.d = tf.Variable(tf.random.normal([ndims, 1], stddev=0.1))
             super().__init__(ndims, nlatent)
 
         def _generator(self, z, reuse=False):
@@ -62,6 +70,7 @@ WAYS = {
         def _discriminator(self, x, reuse=False):
             return tf.matmul(x, self.d)
         """
+        + textwrap.indent(UPDATE, "        ")
     },
 }
 
@@ -78,12 +87,113 @@ def test_class_with_the_articles_interface_trains_with_both_engines(written, way
             (*_, last) = progress(built, (0, 3))
             after = built.state()
             assert np.isfinite(last).all()
-            for network in ("generator", "discriminator"):
-                names = [v.op.name for v in tf.trainable_variables(f"{network}/")]
-                assert names
-                for name in names:
-                    assert not np.array_equal(before[name], after[name]), name
+            names = [v.op.name for v in tf.trainable_variables()]
+            assert len(names) >= 2
+            for name in names:
+                assert not np.array_equal(before[name], after[name]), name
             assert generate(built, np.zeros([2, 3])).shape == (2, 784)
+
+
+PENALTY = """
+def _discriminator_loss(self, y, y_hat):
+    {lines}
+    slope = tf.gradients(logits, points)[0]
+    penalty = tf.reduce_mean((tf.norm(slope, axis=1) - 1) ** 2)
+    return super()._discriminator_loss(y, y_hat) + 10 * penalty
+"""
+READING = {
+    "WGAN-GP": PENALTY.format(
+        lines="points = 0.3 * self.x_placeholder + 0.7 * self.x_hat\n"
+        "    logits = self._discriminator(points, reuse=True)"
+    ),
+    "DRAGAN": PENALTY.format(
+        lines="points = self.x_placeholder + 0.5 * tf.math.reduce_std(self.x_placeholder)\n"
+        "    logits = self._discriminator(points, reuse=True)"
+    ),
+    "R1": PENALTY.format(lines="logits, points = y, self.x_placeholder"),
+    "R2": PENALTY.format(lines="logits, points = y_hat, self.x_hat"),
+    "feature matching": """
+    def _generator_loss(self, y_hat):
+        real, generated = (tf.reduce_mean(self._discriminator(x, reuse=True))
+                           for x in (self.x_placeholder, self.x_hat))
+        return (real - generated) ** 2 + 1e-3 * tf.reduce_mean(self.z_placeholder ** 2)
+    """,
+}
+
+
+@pytest.mark.parametrize("name", READING)
+def test_losses_may_read_the_batch(written, name):
+    """Our updates do what the class's own train ops do."""
+    custom, recipe = written(READING[name]), small(batch_size=6)
+    own, weights = trained(recipe, 3, gan_class=custom.gan_class)
+    ours, fused_weights = trained(recipe, 3, "fused", gan_class=custom.gan_class)
+    np.testing.assert_allclose(ours, own, rtol=1e-4)
+    for key in ("generator/pixels/weights", "discriminator/logit/weights"):
+        np.testing.assert_allclose(fused_weights[key], weights[key], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", READING)
+def test_losses_that_read_the_batch_learn_from_shards(written, name):
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(small(), written(READING[name]).gan_class)
+        Updates(gan, small(), 0, Shard(0, 2))
+        gan.session.close()
+
+
+NOT_FINITE = {
+    "d_loss is nan, g_loss nan; .* logarithm": ("_discriminator", "x", "x - tf.math.log(-1.0)"),
+    "d_loss is 1.*, g_loss nan after an update of D; .* logarithm": (
+        "_discriminator_loss", "y, y_hat", "y, y_hat) + tf.reduce_mean(tf.sqrt(0 * y ** 2)"),
+    "step 1: the weights generator/.* are no longer finite; .* logarithm": (
+        "_generator_loss", "y_hat", "y_hat) + tf.reduce_mean(tf.sqrt(0 * y_hat ** 2)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("message", NOT_FINITE)
+@pytest.mark.parametrize("engine", ["step", "fused"])
+def test_values_that_are_not_finite_at_once_are_named(written, tmp_path, engine, message):
+    method, arguments, given = NOT_FINITE[message]
+    reuse = ", reuse=False" if method == "_discriminator" else ""
+    named = ", reuse=reuse" if reuse else ""
+    body = f"def {method}(self, {arguments}{reuse}):\n    return super().{method}({given}{named})"
+    flags = ["--num_steps=2", "--noevents", f"--engine={engine}", f"--run_dir={tmp_path / 'run'}"]
+    flags += [f"--gan={written(body)}", f"--data_dir={write_set(tmp_path / 'data')}"]
+    code, _, errors = main(*flags)
+    assert code == 1 and re.search(message, errors) and "--learning_rate" not in errors
+
+
+# Whether a class's own train ops do something else than ours, and whether XLA compiles it.
+IN_INIT = """
+    def _update(self, loss, scope):
+        if scope == "discriminator":
+            points = tf.random.uniform([]) * self.x_placeholder
+            slope = tf.gradients(self._discriminator(points, reuse=True) ** 2, points)[0]
+            loss += 10 * tf.reduce_mean((tf.norm(slope, axis=1) - 1) ** 2)
+        return super()._update(loss, scope)
+"""
+COMPARED = {
+    "the same": ({}, (False, True)),
+    "draws": ({"body": PENALTY.format(
+        lines="points = tf.random.uniform([]) * self.x_placeholder\n"
+        "    logits = self._discriminator(points, reuse=True)")}, (False, True)),
+    "draws for a penalty in __init__": ({"body": IN_INIT}, (True, True)),
+    "clips": ({"body": INIT + """
+    with tf.control_dependencies([self.d_optimizer]):
+        weights = tf1.trainable_variables("discriminator")
+        self.d_optimizer = tf.group(*[v.assign(tf.clip_by_value(v, -.01, .01)) for v in weights])
+"""}, (True, True)),
+    "another optimizer": ({"changed": ("AdamOptimizer", "RMSPropOptimizer")}, (True, True)),
+    "prints": ({"changed": ("return dense(x, 1, ", "return dense(tf1.Print(x, [x]), 1, ")},
+               (False, False)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_own_train_ops_are_compared_with_ours(written, name):
+    how, expected = COMPARED[name]
+    recipe = small(batch_size=16)
+    batches = Batches(recipe, PIXELS, 0, np.resize(LABELS, len(PIXELS)))
+    assert compare(recipe, batches, written(**how).gan_class) == expected
 
 
 def test_step_engine_runs_the_classs_own_train_ops(written):
@@ -163,8 +273,20 @@ def test_class_imports_its_neighbours_and_not_those_of_another(tmp_path):
 
 # Classes that only their own train ops can train, or only ours.
 
+STORED = """
+def _discriminator(self, x, reuse=False):
+    self.last = super()._discriminator(x, reuse)
+    return self.last if reuse else self.last + 0 * x[:, :1]
+
+def __init__(self, ndims=784, nlatent=2):
+    super().__init__(ndims, nlatent)
+    self.kept = self.last
+
+def _generator_loss(self, y_hat):
+    return tf.reduce_mean(tf.nn.softplus(-y_hat)) + tf.reduce_mean(getattr(self, "kept", 0.0))
+"""
 STEP_ONLY = {
-    r"Mine\._generator creates another variable, gen": """
+    r"in _generator: Mine\._generator creates another variable, gen": """
         def _generator(self, z, reuse=False):
             with tf1.variable_scope("generator", reuse=reuse):
                 return tf.sigmoid(tf.matmul(z, tf.Variable(tf.random.normal([3, 784]))))
@@ -179,6 +301,22 @@ STEP_ONLY = {
         def _generator(self, z, reuse=False):
             return tf.sigmoid(tf.matmul(z, self.g))
         """,
+    r"mine.py, line \d+, in _generator_loss: Mine\._generator_loss uses a tensor that __init__ "
+    "made from the placeholder .* --engine=step": STORED,
+    r"_generator_loss: Mine._generator_loss must return .* scalar, .* got \(4, 1\)": """
+        def _generator_loss(self, y_hat):
+            return tf.nn.softplus(-y_hat)
+
+        def _update(self, loss, scope):
+            self.g_loss = tf.reduce_mean(self.g_loss)
+            return super()._update(tf.reduce_mean(loss), scope)
+        """,
+    "class Mine with --engine=fused: AttributeError: property 'd_loss' of": """
+        def __init__(self, ndims=784, nlatent=2):
+            super().__init__(ndims, nlatent)
+            loss = vars(self).pop("d_loss")
+            self.__class__ = type("Mine", (Mine,), {"d_loss": property(lambda self: loss)})
+        """,
 }
 
 
@@ -187,8 +325,27 @@ def test_class_that_only_the_step_engine_can_train(written, words):
     custom = written(STEP_ONLY[words])
     (*_, last), _ = trained(small(), 2, gan_class=custom.gan_class)
     assert np.isfinite(last).all()
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=words) as error:
         trained(small(), 1, "fused", gan_class=custom.gan_class)
+    assert "\n" not in str(error.value)
+
+
+FASTER = "Note: --engine=fused trains Mine's networks"
+UNTRAINED = "in _generator: the train ops of Mine never change Variable, which its networks use"
+OUTSIDE = """
+def _generator(self, z, reuse=False):
+    return super()._generator(z, reuse) * tf1.sigmoid(tf.Variable(1.0))
+"""
+
+
+@pytest.mark.parametrize("body, line", [("", FASTER), (STORED, None), (OUTSIDE, UNTRAINED)])
+def test_new_run_of_own_train_ops_tells_what_ours_would_do(written, tmp_path, body, line):
+    custom, data = written(body), write_set(tmp_path / "data")
+    flags = [f"--gan={custom}", f"--data_dir={data}", "--num_steps=2", "--noevents"]
+    code, printed, errors = main(*flags, f"--run_dir={tmp_path / 'run'}")
+    assert code == 0, errors
+    for each in (FASTER, UNTRAINED):
+        assert printed.count(each) == (each == line)
 
 
 def test_layers_that_differ_in_training_need_the_fused_engine(written):
@@ -219,27 +376,28 @@ TUPLE = """
 """
 GENERATOR = "def _generator(self, z, reuse=False):\n    "
 INCOMPATIBLE = [
-    (INIT + "    del self.g_loss", r"Mine\.g_loss is missing: set self.g_loss in __init__"),
+    (INIT + "    del self.g_loss", r"in __init__: Mine\.g_loss is missing: set self.g_loss"),
     (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got str"),
     (INIT + "    self.session.close()", "Mine.session must be open and its variables initialised"),
     (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got tuple"),
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),
-    (INIT.replace("nlatent)\n", "7)\n"), r"z_placeholder must have shape \(None, 3\), got .*7"),
+    (INIT.replace("nlatent)\n", "7)\n"), r"z_placeholder must be .* \(None, 3\), got float32 .*7"),
     (INIT.replace("    super", "    with tf.Graph().as_default(): super"), "is in another graph"),
     ("def __init__(self):\n    super().__init__()", "class Mine: .*'ndims' .write it as `def __in"),
     (GENERATOR + "with tf1.variable_scope('gen', reuse=reuse):\n"
-     "        return tf.sigmoid(dense(z, 784, 'pixels'))", "the variables of D and G must be in"),
-    (GENERATOR + "return super()._generator(z, reuse) * tf1.sigmoid(tf.Variable(1.0))",
-     r"the trainable variable Variable outside the scopes 'generator' and 'discriminator'"),
+     "        return tf.sigmoid(dense(z, 784, 'pixels'))", "no variable is in the scope that"),
     (GENERATOR + "raise KeyError('my own\\nmistake')", r"mine.py, line \d+, in _generator: KeyErr"),
-    (GENERATOR + "return tf1.layers.dense(z, 784)", "the variables of D and G must be in"),
+    (GENERATOR + "return tf1.layers.dense(z, 784)", "no variable is in the scope that"),
     (GENERATOR + "return 2 * super()._generator(z, reuse) - 1",
-     r"Mine.x_hat must be in \[0, 1\], got values from -0.\d+ to 0.\d+: end _generator"),
+     r"in _generator: Mine.x_hat must be in \[0, 1\], got values from -0.\d+ to 0.\d+: end"),
     ("def _generator(self, z):\n    return super()._generator(z)",
      r"Mine._generator: got an unexpected .* 'reuse'; write it as def _generator\(self, z, reuse"),
     ("def _discriminator_loss(self, y, y_hat):\n    return y + y_hat",
-     r"Mine.d_loss must have shape .., got .None, 1.: .* a mean over the batch"),
-    (UNFED, "Mine needs a value for the placeholder keep_prob.*, which no step feeds"),
+     r"_discriminator_loss: Mine.d_loss must .* shape .., got .*None, 1.: .* mean over the batch"),
+    (UNFED, r"mine.py, line \d+, in _discriminator: Mine needs a value for the placeholder keep_"),
+    (INIT + "    self.x_hat = tf.cast(self.x_hat, tf.float64)", "x_hat must be float32 .* float64"),
+    (GENERATOR + "return tf.math.log(super()._generator(z, reuse) - 2)",
+     "got values from nan to nan: look for a logarithm"),
 ]  # fmt: skip
 
 

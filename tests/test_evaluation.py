@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tensorflow.compat.v1 as tf
 
 import evaluation
 import generation
@@ -14,6 +15,7 @@ import input_data
 import training
 from evaluation import comparison, conditional, metrics, reference, report
 from evaluation.classifier import Predictions
+from models import priors, recipes
 from support.errors import UserError
 
 INFO = input_data.known(None)
@@ -36,22 +38,65 @@ def images_of(labels, features):
 
 FRACTIONS = np.full(10, 0.1)
 FIVE = 0.9 * np.eye(10)[5] + 0.01
+ROUGH = 0.005, 0.7  # typical precision and confidence
 
 
 @pytest.mark.parametrize(
-    ("drawn", "real", "digit", "words"),
+    ("drawn", "real", "digit", "look", "words"),
     [
-        ([0.2] * 5 + [0] * 5, None, None, "No class is lost: the rarest, class 0, has 20.0%"),
-        ([0.996, 0.004] + [0] * 8, None, None, "No class is lost: the rarest, class 1, has 0.4%"),
-        ([0, *[0.25] * 4, *[0] * 5], np.repeat([0.2, 0], 5), None, "missing: class 0."),
-        (FIVE, FRACTIONS, 5, "Trained only on class 5: 91.0% of the samples are classified as it"),
-        (FIVE, FRACTIONS, None, "Mode collapse: the most frequent classes are class 5 (91.0%)"),
+        (
+            [0.2] * 5 + [0] * 5,
+            None,
+            None,
+            ROUGH,
+            "No class is lost: the rarest, class 0, has 20.0%",
+        ),
+        ([0.996, 0.004] + [0] * 8, None, None, ROUGH, "lost: the rarest, class 1, has 0.4%"),
+        ([0, *[0.25] * 4, *[0] * 5], np.repeat([0.2, 0], 5), None, ROUGH, "missing: class 0."),
+        (FIVE, FRACTIONS, 5, ROUGH, "only on class 5: 91.0% of the samples are classified as it"),
+        (FIVE, FRACTIONS, None, ROUGH, "Mode collapse: the most frequent classes are class 5 (91"),
+        (FIVE, FRACTIONS, None, (0.001, 1), "not like the training images: 0.1% of them"),
+        (FIVE, FRACTIONS, 5, (0.5, 0.5), "means little: class 5 (91.0%), class 0 (1.0%)"),
     ],
 )
-def test_sentences_about_classes(drawn, real, digit, words):
+def test_sentences_about_classes(drawn, real, digit, look, words):
     """Samples distributed like the data, also on one class, are no collapse."""
-    drawn = np.array(drawn)
-    assert words in report.describe(drawn, digit, INFO, drawn if real is None else real)
+    typical, confidence = look
+    scores = SimpleNamespace(histogram=drawn, mean_confidence=confidence)
+    real = np.array(drawn if real is None else real)
+    assert words in report.describe(scores, typical, digit, INFO, real)
+
+
+def typical(name, data, images):
+    """Returns the typical precision of images by a shipped classifier."""
+    standard = reference.load(reference.SHIPPED_FOLDER / name, data)
+    return metrics.typical_precision(
+        standard.reference.features, standard.classifier(images).features
+    )
+
+
+@pytest.mark.parametrize("name", reference.SHIPPED.values())
+def test_images_of_nothing_are_not_typical(name, mnist):
+    """Noise, grey images and spots, but one digit is."""
+    noise = np.random.default_rng(0).random([100, 784], np.float32)
+    spots = np.hypot(*np.mgrid[-14:14, -14:14]).ravel() < np.linspace(3, 9, 100)[:, None]
+    images = np.concatenate([noise, 0.5 + 0.04 * noise, 0 * noise, noise * spots])
+    assert typical(name, mnist, images) < 0.002
+    if name == "mnist":
+        assert typical(name, mnist, mnist.test.images[mnist.test.labels == 7]) > 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", recipes.RECIPES)
+def test_samples_before_training_are_not_typical(recipe, mnist):
+    recipe = recipes.get(recipe)
+    z = priors.get(recipe.prior).sample(np.random.default_rng(0), [200, recipe.nlatent])
+    with tf.Graph().as_default():
+        gan = recipes.build_gan(recipe)
+        images = gan.generate_samples(z)
+        gan.session.close()
+    for name in reference.SHIPPED.values():
+        assert typical(name, mnist, images) < 0.002
 
 
 def standard_of(images, labels):

@@ -8,7 +8,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import test_priors
-from test_generation import main, train
+from test_generation import main, metadata_of, train
 
 import generation
 from generation import numpy_generator
@@ -44,7 +44,8 @@ assert one["images"].shape == (5, 28, 28)
 assert np.array_equal(one["z"], same["z"]) and not np.array_equal(one["z"], two["z"])
 assert draw(seed=tf.constant(1), count=tf.constant(0))["images"].shape == (0, 28, 28)
 many = draw(seed=tf.constant(3), count=tf.constant(300))["z"].numpy()
-np.savez(sys.argv[3], images=out.numpy(), drawn=many)
+metadata = {name: tensor.numpy() for name, tensor in model.signatures["metadata"]().items()}
+np.savez(sys.argv[3], images=out.numpy(), drawn=many, **metadata)
 """
 
 
@@ -72,6 +73,8 @@ def test_exports_generate_the_same_images(recipe, tmp_path):
     with np.load(tmp_path / "out.npz") as file:
         np.testing.assert_allclose(file["images"], images, atol=1e-4)
         assert len(np.unique(file["drawn"])) > 0.99 * file["drawn"].size
+        assert (file["nlatent"], len(file["classes"])) == (generator.recipe.nlatent, 0)
+        assert file["prior"].item().decode() == generator.recipe.prior
         cdf = test_priors.CDFS[generator.recipe.prior]
         assert test_priors.kolmogorov(file["drawn"].ravel(), cdf) < 1.95
 
@@ -82,6 +85,7 @@ def test_exports_of_numpy_and_onnx_without_this_project(exported, tmp_path):
     onnx = onnxruntime.InferenceSession(exported / "generator.onnx")
     for images in (numpy_generator.generate(path, z), onnx.run(None, {"z": z})[0]):
         assert np.isnan(images).mean(axis=(1, 2)).tolist() == [0, 1, 0]
+    assert metadata_of(exported) == {"nlatent": 10, "prior": "uniform", "classes": []}
     with pytest.raises(ValueError, match=r"must have shape \(n, 10\), got \(3, 4\)"):
         numpy_generator.generate(path, np.zeros([3, 4]))
     with pytest.raises(ValueError, match="not conditional"):

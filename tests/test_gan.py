@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 import twin
 from assembly import trained
 
+import training
 from models import recipes
 from models.gan import Gan
 from models.inference import assign
@@ -193,13 +194,14 @@ def test_latents_of_another_shape_are_rejected(model, shape):
 # Neighbours.
 
 
-def test_two_gans_in_one_graph():
-    images, latents = random_batch(ndims=6)
-    with fresh(Gan, 6, NLATENT) as first:
+@pytest.mark.parametrize("build, argument", [(Gan, 784), (training.build, "minimal")])
+def test_two_gans_in_one_graph(build, argument):
+    images, latents = random_batch(nlatent=2 if build is Gan else NLATENT)
+    with fresh(build, argument) as first:
         update(first, "discriminator", images, latents)
         mine = variables(first)
         before = first.session.run(mine)
-        second = Gan(6, NLATENT)
+        second = build(argument)
         assert changed(before, first.session.run(mine)) == set()
         others = {name: v for name, v in variables(second).items() if name not in mine}
         for gan, own, suffix in [(first, mine, ""), (second, others, "_1")]:

@@ -1,5 +1,7 @@
 """Uses of a trained run: the real program on a run of a few steps."""
 
+import json
+
 import assembly
 import numpy as np
 import onnxruntime
@@ -53,6 +55,18 @@ def arrays(path):
         return {name: file[name] for name in file.files}
 
 
+def metadata_of(exported):
+    """Returns the metadata, which ONNX, NumPy and export.json all have."""
+    onnx = onnxruntime.InferenceSession(exported / "generator.onnx").get_modelmeta()
+    metadata = {name: json.loads(text) for name, text in onnx.custom_metadata_map.items()}
+    about = json.loads((exported / "export.json").read_text())
+    with np.load(exported / "generator.npz") as file:
+        for name, value in metadata.items():
+            assert file[name].tolist() == value == about.get(name, value)
+    metadata.pop("prior_quantiles")
+    return metadata
+
+
 def test_samples_follow_from_the_seed_in_python_and_on_the_command_line(run, generator, tmp_path):
     out = tmp_path / "samples.npz"
     main("--mode=sample", f"--run_dir={run}", "--num_samples=37", "--seed=3", f"--out={out}")
@@ -86,6 +100,32 @@ def test_files_of_samples_and_walks(run, generator, tmp_path):
         main(*sample, "--interpolate=2", f"--out={tmp_path / name}")
     assert Image.open(tmp_path / "walk.gif").n_frames > 10
     assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
+
+
+def test_a_folder_takes_a_file_for_each_image(run, conditional, generator, tmp_path):
+    folder, one = tmp_path / "new.png", ("--mode=sample", f"--run_dir={run}")
+    main(*one, "--num_samples=3", f"--out={folder}/")
+    images, _ = generator.sample(3)
+    for k, path in enumerate(sorted(folder.iterdir())):
+        assert path.name == f"00000{k}.png"
+        np.testing.assert_allclose(np.asarray(Image.open(path)) / 255, images[k], atol=0.003)
+    _, err = main(*one, f"--out={folder}", ok=False)
+    assert f"--out={folder}/ must not contain numbered images, found 000000.png" in err
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "cat.png").write_text("mine")
+    main(
+        "--mode=sample",
+        f"--run_dir={conditional}",
+        "--labels=7,3",
+        "--num_samples=3",
+        f"--out={mine}",
+    )
+    names = ["000000-label-7.png", "000001-label-3.png", "000002-label-7.png", "cat.png"]
+    assert sorted(path.name for path in mine.iterdir()) == names
+    assert (mine / "cat.png").read_text() == "mine"
+    main(*one, "--interpolate=2", f"--out={tmp_path / 'walk'}/")
+    assert len(list((tmp_path / "walk").glob("0000*.png"))) == 48
 
 
 def test_walk_passes_through_its_draws_on_the_sphere(generator):
@@ -187,6 +227,8 @@ def test_labels_that_the_images_lack_are_not_drawn(tmp_path):
     _, err = main("--mode=sample", f"--run_dir={run}", "--labels=4", ok=False)
     assert "--labels must be among the trained labels 3, 5, got 4" in err
     main("--mode=export", f"--run_dir={run}", f"--out={tmp_path / 'out'}")
+    metadata = metadata_of(tmp_path / "out")
+    assert metadata == {"nlatent": 10, "prior": "uniform", "classes": [3, 5]}
     path, z, labels = tmp_path / "out" / "generator.npz", saved["latents"], saved["labels"]
     onnx = onnxruntime.InferenceSession(path.with_suffix(".onnx"))
     (by_onnx,) = onnx.run(None, {"z": z, "labels": np.eye(10, dtype=np.float32)[labels]})

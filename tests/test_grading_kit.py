@@ -95,7 +95,7 @@ def test_mutant_fails_its_check(mutant, verdicts):
     assert found[mutant.check].endswith(").") and "\n" not in found[mutant.check]
 
 
-# In the manner of ported TensorFlow 1 code.
+# Correct classes in the manner of ported TensorFlow 1 code.
 OTHER_STYLES = {
     "disable_eager_execution()": "disable_v2_behavior()",
     ", use_resource=True": "",
@@ -113,15 +113,115 @@ OTHER_STYLES = {
 def test_correct_classes_in_other_styles_pass(process, verdicts, tmp_path):
     plain = CORRECT.replace("tf1.disable_eager_execution()\n", "")
     plain = plain.replace("InteractiveSession", "Session").replace(", use_resource=True", "")
-    ported = CORRECT
-    for old, new in OTHER_STYLES.items():
-        assert old in ported
-        ported = ported.replace(old, new)
-    (tmp_path / "ported.py").write_text(ported, encoding="utf-8")
+    (tmp_path / "ported.py").write_text(changed(CORRECT, OTHER_STYLES), encoding="utf-8")
     source = Source(tmp_path / "ported.py", "Adversaries", tmp_path)
     for found in (verdicts(plain), grade(process, source, CHECKS)):
         assert failures(found) == {}
         assert summary(found) == f"{len(CHECKS)} of {len(CHECKS)} checks passed"
+
+
+def changed(source, replacements):
+    for old, new in replacements.items():
+        assert old in source
+        source = source.replace(old, new)
+    return source
+
+
+# As students wrote it for TensorFlow 1.
+OLD = CORRECT.replace("tf1 = tf.compat.v1\ntf1.disable_eager_execution()", "tf1 = tf")
+DENSE = OLD[OLD.index("    with tf1.variable_scope(name):") : OLD.index("def cross_entropy")]
+D_LOSS = "tf.reduce_mean(cross_entropy(1.0, y) + cross_entropy(0.0, y_hat))"
+G_LOSS = "tf.reduce_mean(cross_entropy(1.0, y_hat))"
+CE = "tf.nn.sigmoid_cross_entropy_with_logits"
+OLD_LAYERS = {
+    "layers": "tf.layers.dense(inputs, units, name=name)",
+    "default names": "tf.layers.dense(inputs, units)",
+    "contrib": "tf.contrib.layers.fully_connected(inputs, units, None, scope=name)",
+    "slim": "tf.contrib.slim.fully_connected(inputs, units, activation_fn=None, scope=name)",
+    "late import": "__import__('tensorflow').contrib.layers.linear(inputs, units, scope=name)",
+}
+OLD_LOSSES = {
+    "tf.losses": (
+        "tf.losses.sigmoid_cross_entropy(tf.ones_like(y), y)"
+        " + tf.losses.sigmoid_cross_entropy(tf.zeros_like(y_hat), y_hat)",
+        "tf.losses.sigmoid_cross_entropy(tf.ones_like(y_hat), y_hat)",
+    ),
+    "softplus": (
+        "tf.reduce_mean(tf.nn.softplus(-y)) + tf.reduce_mean(tf.nn.softplus(y_hat))",
+        "-tf.reduce_mean(tf.log_sigmoid(y_hat))",
+    ),
+    "concatenated": (
+        f"2 * tf.reduce_mean({CE}(logits=tf.concat([y, y_hat], 0),"
+        " labels=tf.concat([tf.ones_like(y), tf.zeros_like(y_hat)], 0)))",
+        f"tf.reduce_mean({CE}(logits=y_hat, labels=tf.ones_like(y_hat)), axis=[0, 1])",
+    ),
+    "[n]": (
+        f"tf.reduce_mean({CE}(logits=tf.squeeze(y), labels=tf.ones_like(tf.squeeze(y)))"
+        " + tf.nn.softplus(tf.reshape(y_hat, [-1])))",
+        "tf.reduce_mean(tf.reduce_mean(tf.nn.softplus(-y_hat), axis=1))",
+    ),
+    "sum over the batch": (
+        "tf.div(tf.reduce_sum(tf.nn.softplus(-y) + tf.nn.softplus(y_hat)),"
+        " tf.to_float(tf.shape(y)[0]))",
+        "tf.reduce_sum(tf.nn.softplus(-y_hat)) / tf.cast(tf.size(y_hat), tf.float32)",
+    ),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("style", OLD_LAYERS)
+def test_layers_of_tensorflow_1_pass(verdicts, style):
+    found = verdicts(changed(OLD, {DENSE: f"    return {OLD_LAYERS[style]}\n\n\n"}))
+    assert set(found.values()) == {None}
+
+
+@pytest.mark.parametrize("style", OLD_LOSSES)
+def test_losses_of_tensorflow_1_pass(verdicts, style):
+    checks = [*FIRST, *(check for check in CHECKS if "_loss_" in check.name)]
+    source = changed(OLD, dict(zip([D_LOSS, G_LOSS], OLD_LOSSES[style], strict=True)))
+    assert set(verdicts(source, checks).values()) == {None}
+
+
+D, G = "d_loss_has_the_articles_value", "g_loss_has_the_articles_value"
+LOGIT = 'return dense(x, 1, "logit")'
+SQUARES = "tf.reduce_mean((y - 1) ** 2 + y_hat ** 2)"
+# Mistakes, and all checks that fail: others that only follow from them must not.
+MISTAKES = {
+    "softmax": (
+        {"sigmoid_cross": "softmax_cross"},
+        [D, G, *("d_loss_listens_to_both_kinds", "g_loss_rewards_fooling"),
+         "optimizers_move_all_of_their_own"],
+    ),
+    "losses of probabilities": (
+        {"logits=logits": "logits=tf.sigmoid(logits)"},
+        [D, G, "g_loss_is_steep_for_a_loser"],
+    ),
+    "squares": ({D_LOSS: SQUARES}, [D]),
+    "g_loss of zeros": ({G_LOSS: G_LOSS.replace("1.0", "0.0")}, [G, "g_loss_rewards_fooling"]),
+    "epsilon in the logarithm": (
+        {G_LOSS: "-tf.reduce_mean(tf.math.log(tf.sigmoid(y_hat) + 1e-8))"},
+        ["g_loss_survives_sure_mistakes"],
+    ),
+    "sigmoid in D": ({LOGIT: LOGIT[:7] + f"tf.sigmoid({LOGIT[7:]})"}, ["logits_are_not_squashed"]),
+    "D returns [n]": ({LOGIT: f"{LOGIT}[:, 0]"}, ["takes_any_batch_size"]),
+    "two logits": ({"x, 1, ": "x, 2, "}, ["takes_any_batch_size"]),
+    "dropout": (
+        {"dense(x, 1, ": "dense(tf.nn.dropout(x, rate=0.5), 1, "},
+        ["losses_are_values_before_the_update"],
+    ),
+    "no scope": (
+        {'tf1.variable_scope("discriminator", reuse=reuse)': 'tf1.variable_scope("d", reuse=reuse)',
+         'trainable_variables(scope)': 'trainable_variables(scope.replace("discriminator", "d"))'},
+        ["every_weight_belongs_to_one_net"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MISTAKES)
+def test_messages_do_not_contradict_each_other(verdicts, name):
+    replacements, expected = MISTAKES[name]
+    assert sorted(failures(verdicts(changed(CORRECT, replacements)))) == sorted(expected)
 
 
 @pytest.mark.parametrize("name", ["d_logarithms_of_logits", "one_adam_for_both"])
@@ -262,7 +362,7 @@ def test_started_processes_end_with_the_class(verdicts, limited, tmp_path):
 
 @pytest.mark.slow
 def test_too_little_memory_is_not_the_students_fault(verdicts, limited):
-    with pytest.raises(UserError, match=r"cannot start: .*; try a larger --memory_gb"):
+    with pytest.raises(UserError, match=r"cannot start; .*, or try a larger --memory_gb"):
         verdicts(CORRECT, process=limited(memory_gb=0.2))
 
 

@@ -128,6 +128,21 @@ def test_seeds_follow_tensorflows_rules(seed, graph_seed):
         assert numbers_of(numbered_set(30, seed=seed).next_batch(30)[0]) == expected
 
 
+@pytest.mark.parametrize("fake_data", [False, True])
+@pytest.mark.parametrize(
+    ("size", "error"),
+    [(-1, ValueError), *((bad, TypeError) for bad in (2.0, np.float32(2), "2", None, True, [2]))],
+)
+def test_bad_batch_size_leaves_the_set_unchanged(size, error, fake_data):
+    data = numbered_set(10)
+    assert numbers_of(data.next_batch(np.uint8(4), shuffle=False)[0]) == [0, 1, 2, 3]
+    with pytest.raises(error):
+        data.next_batch(size, fake_data=fake_data)
+    images, _ = data.next_batch(np.int64(8), shuffle=False)
+    assert numbers_of(images) == [4, 5, 6, 7, 8, 9, 0, 1]
+    assert data.epochs_completed == 1
+
+
 # --- Edits that notebooks make
 
 

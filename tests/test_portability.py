@@ -1,12 +1,14 @@
-"""The program without names that only POSIX systems have."""
+"""The program without names that only POSIX systems have, and in a folder of any name."""
 
 import ast
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from small_sets import write_set
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ["main", "command_line", "input_data"]
@@ -66,3 +68,45 @@ def test_commands_run_without_posix_names(tmp_path):
     ended = subprocess.run(words, cwd=tmp_path, env=path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     assert (tmp_path / "run.old-1" / "checkpoints" / "step-000000006.npz").exists()
+
+
+MINE = """
+from models.gan import Gan
+class Mine(Gan):
+    pass
+class Bad(Gan):
+    def _generator(self, z, reuse=False):
+        from mine import nothing
+"""
+OLD = """
+import tensorflow as tf
+with tf.Session() as session:
+    print(session.run(tf.contrib.layers.flatten(tf.ones([1, 2, 3]))))
+"""
+
+
+@pytest.mark.slow
+def test_folder_of_any_name(tmp_path):
+    """Of the project and of the user's files."""
+    place = tmp_path / "tensorflow contrib" / "examples" / 'it\'s "ü"'
+    ignored = shutil.ignore_patterns("MNIST_data", "docs", "benchmarks", "tests", ".*", "runs")
+    shutil.copytree(ROOT, place, ignore=ignored)
+    shutil.copy(ROOT / "tests" / "grading_examples" / "correct.py", place)
+    (place / "mine.py").write_text(MINE)
+    (place / "old.py").write_text(OLD)
+    data = write_set(place / "data", suffix="", train=100, test=20)
+
+    def run(*words):
+        command = [sys.executable, *words]
+        ended = subprocess.run(command, cwd=place, capture_output=True, text=True)
+        return ended.stderr or ended.stdout
+
+    train = ("main.py", f"--data_dir={data}", "--num_steps=2", "--batch_size=4")
+    assert "Done: 2 steps" in run(*train, f"--run_dir={place / 'run'}")
+    assert "Saved run/sampled.png" in run("main.py", "--mode=sample", "--run_dir=run")
+    assert "Done: 2 steps" in run(*train, f"--gan={place / 'mine.py'}:Mine")
+    shown = run(*train, "--gan=mine.py:Bad")
+    assert shown.startswith("main.py: mine.py, line 7, in _generator: ImportError: cannot import")
+    assert shown.endswith("mine.py)\n")
+    assert run("tf1.py", "old.py") == "[[1. 1. 1. 1. 1. 1.]]\n"
+    assert run("-m", "grading", "correct.py").startswith("correct: 48 of 48 checks passed")

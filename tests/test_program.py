@@ -58,6 +58,12 @@ def transposed(z, kernel, side, stride, padding):
     return tf.nn.conv2d_transpose(image(z), constant(*kernel), shape, stride, padding)
 
 
+def unknown(z, channels=8):
+    """Returns images whose height and number of channels the graph leaves open."""
+    x = image(z, channels)
+    return tf.reshape(x, [tf.shape(z)[0], -1, 4, tf.shape(x)[3] // 2])
+
+
 GRAPHS = {
     "convolution, same": lambda z: tf.nn.conv2d(image(z), constant(3, 3, 3, 5), 2, "SAME"),
     "convolution, valid": lambda z: tf.nn.conv2d(image(z), constant(2, 3, 3, 5), 1, "VALID"),
@@ -85,6 +91,19 @@ GRAPHS = {
     "transposed axes": lambda z: tf.transpose(image(z), [0, 3, 1, 2])[:, 0],
     "padded": lambda z: tf.pad(image(z), [[0, 0], [1, 0], [0, 2], [0, 0]]),
     "sums": lambda z: tf.add_n([z, 2 * z, z / 3, tf.sigmoid(z)]) / tf.sqrt(tf.abs(z) + 1.0),
+    "flattened": lambda z: tf.reshape(image(z), [tf.shape(z)[0], -1]),
+    "unknown sizes": lambda z: (
+        tf.add_n(
+            [
+                tf.split(tf.image.resize_nearest_neighbor(unknown(z), [16, 8]), 2, axis=3)[1],
+                tf.nn.conv2d_transpose(
+                    unknown(z), constant(5, 5, 2, 4), [tf.shape(z)[0], 16, 8, 2], 2, "SAME"
+                ),
+                tf.nn.conv2d(tf.nn.depth_to_space(unknown(z), 2), constant(3, 3, 1, 2), 1, "SAME"),
+            ]
+        )
+        + tf.reduce_mean(unknown(z), [1, 2], keepdims=True)[..., :2]
+    ),
     "expanded": lambda z: tf.squeeze(tf.expand_dims(2 * z, 1), 1),
 }
 
@@ -137,6 +156,8 @@ def test_statistics_of_a_batch_are_fixed():
         (lambda z: z[:, ::2], "StridedSlice .*strides"),
         (lambda z: z[:, ::-1], "StridedSlice .*strides"),
         (lambda z: tf.pad(z, [[0, 0], [1, 1]], constant_values=1), "must pad with 0"),
+        (lambda z: tf.reshape(z, [NLATENT, -1]), "Reshape .*only its first size"),
+        (lambda z: tf.reshape(z, [5, -1]), "Reshape .*unknown before it runs"),
         (lambda z: z[1:], "StridedSlice .*part of the batch"),
         (lambda z: z * tf.constant([np.nan] * NLATENT), "'Const.*finite weights, found nan"),
         (lambda z: z * tf.placeholder(tf.float32, [], "rate"), "placeholder 'rate'"),

@@ -66,7 +66,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         options = RunOptions(**{key: value for key, value in values.items() if key in fields})
         overrides = {key: value for key, value in values.items() if key not in fields}
         recipe = recipe_for(name, options, log, **overrides)
-        check_precision(options.precision, recipe)
+        check_precision(options.precision)
         with ranks.chief_first():
             images, info = input_data.load(
                 options.dataset, options.data_dir, invert=options.invert, log=log

@@ -202,6 +202,9 @@ class Health(Callback):
         super().__init__(context, every=None)
         self._is_well = True
 
+    def next_step(self, step):
+        return super().next_step(step) if step else 1  # whose weights are not finite at once
+
     def on_interval(self, step):
         context = self.context
         latents, labels = context.draw(min(_FRAME_SIDE**2, len(context.batches.pixels)))
@@ -355,10 +358,10 @@ def make_callbacks(context, extra=()):
 def diverged(folder, step, what):
     """Returns the error of a run whose losses or weights are no longer finite."""
     remedy = "Try a lower --learning_rate in another --run_dir"
-    if step == 1:
+    if step <= 2:
         remedy = (
-            "Its first step has that already: look for a logarithm or quotient of 0 in the losses "
-            "and networks"
+            "It happens from the first steps on: look for a logarithm or quotient of 0, or for the "
+            "slope of a root or norm at 0, in the networks and losses"
         )
     return RunError(
         f"training diverged at step {step:,}: {what}; {folder.last_checkpoint()}. {remedy}"

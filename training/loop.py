@@ -17,7 +17,7 @@ from training import mpi
 from training.batches import Batches, learning_rates
 from training.callbacks import Context, diverged, make_callbacks
 from training.engines import FusedEngine, StepEngine, has_convolutions
-from training.own_updates import differ_from_ours
+from training.own_updates import compare
 from training.updates import Updates, training_loss
 
 _PRETRAINING_TEST_IMAGES = 512
@@ -67,6 +67,14 @@ def train(
             log(f"Continuing {folder} after step {start:,}.")
         else:
             log(f"{layers.summary(engine.gan)}\n")
+            if options.own_train_ops and not has_convolutions(engine.gan):
+                with contextlib.suppress(UserError):  # if our updates cannot train it
+                    differs, may_compile = compare(recipe, batches, gan_class)
+                    if may_compile and not differs:
+                        log(
+                            f"Note: --engine=fused trains {gan_class.__name__}'s networks and "
+                            "losses with this project's Adam several times as fast."
+                        )
             if recipe.pretraining:
                 pretrain(recipe, images.test.pixels, engine, batches, inference, ranks, log)
         callbacks = []
@@ -89,7 +97,10 @@ def train(
                     callback.on_steps(finite)
                 if ranks.is_chief and len(finite) < len(block):
                     step, d_loss, g_loss = block[len(finite)]
-                    raise diverged(folder, step, f"d_loss is {d_loss}, g_loss {g_loss}")
+                    what = f"d_loss is {d_loss}, g_loss {g_loss}"
+                    if np.isfinite(d_loss):
+                        what += " after an update of D"
+                    raise diverged(folder, step, what)
                 step = block[-1].step
                 stopped = ranks.agree_to_stop(received)
                 if stopped:
@@ -118,10 +129,10 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     A custom class is trained by its own train ops unless the engine is `fused`.
 
     Raises:
-      UserError: If the class does not have the required interface.
+      UserError: If the class does not have the required interface, or the options do not suit it.
     """
     own_train_ops = options.own_train_ops
-    if gan_class and not own_train_ops and differ_from_ours(recipe, batches, gan_class):
+    if gan_class and not own_train_ops and compare(recipe, batches, gan_class)[0]:
         log(
             f"Note: --engine=fused trains {gan_class.__name__}'s networks and losses with this "
             "project's Adam; its own train ops do something else (another optimizer, clipping or "
@@ -135,18 +146,26 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     gan = recipes.build_gan(recipe, gan_class)
     with contextlib.ExitStack() as stack:
         stack.callback(custom_class.close_session, gan)  # each engine opens its own
+        if options.precision == "bfloat16" and not has_convolutions(gan):
+            raise UserError(
+                "--precision=bfloat16 requires networks with convolutions, such as dcgan's; use "
+                "float32, in which XLA compiles the others"
+            )
         if gan_class:
             custom_class.check(gan, recipe)
             for name in custom_class.random_ops(gan)[:1]:
                 log(
-                    f"Note: {name} draws random numbers that no checkpoint holds; a run that was "
-                    "stopped and resumed will not be bit-identical to an uninterrupted one."
+                    f"Note: {name} draws random numbers that no checkpoint holds; a resumed run "
+                    "will differ from an uninterrupted one. models/layers.py has dropout without "
+                    "this limit, for --engine=fused."
                 )
         if own_train_ops:
             custom_class.check_own_train_ops(gan, recipe)
+            for variable in custom_class.untrained_variables(gan):
+                told = f"the train ops of {gan_class.__name__} never change {variable.op.name}"
+                remedy = "which its networks use; create it in the scope that var_list names"
+                log(f"Warning: {custom_class.error_at(variable, f'{told}, {remedy}')}.")
             return StepEngine(gan, batches, precision=options.precision)
-        if gan_class:
-            custom_class.check_generator(gan)
         updates = Updates(gan, recipe, options.seed, ranks.shard())
         # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
         slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")

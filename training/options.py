@@ -16,7 +16,7 @@ import numpy as np
 
 from input_data import DATASETS, NUM_CLASSES, known
 from models import custom_class, recipes
-from models.recipes import EVERYDAY, RECIPES, Recipe, check_value, option
+from models.recipes import EVERYDAY, check_value, option
 from support.errors import RunError, UserError
 
 WHILE_TRAINING = "While it trains"
@@ -153,22 +153,14 @@ def meant(name: str, known) -> str | None:
     return next(iter(others + difflib.get_close_matches(plain, known, n=1, cutoff=0.65)), None)
 
 
-def check_precision(precision: str, recipe: Recipe) -> None:
-    """Checks that bfloat16 is of use to the recipe and the CPU.
+def check_precision(precision: str) -> None:
+    """Checks that the CPU has the number format.
 
     Raises:
-      UserError: If it is not.
+      UserError: If it has not.
     """
-    if precision == "float32":
-        return
-    if not recipe.convolutional:
-        able = [name for name, each in RECIPES.items() if each.convolutional]
-        raise UserError(
-            f"--precision=bfloat16 is only valid with {', '.join(able)}: XLA compiles the other "
-            "recipes in float32"
-        )
     flags = set(_CPU_INFO.read_text().split()) if _CPU_INFO.exists() else set()
-    if not flags & {"avx512_bf16", "amx_bf16"}:
+    if precision == "bfloat16" and not flags & {"avx512_bf16", "amx_bf16"}:
         raise UserError(
             "--precision=bfloat16 requires a CPU with AVX512-BF16 or AMX; use float32 on this one"
         )

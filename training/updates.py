@@ -7,6 +7,7 @@ A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_genera
 variables under the scopes `generator` and `discriminator`.
 """
 
+import contextlib
 import dataclasses
 import functools
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from models import losses, passes, randomness
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
+from support.graphs import network_variables
 
 _STREAM_STRIDE = 0x2545F49
 _EXAMPLE_ROWS = 4
@@ -52,7 +54,8 @@ class Updates:
             self._ema = tf.train.ExponentialMovingAverage(
                 recipe.ema_decay, num_updates=self._g.count
             )
-        if recipe.separate_updates and not _is_sum(gan.session, self._loss.discriminator):
+        d_loss = functools.partial(self._loss_of_examples, self._loss.discriminator)
+        if recipe.separate_updates and not _is_sum(gan.session, d_loss):
             raise UserError(
                 "--separate_updates requires a loss of D that is one of real images plus one of "
                 f"generated ones, unlike {type(gan).__name__}'s; set it to False"
@@ -82,10 +85,11 @@ class Updates:
         self._shard.begin_update()
         if self._loss.compares_pairs:
             z_labels = labels  # so that both images of a pair have one label
-        with passes.sharding(self._shard):
+        with passes.sharding(self._shard), self._fed(x, z, learning_rate, labels, z_labels):
             real = _Examples(x, labels)
             # Like the articles, D learns from images that G generates in inference.
             generated = _Examples(_call(self.gan._generator, z, z_labels), z_labels)
+            self.gan.x_hat = generated.images
             if self._recipe.separate_updates:
                 return self._separate_updates(real, generated, learning_rate)
             y, y_hat, moving = self._logits_of_both(real, generated)
@@ -96,15 +100,16 @@ class Updates:
     def g_update(self, z, learning_rate, z_labels=None, x=None, labels=None):
         """Builds one update of the generator, and of the average of its weights.
 
-        Args and returns: as for `d_update`. Only a loss of pairs reads the real images, which are
-        those of D's last update.
+        Args and returns: as for `d_update`. The real images, which a loss of pairs or of a custom
+        class may read, are those of D's last update.
         """
         self._shard.begin_update()
         if self._loss.compares_pairs:
             z_labels = labels
-        with passes.sharding(self._shard):
+        with passes.sharding(self._shard), self._fed(x, z, learning_rate, labels, z_labels):
             with self._g.training_pass() as through_g:
                 x_hat = _call(self.gan._generator, z, z_labels)
+            self.gan.x_hat = x_hat
             with self._g.training_pass(stream=1):
                 y_hat = self._discriminate(_Examples(x_hat, z_labels))
             y = None
@@ -127,6 +132,26 @@ class Updates:
             labels, z_labels = gan.x_labels_placeholder, gan.labels_placeholder
         gan.d_loss, gan.d_optimizer = self.d_update(x, z, rate, labels, z_labels)
         gan.g_loss, gan.g_optimizer = self.g_update(z, rate, z_labels, x, labels)
+
+    @contextlib.contextmanager
+    def _fed(self, x, z, learning_rate, labels, z_labels):
+        """Context manager in which the Gan's placeholders are these tensors.
+
+        Losses may read them and x_hat, as penalties of the gradient do.
+        """
+        gan, values = self.gan, {"x_hat": None, "x_placeholder": x, "z_placeholder": z}
+        values |= {"learning_rate_placeholder": learning_rate}
+        values |= {"x_labels_placeholder": labels, "labels_placeholder": z_labels}
+        before = {name: getattr(gan, name, None) for name in values}
+        try:
+            for name, value in values.items():
+                if value is not None:
+                    setattr(gan, name, value)
+            yield
+        finally:
+            for name, value in before.items():
+                if value is not None:
+                    setattr(gan, name, value)
 
     def averages(self):
         """Returns the variables of the average of G's weights; none if no average is kept."""
@@ -231,6 +256,17 @@ class Updates:
         (gradient,) = tf.gradients(y[:half], x)
         return gradient is not None and self.gan.session.run(gradient)[half:].any()
 
+    def _loss_of_examples(self, loss, y, y_hat):
+        """Returns a loss of logits [n, 1] as those of black images, which it may read."""
+        x, x_hat = (tf.zeros([y.shape[0], self.gan.x_placeholder.shape[1]]) for _ in range(2))
+        z = tf.zeros([y.shape[0], self.gan.z_placeholder.shape[1]])
+        with self._fed(x, z, tf.constant(0.0), None, None):
+            self.gan.x_hat = x_hat
+            y, y_hat = (
+                a + 0 * tf.reduce_sum(b, 1, keepdims=True) for a, b in ((y, x), (y_hat, x_hat))
+            )
+            return loss(y, y_hat)
+
     def _check_learns_from_shards(self):
         """Checks that averaging over shards gives the whole batch's loss and gradients.
 
@@ -245,7 +281,7 @@ class Updates:
             ("_discriminator_loss", self._loss.discriminator),
             ("_generator_loss", self._loss.generator),
         ]:
-            if not _is_mean(gan.session, loss):
+            if not _is_mean(gan.session, functools.partial(self._loss_of_examples, loss)):
                 raise UserError(
                     f"{name}.{method} must be a mean over the batch to train with several "
                     "processes, each of which has a part of it; train with one process"
@@ -273,9 +309,7 @@ class _Optimizer:
     """Adam on the variables of one network, and the number of its updates."""
 
     def __init__(self, gan, network, recipe, seed, shard):
-        # A second Gan of this project in a graph has the scopes generator_1 and discriminator_1.
-        scope = getattr(gan, f"_{network}_scope", None)
-        self.variables = tf.trainable_variables(f"{getattr(scope, 'name', network)}/")
+        self.variables = network_variables(gan, tf.trainable_variables())[network]
         for variable in self.variables:  # reads and writes of reference variables have no order
             if variable.op.type != "VarHandleOp":
                 raise UserError(

@@ -10,7 +10,7 @@ class Peer:
     """A recipe's model and the engine that trains it."""
 
     def __init__(self, job: Job, engine: str = "auto", precision: str = "float32"):
-        check_precision(precision, job.recipe)
+        check_precision(precision)
         terminal.import_tensorflow()
         import tensorflow.compat.v1 as tf
 

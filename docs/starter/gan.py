@@ -20,7 +20,7 @@ def dense(x, units, name):
 
     The result is [batch, units].
 
-    It replaces `tf.layers.dense`, which TensorFlow no longer has. Put an activation function around
+    It replaces `tf.layers.dense`, which TensorFlow 2 dropped. Put an activation function around
     it, such as `tf.nn.relu(dense(x, 64, "hidden"))`. Two layers of one network need two names.
     """
     with tf.variable_scope(name):

@@ -1,4 +1,4 @@
-"""Classes of article 003's shape, written for TensorFlow 1."""
+"""Classes of article 003's shape, written for TensorFlow 1; no compat mode."""
 
 import tensorflow as tf
 
@@ -71,11 +71,14 @@ class Dropped(Gan):
 
 
 class Slim(Gan):
-    """Layers of tf.contrib, and variables of its own."""
+    """Layers of tf.contrib, one of them imported late, and variables of its own."""
 
     def _generator(self, z, reuse=False):
+        import tensorflow as tf
+        from tensorflow.contrib import layers
+
         with tf.variable_scope("generator", reuse=reuse):
-            initializer = tf.contrib.layers.xavier_initializer()
+            initializer = layers.xavier_initializer()
             w = tf.get_variable("w", [z.get_shape()[1].value, 16], initializer=initializer)
             hidden = tf.contrib.layers.batch_norm(tf.matmul(z, w), is_training=True)
             return tf.contrib.layers.fully_connected(
