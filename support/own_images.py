@@ -238,7 +238,8 @@ def _to_grey(images: Iterable, count: int):
             if image.mode.startswith("I"):  # 16 bits
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
             if image.has_transparency_data:
-                ink, alpha = map(np.float32, image.convert("RGBA").convert("LA").split())
+                bands = image.convert("RGBA").convert("LA").split()
+                ink, alpha = (np.asarray(band, np.float32) for band in bands)
                 if alpha.min() < 255:
                     if background is None:
                         background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
