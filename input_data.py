@@ -67,7 +67,8 @@ def load(
     if invert and not data_dir:
         raise UserError("--invert is only valid with --data_dir: MNIST's ink is bright already")
     folder = Path(data_folder(dataset, data_dir))
-    found, names = data_sets.find(folder), ()
+    found = data_sets.find(folder)
+    names: tuple[str, ...] = ()
     is_empty = not any(folder.glob("[!.]*")) and not folder.is_file()
     if len(found) == len(data_sets.FILES) or not data_dir or (dataset and (found or is_empty)):
         sets = data_sets.read(folder, dataset or "mnist")

@@ -42,7 +42,7 @@ class Reference(NamedTuple):
     @property
     def has_classes(self) -> bool:
         """Whether the images have labels that differ."""
-        return np.count_nonzero(self.histogram) > 1
+        return bool(np.count_nonzero(self.histogram) > 1)
 
 
 class Scores(NamedTuple):
@@ -130,7 +130,8 @@ def score(
         coverage=coverage,
         memorised_share=memorised_share(images[first], labels[first], reference),
     )
-    return scores if reference.has_classes else scores._replace(**dict.fromkeys(OF_CLASSES))
+    unknown: dict = {} if reference.has_classes else dict.fromkeys(OF_CLASSES)
+    return scores._replace(**unknown)
 
 
 def statistics(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

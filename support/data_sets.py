@@ -265,7 +265,7 @@ def parse(file, item_shape: tuple, name) -> np.ndarray:
     expected = f"images of {' x '.join(map(str, item_shape))}" if item_shape else "labels"
     try:
         content = bytearray(stream.read(_HEAD))
-        found = describe(content)
+        found = describe(bytes(content))
         require(found == expected, name, f"{expected} in IDX format", found)
         _, count = struct.unpack_from(">2I", content)
         require(1 <= count <= MAX_EXAMPLES, name, f"1 to {MAX_EXAMPLES} items", count)

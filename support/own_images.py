@@ -65,11 +65,11 @@ def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...
     tables = [file for file in found if _has_arrays(file)]
     files, reader = (pictures, _read_images) if pictures else (tables, _read_arrays)
     if not files:
-        names = ", ".join(file.name for file in found[:3] if file != path)
+        others = ", ".join(file.name for file in found[:3] if file != path)
         raise DataError(
             f"--data_dir must have four IDX files, PNG, JPEG, BMP, GIF or WebP images, .npz or "
             f".npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, got {path}"
-            f"{names and f' with {names}'}; nothing was downloaded"
+            f"{others and f' with {others}'}; nothing was downloaded"
         )
     if pictures and tables:
         raise DataError(
@@ -93,8 +93,8 @@ def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...
     sentence += f" {SIDE} x {SIDE} and grey; {tests} for tests."
     if arrays["unused"]:
         sentence += f" {arrays['unused']:,} test images without labels are not used."
-    if others := sorted(set(found) - set(files)):
-        sentence += f" Ignored {len(others):,} other files, such as {others[0].name}."
+    if ignored := sorted(set(found) - set(files)):
+        sentence += f" Ignored {len(ignored):,} other files, such as {ignored[0].name}."
     return sets, names, sentence
 
 
@@ -127,7 +127,9 @@ def _cached(path, files, make, log):
                 return dict(saved)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass  # missing or damaged
-    arrays = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's about metadata, NumPy's about empty files
+        arrays = make()
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(cache) as temporary:
@@ -180,8 +182,8 @@ def _read_images(path, files):
     """Returns the arguments of `_split`; the labels are those of folders."""
     root = path if path.is_dir() else path.parent
     require(len(files) <= MAX_EXAMPLES, path, f"at most {MAX_EXAMPLES:,} images", len(files))
-    files = list(files)
-    np.random.default_rng(0).shuffle(files)  # type: ignore[arg-type] - they are sorted by class
+    order = np.random.default_rng(0).permutation(len(files))  # they are sorted by class
+    files = [files[place] for place in order]
     folders = [file.relative_to(root).parts[:-1] for file in files]
     tops = {_part(parents[0]) if parents else "" for parents in folders}
     are_parts = "train" in tops and "" not in tops
@@ -229,29 +231,30 @@ def _to_grey(images: Iterable, count: int):
     """Returns Pillow images as uint8 `[n, 28, 28]`, and how many of them were changed."""
     grey = np.empty([count, *IMAGE_SHAPE], np.uint8)
     changed, background = 0, None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, about metadata
-        # Shown only in a terminal.
-        progress = tqdm(images, "images", count, leave=False, unit="image", disable=None)
-        for place, image in enumerate(progress):
-            changed += image.mode not in ("L", "1") or image.size != IMAGE_SHAPE
-            if image.mode.startswith("I"):  # 16 bits
-                image = Image.fromarray(np.uint8(np.asarray(image).clip(0, 65535) // 256))
-            if image.has_transparency_data:
-                ink, alpha = map(np.float32, image.convert("RGBA").convert("LA").split())
-                if alpha.min() < 255:
-                    if background is None:
-                        background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
-                    mixed = background + (ink - background) * alpha / 255
-                    image = Image.fromarray(np.uint8(mixed.round()))
-            image = image.convert("L")
-            if image.size != IMAGE_SHAPE:
-                pixels = np.asarray(image)
-                border = np.concatenate([*pixels[[0, -1]], *pixels[:, [0, -1]].T])
-                image = ImageOps.pad(
-                    image, IMAGE_SHAPE, Image.Resampling.BILINEAR, color=int(np.median(border))
-                )
-            grey[place] = image
+    # Shown only in a terminal.
+    progress = tqdm(images, "images", count, leave=False, unit="image", disable=None)
+    for place, image in enumerate(progress):
+        changed += image.mode not in ("L", "1") or image.size != IMAGE_SHAPE
+        if image.mode.startswith("I"):  # 16 bits
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+        if image.has_transparency_data:
+            bands = image.convert("RGBA").convert("LA").split()
+            ink, alpha = (np.asarray(band, np.float32) for band in bands)
+            if alpha.min() < 255:
+                if background is None:
+                    background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
+                mixed = background + (ink - background) * alpha / 255
+                image = Image.fromarray(mixed.round().astype(np.uint8))
+        image = image.convert("L")
+        if image.size != IMAGE_SHAPE:
+            pixels = np.asarray(image)
+            border = np.concatenate([*pixels[[0, -1]], *pixels[:, [0, -1]].T])
+            width, height = (max(1, round(SIDE * side / max(image.size))) for side in image.size)
+            small = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = Image.new("L", IMAGE_SHAPE, int(np.median(border)))
+            place_in = (SIDE - width) // 2, (SIDE - height) // 2
+            image.paste(small, place_in)
+        grey[place] = image
     return grey, changed
 
 
@@ -275,11 +278,7 @@ def _csv_layout(file):
     label = cells.index("label") if "label" in cells else label
     if len(cells) - (label is not None) != NUM_PIXELS:
         return None
-    try:
-        np.array(cells, np.float32)
-    except ValueError:
-        return label, 1
-    return label, 0
+    return label, int(any(cell[:1].isalpha() for cell in cells))
 
 
 def _load(file):

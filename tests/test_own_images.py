@@ -162,6 +162,12 @@ def test_transparent_images_contrast_with_their_background(folder, ink):
     assert image[0, 0] == 255 - ink and image[14, 14] == ink
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 999), (999, 1)])
+def test_extreme_shapes(folder, shape):
+    save(folder / "a.png", np.full(shape, 9, np.uint8))
+    assert (load(folder)[0].train.pixels == 9).all()
+
+
 def test_other_modes_of_images(folder):
     levels = np.arange(784).reshape(28, 28) // 4
     save(folder / "a.png", np.uint16(levels * 256))
@@ -278,6 +284,8 @@ BAD = {
     "label": (arrays(x_train=PIXELS, y_train=LABELS + 9), "labels from 0 to 9, found .10"),
     "names": (arrays(y_train=LABELS, z=LABELS), "one array of images .*, found y_train, z"),
     "two": (arrays(a=PIXELS, b=PIXELS), "one array of images .*, found a, b"),
+    "a gap": (written("a.csv", b",".join(784 * [b""])), "a.csv: expected numbers: could not conv"),
+    "only a header": (written("a.csv", b",".join(784 * [b"x"])), "a images.: expected 1 to 1,0"),
     "no numbers": (written("a.csv", 2 * (b",".join([b"x"] * 784) + b"\n")), "expected numbers"),
 }  # fmt: skip
 
