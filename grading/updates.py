@@ -177,7 +177,7 @@ def generator_learns_to_fool(gan):
         "d_loss_listens_to_both_kinds",
         "d_loss_rewards_the_truth",
         "logits_are_not_squashed",
-        "one_discriminator_for_both_kinds",
+        "optimizers_move_all_of_their_own",
     )
 )
 def discriminator_learns_to_tell_apart(gan):

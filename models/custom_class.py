@@ -39,6 +39,7 @@ _HINTS = {
     r"__init__\(\) got an unexpected keyword argument '(ndims|nlatent)'": (
         "write it as `def __init__(self, ndims=784, nlatent=2)`"
     ),
+    "'NoneType' object has no attribute 'dtype'": "does a loss or a network return nothing?",
     r"\(\) takes no arguments": "__init__ must accept ndims and nlatent",
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
@@ -159,9 +160,8 @@ def error_at(subject, message: str) -> UserError:
       subject: A tensor or operation, which stands for the line that created it; or a method.
       message: What is wrong with it.
     """
-    stack = getattr(getattr(subject, "op", subject), "traceback", None)
-    if stack is None:
-        code = inspect.unwrap(subject).__code__
+    stack = list(getattr(getattr(subject, "op", subject), "traceback", []))
+    if code := getattr(subject, "__code__", None):
         stack = [traceback.FrameSummary(code.co_filename, code.co_firstlineno, code.co_name)]
     line = user_code.find_line(stack, _folders, _PROJECT)
     return UserError(f"{_shown(line)}: {message}" if line else message)
@@ -271,7 +271,9 @@ def untrained_variables(gan) -> list:
     """Returns the trainable variables that the networks read and no train op writes."""
     behind = upstream_ops([gan.x_hat, gan.d_loss])
     train_ops = upstream_ops([gan.d_optimizer, gan.g_optimizer])
-    written = {op.inputs[0].op for op in train_ops if re.search("Apply|Assign|Scatter", op.type)}
+    # Loops, branches and functions may write all their inputs.
+    writing = "Apply|Assign|Scatter|If|While|Call"
+    written = {x.op for op in train_ops if re.search(writing, op.type) for x in op.inputs}
     return [v for v in tf.trainable_variables() if v.op in behind - written]
 
 
@@ -280,9 +282,9 @@ def _check_attributes(gan, recipe):
     images, latents = [None, NUM_PIXELS], [None, recipe.nlatent]
     labels, scalar = [None, NUM_CLASSES], []
     attributes = {
-        "x_placeholder": (images, "the placeholder of the images, float32"),
-        "z_placeholder": (latents, "the placeholder of the latents, float32"),
-        "learning_rate_placeholder": (scalar, "the placeholder of the learning rate, float32"),
+        "x_placeholder": (images, "the placeholder of the images"),
+        "z_placeholder": (latents, "the placeholder of the latents"),
+        "learning_rate_placeholder": (scalar, "the placeholder of the learning rate"),
         "x_hat": (images, "the generator's images, self._generator(self.z_placeholder)"),
         "d_loss": (scalar, "the discriminator's loss, a mean over the batch"),
         "g_loss": (scalar, "the generator's loss, a mean over the batch"),
@@ -292,18 +294,18 @@ def _check_attributes(gan, recipe):
     }
     if recipe.conditional:
         attributes["labels_placeholder"] = (labels, "the one-hot labels that --conditional draws")
-        attributes["x_labels_placeholder"] = (labels, "the images' one-hot labels, float32")
+        attributes["x_labels_placeholder"] = (labels, "the images' one-hot labels")
     placeholders = set()
     for attribute, (shape, meaning) in attributes.items():
         value, name = getattr(gan, attribute, None), f"{type(gan).__name__}.{attribute}"
         if value is None:
-            missing = f"{name} is missing: set self.{attribute} in __init__, {meaning}"
-            raise error_at(gan.__init__, missing)
+            message = f"{name} is missing: set self.{attribute} in __init__, {meaning}"
+            raise error_at(gan.__init__, message)
         if attribute == "session":
             continue
         if not isinstance(value, tf.Tensor if shape is not None else (tf.Tensor, tf.Operation)):
-            got = f"{name} must be {meaning}, got {type(value).__name__}"
-            raise error_at(gan.__init__, got)
+            message = f"{name} must be {meaning}, got {type(value).__name__}"
+            raise error_at(gan.__init__, message)
         if value.graph is not tf.get_default_graph():
             raise error_at(
                 value,
@@ -366,11 +368,10 @@ def checked(gan, method: str, fed: bool = False):
         if not isinstance(result, tf.Tensor) or (is_scalar and shape.rank):
             _, expected = METHODS[method]
             raise error_at(function, f"{name} must return one tensor, {expected}, got {shape}")
-        known = [
-            *inputs,
-            *(v for k, v in vars(gan).items() if k.endswith(("placeholder", "x_hat"))),
-        ]
-        for op in () if fed else upstream_ops([result]) - upstream_ops(known):
+        if fed:
+            return result
+        current = [v for k, v in vars(gan).items() if k == "x_hat" or k.endswith("placeholder")]
+        for op in upstream_ops([result]) - upstream_ops([*inputs, *current]):
             if op.type == "Placeholder":
                 raise error_at(
                     function,

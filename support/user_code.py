@@ -54,7 +54,7 @@ def import_file(path: str | Path, module_name: str, **names) -> ModuleType:
 
 
 def find_line(
-    error: BaseException | str | Iterable,
+    error: BaseException | str | list,
     folders: Iterable[str | Path],
     excluded: Iterable[Path] = (),
 ) -> Line | None:
@@ -70,7 +70,7 @@ def find_line(
     """
     if isinstance(error, str):
         lines = _LINE.findall(error)
-    elif not isinstance(error, BaseException):
+    elif isinstance(error, list):
         lines = [(frame.filename, frame.lineno, frame.name) for frame in error][::-1]
     else:
         lines = [(f.filename, f.lineno, f.name) for f in traceback.extract_tb(error.__traceback__)]

@@ -150,13 +150,12 @@ NOT_FINITE = {
 
 
 @pytest.mark.parametrize("message", NOT_FINITE)
-@pytest.mark.parametrize("engine", ["step", "fused"])
-def test_values_that_are_not_finite_at_once_are_named(written, tmp_path, engine, message):
+def test_values_that_are_not_finite_at_once_are_named(written, tmp_path, message):
     method, arguments, given = NOT_FINITE[message]
     reuse = ", reuse=False" if method == "_discriminator" else ""
     named = ", reuse=reuse" if reuse else ""
     body = f"def {method}(self, {arguments}{reuse}):\n    return super().{method}({given}{named})"
-    flags = ["--num_steps=2", "--noevents", f"--engine={engine}", f"--run_dir={tmp_path / 'run'}"]
+    flags = ["--num_steps=2", "--noevents", f"--run_dir={tmp_path / 'run'}"]
     flags += [f"--gan={written(body)}", f"--data_dir={write_set(tmp_path / 'data')}"]
     code, _, errors = main(*flags)
     assert code == 1 and re.search(message, errors) and "--learning_rate" not in errors
@@ -383,7 +382,9 @@ INCOMPATIBLE = [
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),
     (INIT.replace("nlatent)\n", "7)\n"), r"z_placeholder must be .* \(None, 3\), got float32 .*7"),
     (INIT.replace("    super", "    with tf.Graph().as_default(): super"), "is in another graph"),
-    ("def __init__(self):\n    super().__init__()", "class Mine: .*'ndims' .write it as `def __in"),
+    ("def __init__(self):\n    super().__init__()",
+     "in __init__: class Mine: .*'ndims' .write it as `def __in"),
+    ("def _generator_loss(self, y_hat):\n    pass", "a network return nothing"),
     (GENERATOR + "with tf1.variable_scope('gen', reuse=reuse):\n"
      "        return tf.sigmoid(dense(z, 784, 'pixels'))", "no variable is in the scope that"),
     (GENERATOR + "raise KeyError('my own\\nmistake')", r"mine.py, line \d+, in _generator: KeyErr"),

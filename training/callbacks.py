@@ -202,9 +202,6 @@ class Health(Callback):
         super().__init__(context, every=None)
         self._is_well = True
 
-    def next_step(self, step):
-        return super().next_step(step) if step else 1  # whose weights are not finite at once
-
     def on_interval(self, step):
         context = self.context
         latents, labels = context.draw(min(_FRAME_SIDE**2, len(context.batches.pixels)))

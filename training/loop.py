@@ -87,6 +87,8 @@ def train(
         received = stack.enter_context(stop_signals())
         while step < recipe.num_steps and not stopped:
             next_steps = [callback.next_step(step) for callback in callbacks]
+            if step == 0:
+                next_steps.append(1)  # to tell whose weights are not finite at once
             # The other ranks wait here while rank 0 draws, scores and saves.
             until = ranks.broadcast(min([recipe.num_steps, *next_steps]))
             for block in engine.train(step, until):

@@ -3,8 +3,7 @@
 They apply to any class of the article's shape.
 
 Losses, penalties, gradients, Adam and the average of weights come together here and nowhere else.
-A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_generator_loss`, and its
-variables under the scopes `generator` and `discriminator`.
+A class needs `_generator`, `_discriminator`, `_discriminator_loss` and `_generator_loss`.
 """
 
 import contextlib
@@ -139,19 +138,24 @@ class Updates:
 
         Losses may read them and x_hat, as penalties of the gradient do.
         """
-        gan, values = self.gan, {"x_hat": None, "x_placeholder": x, "z_placeholder": z}
-        values |= {"learning_rate_placeholder": learning_rate}
-        values |= {"x_labels_placeholder": labels, "labels_placeholder": z_labels}
-        before = {name: getattr(gan, name, None) for name in values}
+        gan = self.gan
+        values = {
+            "x_placeholder": x,
+            "z_placeholder": z,
+            "learning_rate_placeholder": learning_rate,
+            "x_labels_placeholder": labels,
+            "labels_placeholder": z_labels,
+            "x_hat": gan.x_hat,
+        }
+        values = {name: value for name, value in values.items() if value is not None}
+        before = {name: getattr(gan, name) for name in values}
         try:
             for name, value in values.items():
-                if value is not None:
-                    setattr(gan, name, value)
+                setattr(gan, name, value)
             yield
         finally:
             for name, value in before.items():
-                if value is not None:
-                    setattr(gan, name, value)
+                setattr(gan, name, value)
 
     def averages(self):
         """Returns the variables of the average of G's weights; none if no average is kept."""
