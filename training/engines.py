@@ -112,6 +112,7 @@ class FusedEngine(_Engine):
         self.name = "fused" if jit else "fused without XLA"
         self._updates = updates
         self._conditional = batches.recipe.conditional
+        self._reuse_latents = batches.recipe.reuse_latents
         self._length = block_steps(batches.recipe)
         self._inputs = Inputs(
             *(
@@ -181,7 +182,9 @@ class FusedEngine(_Engine):
                 done = [update]
         for i in range(step.g_latents.shape[0]):
             with tf.control_dependencies(done):
-                z, z_labels = step.g_latents[i], one_hot_tensor(step.g_labels[i])
+                # The same tensor as D's, so that XLA computes G's images only once.
+                z = step.d_latents[-1] if self._reuse_latents else step.g_latents[i]
+                z_labels = one_hot_tensor(step.g_labels[i])
                 g_loss, update = self._updates.g_update(z, g_rate, z_labels, x, labels)
                 done = [update]
         with tf.control_dependencies(done):
