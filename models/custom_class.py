@@ -157,11 +157,13 @@ def error_at(subject, message: str) -> UserError:
     """Returns an error whose message begins with the user's line that it is about.
 
     Args:
-      subject: A tensor or operation, which stands for the line that created it; or a method.
+      subject: A tensor or operation, which stands for the line that created it; a method; or a
+        class, which stands for its constructor.
       message: What is wrong with it.
     """
     stack = list(getattr(getattr(subject, "op", subject), "traceback", []))
-    if code := getattr(subject, "__code__", None):
+    method = vars(subject).get("__init__") if isinstance(subject, type) else subject
+    if code := getattr(method, "__code__", None):
         stack = [traceback.FrameSummary(code.co_filename, code.co_firstlineno, code.co_name)]
     line = user_code.find_line(stack, _folders, _PROJECT)
     return UserError(f"{_shown(line)}: {message}" if line else message)

@@ -514,6 +514,6 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
             needed = "--conditional" if field.name == "conditioning" else "--recipe=stable_cnn"
             raise UserError(f"{flag} requires {needed}")
         arguments[field.name] = value
-    place = custom_class.error_at(gan_class.__init__, f"class {gan_class.__name__}")
+    place = custom_class.error_at(gan_class, f"class {gan_class.__name__}")
     with custom_class.user_errors(is_custom, otherwise=str(place)):
         return gan_class(**arguments)

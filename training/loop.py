@@ -100,7 +100,7 @@ def train(
                 if ranks.is_chief and len(finite) < len(block):
                     step, d_loss, g_loss = block[len(finite)]
                     what = f"d_loss is {d_loss}, g_loss {g_loss}"
-                    if np.isfinite(d_loss):
+                    if step == 1 and np.isfinite(d_loss):
                         what += " after an update of D"
                     raise diverged(folder, step, what)
                 step = block[-1].step
