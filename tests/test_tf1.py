@@ -306,9 +306,11 @@ def test_importing_changes_nothing(tmp_path):
 )
 def test_missing_or_old_tf_keras_is_one_line(tmp_path, content, message):
     (tmp_path / "tf_keras.py").write_text(content)
-    (tmp_path / "old.py").write_text("import tensorflow as tf\ntf.layers.dense(tf.ones([1, 1]), 1)")
-    command = [sys.executable, ROOT / "tf1.py", tmp_path / "old.py"]
+    old = tmp_path / "program" / "old.py"
+    old.parent.mkdir()
+    old.write_text("import tensorflow as tf\ntf.layers.dense(tf.ones([1, 1]), 1)")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, ROOT / "tf1.py", old]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.stderr.startswith(f"Error: old.py, line 2: tf_keras {message}")
     assert ended.returncode == 1 and len(ended.stderr.splitlines()) == 1
