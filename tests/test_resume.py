@@ -144,7 +144,8 @@ def unbroken(server, data_dir, tmp_path_factory):
     flags = [f"--data_dir={data_dir}", *QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
     ended = Process(server, place, *flags).end()
     assert ended.code == 0
-    assert re.fullmatch(SUMMARY + done(STEPS), ended.stdout)
+    read = r"Read 10,000 and 20 images from IDX files in .*data\.\n"
+    assert re.fullmatch(read + SUMMARY + done(STEPS), ended.stdout)
     assert ended.stderr == ""
     return place / "run"
 
