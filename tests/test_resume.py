@@ -42,6 +42,7 @@ PROGRESS = (
     r"step [\d,]+ of [\d,]+, [\d,.]+ (steps/s|s/step), [\d:]+ to go, d_loss -?\d.*, g_loss -?\d.*"
 )
 
+READ = r"Read 10,000 and 20 images from IDX files in .*\n"
 # What a run logs before its first step.
 SUMMARY = "".join(
     rf"{net} +output shape +parameters\n(.+\n)+\n" for net in ("generator", "discriminator")
@@ -144,8 +145,7 @@ def unbroken(server, data_dir, tmp_path_factory):
     flags = [f"--data_dir={data_dir}", *QUICK, f"--num_steps={STEPS}", "--run_dir=run"]
     ended = Process(server, place, *flags).end()
     assert ended.code == 0
-    read = r"Read 10,000 and 20 images from IDX files in .*data\.\n"
-    assert re.fullmatch(read + SUMMARY + done(STEPS), ended.stdout)
+    assert re.fullmatch(READ + SUMMARY + done(STEPS), ended.stdout)
     assert ended.stderr == ""
     return place / "run"
 
@@ -228,13 +228,15 @@ def test_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(start, run, unbr
         ended = stopped_by(number)
         assert ended.code == code
         stopped = last_checkpoint(folder)
-        assert ended.stdout.splitlines()[1:] == [
+        assert ended.stdout.splitlines()[2:] == [
             f"Stopped by {number.name} after step {stopped}; rerun the command to resume."
         ]
         assert rows_in(folder) == stopped < STEPS
     ended = run(*flags)
     assert ended.code == 0
-    assert re.fullmatch(rf"Continuing run after step {stopped}\.\n{done(STEPS)}", ended.stdout)
+    assert re.fullmatch(
+        rf"{READ}Continuing run after step {stopped}\.\n{done(STEPS)}", ended.stdout
+    )
     assert ended.stderr == ""
     assert_same_results(folder, unbroken)
 
@@ -245,7 +247,7 @@ def test_finished_run_is_unchanged_until_it_is_extended(run, unbroken, tmp_path)
     before = results(tmp_path / "run")
     code, stdout, stderr = run(*shorter)
     assert (code, stderr) == (0, "")
-    assert stdout.startswith("run is finished: 150 steps are done. ")
+    assert "\nrun is finished: 150 steps are done. " in stdout
     assert results(tmp_path / "run") == before
     assert continued_after(run(*shorter, f"--num_steps={STEPS}")) == 150
     assert_same_results(tmp_path / "run", unbroken)
