@@ -143,7 +143,7 @@ def _main(name, *flags):
 
 
 def steps_per_second(name: str, flags: tuple) -> float:
-    """Trains ever longer runs until two differ by half a second; returns the rate of that.
+    """Trains ever longer runs until two differ by half a second; returns that rate.
 
     The difference excludes the time of compilation.
     """
@@ -237,7 +237,7 @@ def compare(
 
 
 def summary(outcomes: dict[str, list]) -> str:
-    """Returns a Markdown table with a row for each set, the best first, and real images.
+    """Returns a Markdown table of the sets, the best first, and of real images.
 
     Rows are sorted by the mean number of classes covered, then by the mean Fréchet distance.
 
@@ -346,7 +346,7 @@ def verdict(outcomes: dict) -> str:
 
 
 def _gap(values, others):
-    """Returns the distance of two ranges, at most 0 if they meet, and whether values are more."""
+    """Returns the gap between two ranges, 0 or less if they meet, and which is higher."""
     more, less = min(values) - max(others), min(others) - max(values)
     return max(more, less), more > less
 

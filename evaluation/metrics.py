@@ -41,7 +41,7 @@ class Reference(NamedTuple):
 
     @property
     def has_classes(self) -> bool:
-        """Whether the images have labels that differ."""
+        """True if the images have labels that differ."""
         return bool(np.count_nonzero(self.histogram) > 1)
 
 

@@ -39,7 +39,7 @@ def table(columns: dict) -> str:
 
 
 def describe(scores, typical: float, digit: int | None, info, real: np.ndarray) -> str:
-    """Describes whether the samples are digits, and whether the generator has collapsed.
+    """Says whether the samples are digits and whether the generator has collapsed.
 
     Args:
       scores: `metrics.Scores` of the samples.

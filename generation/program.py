@@ -220,7 +220,7 @@ class _Compiler:
         return self.emit("MatMul", *factors)
 
     def read_slices(self, op):
-        """Reads what an operation takes of its input from what it takes of the coordinates."""
+        """Reads what an operation takes of its input off what it takes of coordinates."""
         data = 1 if op.type == "Split" else 0
         for k in range(len(op.inputs)):
             if k != data:

@@ -1,4 +1,4 @@
-"""Files of samples: arrays, a sheet of tiles, an image each, a walk or its animation."""
+"""Files of samples: arrays, a sheet of tiles, an image each, or a walk."""
 
 import math
 import os

@@ -108,7 +108,7 @@ class Gradebook:
         return verdict
 
     def _ask(self, check, without_constructor):
-        """Returns None if the property holds, a sentence with what was found, or NOT_REACHED."""
+        """Returns None if the property holds, else a sentence, or NOT_REACHED."""
         sentence, reuse = check.sentence, self._reuse
         self._reuse = False
         try:

@@ -72,7 +72,7 @@ def imports_of(program: str) -> Iterator[None]:
 
 
 def broken_package(name: str, error: BaseException) -> UserError:
-    """Returns what to tell the user if a package of requirements.txt cannot be imported."""
+    """Returns the error of a package in requirements.txt that cannot be imported."""
     if message := user_message(error):
         return UserError(message)
     command = INSTALL.replace("install", "install --force-reinstall", 1)

@@ -46,7 +46,7 @@ _LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)")
 
 
 def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...], str]:
-    """Reads a folder of images, or of folders of them by class, of arrays or of CSV; or one file.
+    """Reads images, arrays or CSV: a folder, folders by class, or one file.
 
     Args:
       path: The user's folder or file.
@@ -170,7 +170,7 @@ def _split(images, labels, is_test, class_names=(), changed=0):
 
 
 def _part(name):
-    """Returns `train`, `test`, `val`, or an empty string, by the name of a file or array."""
+    """Returns `train`, `test`, `val` or an empty string, by a file's or array's name."""
     found = _PART.search(name.lower())
     return found[1] if found else ""
 
@@ -342,7 +342,7 @@ def _read_arrays(path, files):
 
 
 def _to_bytes(images, place):
-    """Returns an array's images as uint8 `[n, 28, 28]`, and how many of them were changed."""
+    """Returns an array's images as uint8 `[n, 28, 28]`, and how many were changed."""
     shape = list(images.shape)
     if images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
         images = np.moveaxis(images, 1, 3)

@@ -44,7 +44,7 @@ class Line(NamedTuple):
 
 
 def import_file(path: str | Path, module_name: str, **names) -> ModuleType:
-    """Runs a file, in which `names` are defined, as a module; raises what the file raises."""
+    """Runs a file, in which `names` are defined, as a module."""
     spec = importlib.util.spec_from_file_location(module_name, Path(path).resolve())
     assert spec is not None and spec.loader is not None  # for the type checker
     module = sys.modules[module_name] = importlib.util.module_from_spec(spec)

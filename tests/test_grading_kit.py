@@ -1,4 +1,4 @@
-"""The grading kit: it passes every correct class, names every mistake, and cannot be fooled."""
+"""The grading kit passes correct classes, names mistakes, and cannot be fooled."""
 
 import ast
 import csv

@@ -33,7 +33,7 @@ def test_losses_are_those_of_the_papers(name, smoothing):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_of_pairs_are_those_that_do_not_separate(name):
-    """Two D updates, one on real and one on generated images, need a sum of two losses."""
+    """Two D updates, on real and on generated images, need a sum of two losses."""
     other = Y[::-1] + 1
     loss = LOSSES[name].discriminator
     differences = [run(loss, y, Y_HAT) - run(loss, y, Y_HAT - 1) for y in (Y, other)]

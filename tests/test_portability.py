@@ -1,4 +1,4 @@
-"""The program without names that only POSIX systems have, and in a folder of any name."""
+"""The program without POSIX-only names, and in a folder of any name."""
 
 import ast
 import os
@@ -87,7 +87,7 @@ with tf.Session() as session:
 
 @pytest.mark.slow
 def test_folder_of_any_name(tmp_path):
-    """Of the project and of the user's files."""
+    """Names of the project and of the user's files."""
     place = tmp_path / "tensorflow contrib" / "examples" / 'it\'s "ü"'
     ignored = shutil.ignore_patterns("MNIST_data", "docs", "benchmarks", "tests", ".*", "runs")
     shutil.copytree(ROOT, place, ignore=ignored)

@@ -233,7 +233,7 @@ sys.modules["tensorflow.compat"] = sys.modules["tensorflow.compat.v1"] = sys.mod
     ],
 )
 def test_missing_or_broken_package_is_one_line(tmp_path, package, content, message):
-    """Of main.py, which finds the package in a folder on PYTHONPATH."""
+    """main.py finds the package in a folder on PYTHONPATH."""
     (tmp_path / package).mkdir(parents=True)
     (tmp_path / package / "__init__.py").write_text(content)
     command = [sys.executable, ROOT / "main.py", "--num_steps=1"]

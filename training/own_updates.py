@@ -1,4 +1,4 @@
-"""A comparison of a custom class's own train ops with ours, which --engine=fused runs."""
+"""A comparison of a custom class's own train ops with those of --engine=fused."""
 
 import copy
 
@@ -77,7 +77,7 @@ def _with_our_updates(gan, recipe):
 
 
 def _changes(gans, batches):
-    """Returns the mean change of all weights, [n], by the train ops of each Gan of a graph."""
+    """Returns the mean change of all weights, `[n]`, by the train ops of each Gan."""
     variables = {variable.op.name: variable for variable in tf.global_variables()}
     trained = [variable.op.name for variable in tf.trainable_variables()]
     changes = []
