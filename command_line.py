@@ -248,7 +248,7 @@ def _as_flag(word, argv):
     for name, field in FIELDS.items():
         if word in (field.metadata["choices"] or ()):
             return f"--{name}={word}"
-    before = argv[: argv.index(word)]
+    before = argv[: argv.index(word)] if word in argv else [""]  # it may be in a --flagfile
     flag = next((each for each in reversed(before) if each.startswith("-")), "")
     field = FIELDS.get(flag.lstrip("-").partition("=")[0])
     kind, is_tuple = value_type(field) if field else (None, False)

@@ -65,7 +65,7 @@ def load(
       UserError: If the files cannot be used, or are not those of an explicit `dataset`.
     """
     if invert and not data_dir:
-        raise UserError("--invert is only valid with --data_dir: MNIST's ink is bright already")
+        raise UserError("set --data_dir to the folder of your images; --invert is only for those")
     folder = Path(data_folder(dataset, data_dir))
     found = data_sets.find(folder)
     names: tuple[str, ...] = ()

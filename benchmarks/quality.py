@@ -246,14 +246,15 @@ def summary(outcomes: dict[str, list]) -> str:
     """
 
     def rank(item):
-        classes, distance = (statistics.mean(s[key] for s in item[1]) for key in _SUMMARY[:2])
+        classes, distance = (statistics.mean(s[key] or 0 for s in item[1]) for key in _SUMMARY[:2])
         return -classes, distance
 
     references = next(iter(outcomes.values()))[0]["reference_scores"]
     real = next(iter(references))
     rows = [["", *(metrics.LABELS[key] for key in _SUMMARY)]]
     for name, runs in [*sorted(outcomes.items(), key=rank), (real, [references[real]])]:
-        rows.append([name, *(report.spread([scores[key] for scores in runs]) for key in _SUMMARY)])
+        cells = [[scores[key] for scores in runs if scores[key] is not None] for key in _SUMMARY]
+        rows.append([name, *(report.spread(known) if known else "" for known in cells)])
     return report.table(rows)
 
 
@@ -293,8 +294,8 @@ def _values(scores):
     distances = scores.get("label_frechet_distances", {}).values()
     return {
         **{label: scores[key] for key, label in metrics.LABELS.items()},
-        "rarest class": min(scores["histogram"]),
-        "most frequent class": max(scores["histogram"]),
+        "rarest class": min(scores["histogram"] or [], default=None),
+        "most frequent class": max(scores["histogram"] or [], default=None),
         "taken for the label asked for": scores.get("label_accuracy"),
         "the worst label": min(accuracies, default=None),
         "greatest Fréchet distance within a label": max(distances, default=None),
@@ -420,7 +421,7 @@ def parse(words: list[str], module: str = "quality", **defaults) -> dict:
     add("--only", help="comma-separated sets (default: all)")
     add("--seeds", type=count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=count, help="of each run (default: as its flags say)")
+    length.add_argument("--steps", type=count, help="of each run; a set's own if not given")
     length.add_argument("--seconds", type=count, help="of training of each run, instead of steps")
     pinned = "runs at a time, each on a core of its own if the system allows it (default: 1)"
     add("--jobs", type=count, default=1, help=pinned)

@@ -75,7 +75,9 @@ def evaluate(
     log(report.table({"samples": scores, **standard.scores}))
     if standard.reference.has_classes:
         real = standard.reference.histogram
-        log(f"\n{report.describe(scores, typical, recipe.digit, info, real)}")
+        confidence = next(iter(standard.scores.values())).mean_confidence
+        verdict = report.describe(scores, typical, confidence, recipe.digit, info, real)
+        log(f"\n{verdict}")
     by_label = {}
     if recipe.conditional:
         labels = generator.labels_in_turn(num_samples)

@@ -91,7 +91,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     try:
         standard = load(folder, data)
     except UserError as error:
-        raise UserError(f"delete {folder}, which is then made again: {error}") from error
+        raise UserError(f"delete {folder} and run the command again: {error}") from error
     if not has_classes:
         log(
             "Without at least two labels, no classifier can be trained on these images: classes "

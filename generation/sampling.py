@@ -20,7 +20,8 @@ def check_out(out, suffixes) -> Path:
     """Returns the path that `out` names.
 
     Raises:
-      UserError: If it ends in none of the suffixes or its folder does not exist.
+      UserError: If it ends in none of the suffixes, its folder does not exist, or it is a folder
+        with numbered PNGs, which are not replaced.
     """
     path = Path(out).expanduser()
     if (ending := _ending(out)) not in suffixes:
@@ -28,6 +29,11 @@ def check_out(out, suffixes) -> Path:
         raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {path.parent}; create it")
+    if ending == "/" and (found := min(path.glob("[0-9]*.png"), default=None)):
+        raise UserError(
+            f"--out={path}/ must not contain numbered images, found {found.name}; choose another "
+            "folder"
+        )
     return path
 
 
@@ -104,17 +110,8 @@ def _save_arrays(path, images, latents, **labels):
 
 
 def _save_each(folder, images, labels=None):
-    """Saves each image as a numbered PNG, with its label in the name.
-
-    Raises:
-      UserError: If the folder contains numbered PNGs; no file is replaced.
-    """
+    """Saves each image as a numbered PNG, with its label in the name."""
     folder.mkdir(exist_ok=True)
-    if found := min(folder.glob("[0-9]*.png"), default=None):
-        raise UserError(
-            f"--out={folder}/ must not contain numbered images, found {found.name}; choose another "
-            "folder"
-        )
     for k, image in enumerate(images):
         label = "" if labels is None else f"-label-{labels[k]}"
         with open(folder / f"{k:06}{label}.png", "xb") as file:

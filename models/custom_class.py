@@ -199,7 +199,7 @@ def check(gan, recipe):
             raise error_at(
                 op,
                 f"{name} needs a value for the placeholder {op.name}, which no step feeds: give it "
-                "one for training and sampling alike, with tf.placeholder_with_default",
+                "one for both training and sampling, with tf.placeholder_with_default",
             )
     z = np.random.default_rng(0).uniform(-1, 1, [NUM_CLASSES, recipe.nlatent])
     labels = {gan.labels_placeholder: np.eye(NUM_CLASSES)} if recipe.conditional else {}

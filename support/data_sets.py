@@ -214,21 +214,21 @@ def find(folder: Path) -> dict[str, Path]:
     """Returns {name in FILES: path} of the IDX files in a folder.
 
     Raises:
-      DataError: If it has files of EMNIST, or is one.
+      DataError: If files are missing and it has files of EMNIST, or is one.
     """
-    for path in [folder] if folder.is_file() else folder.glob("*emnist-*"):
-        if "emnist-" not in path.name:
-            continue
-        raise DataError(
-            f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them upright, "
-            f"under MNIST's names such as {FILES[0]} (labels from 0 to 9)"
-        )
     paths: dict[str, Path] = {}
     for name in FILES:
         for suffix in (".gz", ""):
             for spelled in (name, name.replace("-idx", ".idx")):
                 if (folder / (spelled + suffix)).is_file():
                     paths.setdefault(name, folder / (spelled + suffix))
+    files = [folder] if folder.is_file() else folder.glob("*emnist-*")
+    for path in files if len(paths) < len(FILES) else ():
+        if "emnist-" in path.name:
+            raise DataError(
+                f"{folder}: {path.name} is of EMNIST, whose images are transposed: save them "
+                f"upright, under MNIST's names such as {FILES[0]} (labels from 0 to 9)"
+            )
     return paths
 
 

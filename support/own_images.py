@@ -11,6 +11,7 @@ import os
 import re
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from support.data_sets import (
     describe,
     require,
 )
-from support.errors import DataError, one_line
+from support.errors import DataError, one_line, reason
 from support.files import atomic_write, cache_folder
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
@@ -42,7 +43,7 @@ _VERSION = 1  # of the rule: a change makes cached sets invalid
 # Names of folders, files and arrays, such as `train`, `x_test`, `mnist_train.csv`, `validation`.
 _PART = re.compile(r"(?:^[xy]?|[^a-z])(train|test|val)(?:ing|id|idation)?(?![a-z])")
 _FOR_TESTS = ("test", "val")
-_LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)")
+_LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)[^ ]*$")
 
 
 def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...], str]:
@@ -105,18 +106,19 @@ def _files(path):
     files = [
         file
         for pattern in ("*", "*/*", "*/*/*")
-        for file in sorted(path.glob(pattern))
+        for file in sorted(path.glob(pattern), key=lambda file: file.parts)  # on Windows too
         if file.is_file()
         and file.name.lower() not in ("thumbs.db", "desktop.ini")
         and not any(part.startswith((".", "__MACOSX")) for part in file.relative_to(path).parts)
     ]
-    runs = {file.parent for file in files if (file.parent / "checkpoints").is_dir()}
-    return [file for file in files if file.parent not in runs]
+    folders = {folder for file in files for folder in file.relative_to(path).parents}
+    runs = {path / folder for folder in folders if (path / folder / "checkpoints").is_dir()}
+    return [file for file in files if runs.isdisjoint(file.parents)]
 
 
 def _cached(path, files, make, log):
     """Returns {name: array} of `make()`, from the cache unless a file has changed."""
-    stats = [(os.fsencode(file), file.stat()) for file in files]
+    stats = [(os.fsencode(file.relative_to(path)), file.stat()) for file in files]
     facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
     fingerprint = hashlib.sha256(repr((_VERSION, facts)).encode()).hexdigest()
     name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
@@ -135,7 +137,7 @@ def _cached(path, files, make, log):
         with atomic_write(cache) as temporary:
             np.savez(temporary, fingerprint=np.array(fingerprint), **arrays)
     except OSError as error:
-        log(f"Note: cannot write {cache} ({error.strerror}); the images are read every time.")
+        log(f"Note: cannot write {cache} ({reason(error)}); the images are read every time.")
     return arrays
 
 
@@ -196,6 +198,8 @@ def _read_images(path, files):
             )
     names = sorted({name for parents in classes for name in parents})
     require(len(names) <= NUM_CLASSES, path, f"at most {NUM_CLASSES} classes", len(names))
+    if names and all(re.fullmatch("[0-9]", name) for name in names):
+        names = list("0123456789")  # folders of digits are what they say
     labels = np.array([names.index(parents[0]) if parents else -1 for parents in classes])
     is_test = np.array([are_parts and _part(parents[0]) in _FOR_TESTS for parents in folders])
     without = np.flatnonzero((labels < 0) & ~is_test)
@@ -213,7 +217,8 @@ def _open(path):
         with Image.open(path, formats=_FORMATS) as image:
             size = image.width * image.height
             require(size <= _MAX_IMAGE_PIXELS, path, f"at most {_MAX_IMAGE_PIXELS:,} pixels", size)
-            image.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes large images faster
+            if max(image.size) > 4 * SIDE:
+                image.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes large images faster
             return ImageOps.exif_transpose(image)
     except DataError:
         raise
@@ -240,11 +245,11 @@ def _to_grey(images: Iterable, count: int):
         if image.has_transparency_data:
             bands = image.convert("RGBA").convert("LA").split()
             ink, alpha = (np.asarray(band, np.float32) for band in bands)
-            if alpha.min() < 255:
-                if background is None:
-                    background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
-                mixed = background + (ink - background) * alpha / 255
-                image = Image.fromarray(mixed.round().astype(np.uint8))
+            if background is None and alpha.min() < 255 and alpha.any():
+                background = 255 if (ink * alpha).sum() < 128 * alpha.sum() else 0
+            behind = 255 if background is None else background
+            mixed = behind + (ink - behind) * alpha / 255
+            image = Image.fromarray(mixed.round().astype(np.uint8))
         image = image.convert("L")
         if image.size != IMAGE_SHAPE:
             pixels = np.asarray(image)
@@ -305,7 +310,7 @@ def _load(file):
                 return {file.stem: loaded}
             # KMNIST's files have one array each, without a name.
             return {file.stem if n == "arr_0" else n: array for n, array in loaded.items()}
-        except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{file}: expected numbers: {one_line(error)}") from error
@@ -315,7 +320,10 @@ def _read_arrays(path, files):
     """Returns the arguments of `_split`; what an array is follows from its name."""
     arrays, by_part, blocks = {}, {}, []
     for file in files:
-        arrays |= _load(file)
+        loaded = _load(file)
+        for name in arrays.keys() & loaded.keys():
+            raise DataError(f"{path}: expected the array {name} once, found it also in {file.name}")
+        arrays |= loaded
     for name in arrays:
         role = "labels" if _LABELS.match(name.lower()) else "images"
         by_part.setdefault(_part(name), {}).setdefault(role, []).append(name)

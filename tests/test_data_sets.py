@@ -131,6 +131,8 @@ def test_emnist_is_not_taken_for_an_empty_folder(tmp_path):
         read_data_sets(tmp_path, source_url="http://127.0.0.1:9/")
     with pytest.raises(DataError, match="is of EMNIST"):
         load(data_dir=next(tmp_path.iterdir()))
+    write_set(tmp_path)
+    load(data_dir=tmp_path)  # they were saved upright next to it
 
 
 def test_files_of_other_images_are_not_completed_from_mirrors(tmp_path):

@@ -64,7 +64,7 @@ def test_sentences_about_classes(drawn, real, digit, look, words):
     typical, confidence = look
     scores = SimpleNamespace(histogram=drawn, mean_confidence=confidence)
     real = np.array(drawn if real is None else real)
-    assert words in report.describe(scores, typical, digit, INFO, real)
+    assert words in report.describe(scores, typical, 0.99, digit, INFO, real)
 
 
 def typical(name, data, images):

@@ -130,6 +130,27 @@ def test_test_folders_are_kept(folder):
     assert info.class_names[:3] == ("a", "b", "class 2")
 
 
+def test_folders_of_digits_are_what_they_say(folder):
+    for k, name in enumerate("137"):
+        save(folder / name / "a.png", PIXELS[k])
+    data, info, _ = load(folder)
+    assert sorted(data.train.file_labels) == [1, 3, 7] and info.class_names == tuple("0123456789")
+
+
+def test_runs_in_the_folder_are_no_images(folder):
+    save(folder / "a.png", PIXELS[0])
+    save(folder / "run" / "samples.png", PIXELS[0])
+    save(folder / "run" / "progress" / "step-1.png", PIXELS[0])
+    (folder / "run" / "checkpoints").mkdir()
+    np.savez(folder / "run" / "checkpoints" / "step-1.npz", x=PIXELS)
+    assert load(folder)[0].train.num_examples == 1
+
+
+def test_the_name_of_a_table_is_no_role(folder):
+    csv(folder / "digits_labelled.csv", LABELS, ROWS, header=["label", *HEADER])
+    assert load(folder)[0].train.num_examples == 472
+
+
 def test_mnist_is_recognised_in_keras_arrays(folder, mnist):
     names = {"x_train": mnist.train.pixels, "x_test": mnist.test.pixels}
     names |= {"y_train": mnist.train.file_labels, "y_test": mnist.test.file_labels}
@@ -160,6 +181,9 @@ def test_transparent_images_contrast_with_their_background(folder, ink):
     save(folder / "ink.png", rgba)
     image = load(folder)[0].train.pixels.reshape(28, 28)
     assert image[0, 0] == 255 - ink and image[14, 14] == ink
+    save(folder / "blank.png", 0 * rgba)  # says nothing about the background
+    save(folder / "another.png", 0 * rgba)
+    assert load(folder)[0].train.pixels.min() == 0 and load(folder)[0].train.pixels.max() == 255
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 999), (999, 1)])
@@ -239,6 +263,18 @@ def mixed(folder):
     np.save(folder / "images.npy", PIXELS)
 
 
+def same_names(folder):
+    for name in ("train.npz", "test.npz"):
+        np.savez(folder / name, images=PIXELS)
+
+
+def flipped(folder):
+    np.savez_compressed(folder / "a.npz", x_train=PIXELS)
+    content = bytearray((folder / "a.npz").read_bytes())
+    content[200:300] = bytes(100)
+    (folder / "a.npz").write_bytes(content)
+
+
 def unsorted(folder):
     for path in ("a.png", "b/a.png"):
         save(folder / path, PIXELS[0])
@@ -275,6 +311,8 @@ BAD = {
     "deep": (lambda f: save(f / "a/b/c.png", PIXELS[0]), "one folder per class; set --data_dir to"),
     "pickle": (pickled, "x_train.npy: expected numbers: Object arrays cannot"),
     "no arrays": (written("a.npz", b"<html>"), "a.npz: expected NumPy arrays, found an HTML page"),
+    "same names": (same_names, "expected the array images once, found it also in train.npz"),
+    "flipped bits": (flipped, "a.npz: expected numbers: "),
     "damaged": (written("a.npz", b"PK\3\4"), "a.npz: expected numbers: File is not a zip"),
     "labels": (arrays(x=PIXELS, y=LABELS[:9]), r"imäges \(y\): expected 600 labels, found 9"),
     "values": (arrays(x_train=PIXELS * 2.0), "pixels from 0 to 255, or from 0 to 1, found 0 to 5"),
@@ -322,7 +360,7 @@ def test_a_data_set_is_not_downloaded_next_to_other_files(folder):
     with pytest.raises(UserError, match=r"contains other images, not KMNIST"):
         load(folder, dataset="kmnist")
     assert [path.name for path in folder.iterdir()] == ["a.png"]
-    with pytest.raises(UserError, match="--invert is only valid with --data_dir"):
+    with pytest.raises(UserError, match="--invert is only for those"):
         input_data.load(invert=True)
 
 
