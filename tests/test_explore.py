@@ -151,7 +151,7 @@ def test_page_generates_the_images_of_the_run(recipe, browser, tmp_path):
 def test_operation_computes_in_the_browser_what_it_computes_in_tensorflow(name, browser, tmp_path):
     def flat(z):
         y = test_program.GRAPHS[name](z)
-        return test_program.tf.reshape(y, [-1, int(np.prod(y.shape.as_list()[1:]))])
+        return test_program.tf.reshape(y, [test_program.tf.shape(z)[0], -1])
 
     graph, z = test_program.frozen(flat, prior="uniform"), test_program.latents()
     (tmp_path / "it.html").write_bytes(explore.page(graph, ABOUT))
