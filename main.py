@@ -103,8 +103,8 @@ def export():
     """Makes files for use without this project."""
     folder = _run_folder()
     out = _out() or str(folder.file("export"))
-    is_file = not out.endswith(("/", os.sep)) and not Path(out).is_dir()
-    if is_file and Path(out).suffix[1:2].isalpha():
+    is_named = Path(out).suffix[1:2].isalpha() and not out.endswith(("/", os.sep))
+    if is_named and not Path(out).is_dir():
         raise UserError(
             f"--out must be a folder for --mode=export, got {out}; it then contains saved_model, "
             "generator.npz and, if tf2onnx is installed, generator.onnx"

@@ -121,7 +121,10 @@ READING = {
 }
 
 
-@pytest.mark.parametrize("name", READING)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "R1" else pytest.mark.slow) for name in READING],
+)
 def test_losses_may_read_the_batch(written, name):
     """Our updates do what the class's own train ops do."""
     custom, recipe = written(READING[name]), small(batch_size=6)

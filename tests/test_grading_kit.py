@@ -319,6 +319,7 @@ ODD_CONSTRUCTORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_CONSTRUCTORS)
 def test_odd_constructors_get_their_verdict(verdicts, monkeypatch, name):
     monkeypatch.setenv("TEACHERS_SECRET", "1")

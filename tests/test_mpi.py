@@ -170,8 +170,12 @@ def test_an_mpi_that_does_not_connect_the_processes_is_rejected(start, tmp_path,
     [
         (3, [], None, "--batch_size must be a multiple of 3 with 3 processes, got 16"),
         (2, ["--mode=evaluate"], None, "--mode=evaluate runs in one process"),
-        (2, ["--num_steps=9"], ["--seed=1"], "--seed is 1 on rank 1 and 0 on rank 0"),
-        (3, ["--batch_size=12"], ["--data_dir=missing"], "rank 1: .*missing"),
+        pytest.param(
+            2, ["--num_steps=9"], ["--seed=1"], "--seed is 1 on rank 1 and 0 on rank 0", marks=SLOW
+        ),
+        pytest.param(
+            3, ["--batch_size=12"], ["--data_dir=missing"], "rank 1: .*missing", marks=SLOW
+        ),
         pytest.param(2, ["--run_dir=taken"], None, "is not a run folder", marks=SLOW),
         pytest.param(2, ["--gan=mine.py:Net"], None, "own train ops.*--engine=fused", marks=SLOW),
     ],

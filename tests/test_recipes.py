@@ -71,6 +71,7 @@ def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
         assert sum(v.shape.num_elements() for v in trained) == total - fixed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARTICLES)
 def test_images_are_in_the_unit_interval_for_any_number_of_latents(engine, name):
     for count in (0, 1, 3):

@@ -301,7 +301,11 @@ def test_importing_changes_nothing(tmp_path):
     ("content", "message"),
     [
         ("raise ModuleNotFoundError('', name='tf_keras')", "is not installed; run python -m pip"),
-        ("import tensorflow\ntensorflow.nosuch", "is broken; run python -m pip install --force-"),
+        pytest.param(
+            "import tensorflow\ntensorflow.nosuch",
+            "is broken; run python -m pip install --force-",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_missing_or_old_tf_keras_is_one_line(tmp_path, content, message):

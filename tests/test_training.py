@@ -241,6 +241,7 @@ def test_generator_that_cannot_learn_is_named_once(train, capsys, options, sympt
             np.testing.assert_array_equal(frame, last)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", LOSSES)
 def test_normal_run_of_any_loss_does_not_warn(train, capsys, small_data_dir, loss):
     train(num_steps=57, loss=loss, data_dir=small_data_dir)
@@ -433,6 +434,7 @@ class Noisy(Gan):
         return super()._discriminator(x + tf.random.normal(tf.shape(x)), reuse)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gan_class", [Plain, Noisy, Clipped])
 def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
     lines = []

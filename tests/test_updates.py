@@ -145,7 +145,7 @@ def test_separate_updates_are_two_steps_of_adam(betas):
         assert_close(weights(engine.state()), weights(w), atol=2e-5)
 
 
-@pytest.mark.parametrize("penalty", ["r1_gamma", "r2_gamma"])
+@pytest.mark.parametrize("penalty", ["r1_gamma", pytest.param("r2_gamma", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("separate, every", [(False, 3), (True, 2)])
 def test_lazy_penalty_comes_every_nth_time_with_n_times_the_weight(separate, every, penalty):
     """A lazy update equals one with the complete penalty, or one without any."""
