@@ -65,7 +65,7 @@ def load(
       UserError: If the files cannot be used, or are not those of an explicit `dataset`.
     """
     if invert and not data_dir:
-        raise UserError("set --data_dir to the folder of your images; --invert is only for those")
+        raise UserError("set --data_dir to the images of the run; --invert is only for your own")
     folder = Path(data_folder(dataset, data_dir))
     found = data_sets.find(folder)
     names: tuple[str, ...] = ()

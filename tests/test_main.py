@@ -97,7 +97,7 @@ def test_help_shows_the_defaults_of_a_recipe():
 
 
 def test_texts_name_only_flags_that_exist():
-    """Of all code that main.py runs."""
+    """All code that main.py runs is searched."""
     known = {"help", "no", *FIELDS, *(f"no{name}" for name in FIELDS)}
     known |= {"logdir", "force", "table"}  # of TensorBoard, pip and the benchmarks
     packages = ("models", "training", "evaluation", "generation", "support")

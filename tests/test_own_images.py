@@ -360,7 +360,7 @@ def test_a_data_set_is_not_downloaded_next_to_other_files(folder):
     with pytest.raises(UserError, match=r"contains other images, not KMNIST"):
         load(folder, dataset="kmnist")
     assert [path.name for path in folder.iterdir()] == ["a.png"]
-    with pytest.raises(UserError, match="--invert is only for those"):
+    with pytest.raises(UserError, match="--invert is only for your own"):
         input_data.load(invert=True)
 
 

@@ -33,7 +33,7 @@ _SCALARS_EVERY = 100
 
 
 class Context:
-    """What callbacks know of the run that is trained, and may use.
+    """The run that is trained, as far as callbacks may use it.
 
     Attributes:
       recipe: `Recipe`.
