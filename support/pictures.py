@@ -283,7 +283,7 @@ def figure(path: str | Path, width: float, height: float) -> Iterator:
     """
     matplotlib = import_matplotlib()
     with matplotlib.rc_context(matplotlib.rcParamsDefault), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it draws a box there
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # it draws a box there
         drawn = matplotlib.figure.Figure(figsize=(width, height), dpi=100, layout="constrained")
         yield drawn
         with atomic_write(path) as temporary:
