@@ -228,9 +228,9 @@ def parse(argv):
         fail(error)
 
 
-def _check_typing(words):
+def _check_typing(arguments):
     """Ends the program if a shell, or a copied text, changed the characters of a flag."""
-    for word in words:
+    for word in arguments:
         value = word.partition("=")[2]
         if word.startswith(_DASHES):
             fail(f"{word} starts with a dash; type two hyphens, --")

@@ -361,10 +361,9 @@ def _gap(values, others):
 
 def plot(path: Path, outcomes: dict[str, list]) -> None:
     """Saves a figure of the Fréchet distance of each seed, a row for each set."""
-    pictures.import_matplotlib()
-    from matplotlib.ticker import LogLocator
-
     with pictures.figure(path, 8, 1.2 + 0.3 * len(outcomes)) as figure:
+        from matplotlib.ticker import LogLocator
+
         axes = figure.add_subplot(xlabel="Fréchet distance, a point for each seed")
         distances = []
         for name, runs in outcomes.items():

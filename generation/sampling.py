@@ -55,14 +55,14 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
       seed, truncation: Like `Generator.sample`.
       labels: Labels to draw in turn, of a conditional generator; None for all.
     """
-    path, rows = check_out(out, SAMPLE_SUFFIXES), None
+    path, ending, rows = check_out(out, SAMPLE_SUFFIXES), _ending(out), None
     if labels is not None or generator.recipe.conditional:
         rows = generator.labels_in_turn(n, labels)
     images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
     tiles, side = images.reshape(n, -1), math.ceil(math.sqrt(n))
-    if _ending(out) == "/":
+    if ending == "/":
         _save_each(path, images, rows)
-    elif _ending(out) == ".npz":
+    elif ending == ".npz":
         _save_arrays(path, images, latents, **({} if rows is None else {"labels": rows}))
     elif rows is None or len(set(rows)) == 1:
         pictures.save_png(path, pictures.tiles(tiles, side))
@@ -88,17 +88,17 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
       labels: For a conditional generator, labels to cross between in turn; None keeps the first.
     """
     path = check_out(out, WALK_SUFFIXES)
-    suffix = _ending(out)
+    ending = _ending(out)
     corners = None if labels is None else generator.labels_in_turn(draws, labels)
-    frames = _TILES_PER_LEG if suffix == ".png" else _FRAMES_PER_LEG
+    frames = _TILES_PER_LEG if ending == ".png" else _FRAMES_PER_LEG
     images, latents = generator.interpolate(
         draws, frames, seed, truncation=truncation, labels=corners
     )
-    if suffix == "/":
+    if ending == "/":
         _save_each(path, images)
-    elif suffix == ".npz":
+    elif ending == ".npz":
         _save_arrays(path, images, latents)
-    elif suffix == ".png":
+    elif ending == ".png":
         pictures.save_png(path, pictures.tiles(images.reshape(len(images), -1), frames))
     else:
         pictures.animation(path, images, _MILLISECONDS)

@@ -164,9 +164,11 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         if own_train_ops:
             custom_class.check_own_train_ops(gan, recipe)
             for variable in custom_class.untrained_variables(gan):
-                told = f"the train ops of {gan_class.__name__} never change {variable.op.name}"
-                remedy = "which its networks use; create it in the scope that var_list names"
-                log(f"Warning: {custom_class.error_at(variable, f'{told}, {remedy}')}.")
+                message = (
+                    f"the train ops of {gan_class.__name__} never change {variable.op.name}, which "
+                    "its networks use; create it in the scope that var_list names"
+                )
+                log(f"Warning: {custom_class.error_at(variable, message)}.")
             return StepEngine(gan, batches, precision=options.precision)
         updates = Updates(gan, recipe, options.seed, ranks.shard())
         # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
