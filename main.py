@@ -42,8 +42,8 @@ def train():
         from models import custom_class, layers
 
         recipe = training.recipe_for(FLAGS.recipe, RunOptions(**options), **overrides)
-        gan_class = custom_class.load(options["gan"]).gan_class if options["gan"] else None
-        with custom_class.user_errors(gan_class is not None), tf.Graph().as_default():
+        gan_class = custom_class.load(options["gan"]) if options["gan"] else None
+        with custom_class.user_errors(), tf.Graph().as_default():
             gan = recipes.build_gan(recipe, gan_class)
             custom_class.check(gan, recipe)
             print(layers.summary(gan))

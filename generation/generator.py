@@ -37,9 +37,9 @@ def load(run_dir, *, gan=None, checkpoint=None, raw=False, log: Callable = print
     if loaded is None:
         raise RunError(f"--run_dir={folder}: no checkpoint yet; train it first")
     terminal.import_tensorflow()
-    custom = configuration.check_class(gan)
-    with custom_class.user_errors(custom is not None):
-        return Generator(configuration, *loaded, raw=raw, gan_class=custom and custom.gan_class)
+    gan_class = configuration.check_class(gan)
+    with custom_class.user_errors():
+        return Generator(configuration, *loaded, raw=raw, gan_class=gan_class)
 
 
 class Generator:
@@ -70,7 +70,7 @@ class Generator:
         self.classes = configuration.classes
         with tf.Graph().as_default():
             self.gan = recipes.build_gan(self.recipe, gan_class)
-        custom_class.close_session(self.gan)
+        self.gan.session.close()
         self._inference = Inference(self.gan)
         self.gan.session = self._inference.session
         self._inference.load(state, average=not raw)

@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -61,18 +60,6 @@ _PROJECT = [_ROOT / name for name in (*_FILES, *_PACKAGES)]
 _folders: list[str] = []
 
 
-class CustomClass(NamedTuple):
-    """A class and its source; `sha256` is of the file's bytes."""
-
-    path: str
-    name: str
-    sha256: str
-    gan_class: type
-
-    def __str__(self):
-        return f"{self.path}:{self.name}"
-
-
 # Loading.
 
 
@@ -94,8 +81,8 @@ def parse(spec: str) -> tuple[str, str, str]:
         raise UserError(f"--gan: cannot read {path} ({error.strerror})") from error
 
 
-def load(spec: str) -> CustomClass:
-    """Loads the class of `FILE.py:CLASS`; the file may import its neighbours."""
+def load(spec: str) -> type:
+    """Returns the class of `FILE.py:CLASS`; the file may import its neighbours."""
     path, name, sha256 = parse(spec)
     _let_import_from(str(Path(path).resolve().parent))
     with user_errors():
@@ -108,7 +95,7 @@ def load(spec: str) -> CustomClass:
         raise UserError(
             f"--gan must name a class of {path} ({', '.join(classes) or 'it has none'}), got {name}"
         )
-    return CustomClass(path, name, sha256, gan_class)
+    return gan_class
 
 
 def _let_import_from(folder):
@@ -123,11 +110,10 @@ def _let_import_from(folder):
 
 
 @contextlib.contextmanager
-def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterator[None]:
+def user_errors(otherwise: str | None = None) -> Iterator[None]:
     """Context manager that turns errors of a custom class into one-line UserErrors.
 
     Args:
-      is_custom: Whether there is a custom class; if not, errors pass unchanged.
       otherwise: The place to report for an error that passed no line of a user's file. Without it
         such an error is the program's own and passes unchanged.
     """
@@ -136,8 +122,6 @@ def user_errors(is_custom: bool = True, otherwise: str | None = None) -> Iterato
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        if not is_custom:
-            raise
         line = user_code.find_line(error, _folders, _PROJECT)
         if line:
             otherwise = _shown(line)
@@ -167,13 +151,6 @@ def error_at(subject, message: str) -> UserError:
         stack = [traceback.FrameSummary(code.co_filename, code.co_firstlineno, code.co_name)]
     line = user_code.find_line(stack, _folders, _PROJECT)
     return UserError(f"{_shown(line)}: {message}" if line else message)
-
-
-def close_session(gan):
-    """Closes the session of an instance, if it has one."""
-    session = getattr(gan, "session", None)
-    if session is not None:
-        session.close()
 
 
 # The contract of training.
@@ -253,20 +230,12 @@ def random_ops(gan) -> list[str]:
     """Returns the names of the train ops' operations that draw random numbers.
 
     TensorFlow keeps their state in no variable, so that a resumed run draws other numbers than an
-    uninterrupted one. The bodies of branches, loops and functions are included.
+    uninterrupted one. Those in the graph's functions, such as branches and loops, are included.
     """
-    library = gan.x_hat.graph.as_graph_def().library.function
-    bodies = {function.signature.name: list(function.node_def) for function in library}
     nodes = [op.node_def for op in upstream_ops([gan.d_optimizer, gan.g_optimizer])]
-    names = set()
-    while nodes:
-        node = nodes.pop()
-        if _OWN_GENERATOR in node.attr:
-            names.add(node.name)
-        for value in node.attr.values():
-            for function in [value.func, *value.list.func]:
-                nodes += bodies.pop(function.name, [])
-    return sorted(names)
+    for function in gan.x_hat.graph.as_graph_def().library.function:
+        nodes += function.node_def
+    return sorted({node.name for node in nodes if _OWN_GENERATOR in node.attr})
 
 
 def untrained_variables(gan) -> list:

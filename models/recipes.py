@@ -406,12 +406,10 @@ def override(recipe: Recipe, **values) -> Recipe:
     """Returns the recipe with some hyperparameters replaced.
 
     Raises:
-      UserError: For an unknown name, a value out of bounds, or values that exclude each other.
+      UserError: For a value out of bounds, or values that exclude each other.
     """
     fields = {field.name: field for field in hyperparameters()}
     for name, value in values.items():
-        if name not in fields:
-            raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
         if isinstance(value, list):
             value = tuple(value)
         elif isinstance(value, np.generic):
@@ -423,7 +421,11 @@ def override(recipe: Recipe, **values) -> Recipe:
     loss = LOSSES[values.get("loss", recipe.loss)]
     if not loss.has_targets:
         values.setdefault("label_smoothing", 0.0)
+    usual_interval = recipe.penalty_every
     recipe = dataclasses.replace(recipe, **values)
+    has_penalty = recipe.r1_gamma or recipe.r2_gamma or recipe.gradient_penalty
+    if recipe.penalty_every > usual_interval and not has_penalty:
+        raise UserError("--penalty_every requires --r1_gamma, --r2_gamma or --gradient_penalty")
     if recipe.label_smoothing and not loss.has_targets:
         raise UserError(
             f"--label_smoothing is not valid with --loss={recipe.loss}, which has no targets"
@@ -489,7 +491,7 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
         conditional recipe meets networks without labels; or for any error of a custom class.
     """
     is_custom = gan_class is not None
-    if gan_class is None:
+    if not is_custom:
         check_has_conditional_form(recipe)
         location = recipe.conditional_gan if recipe.conditional else recipe.gan
         module, _, name = str(location).partition(":")
@@ -502,18 +504,14 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
         value = getattr(recipe, field.name)
         if value is None:
             continue
-        if field.name not in accepted and is_custom:
-            raise UserError(
-                f"--{field.name} has no effect on {gan_class.__name__}, whose constructor does not "
-                "take it; omit it"
-            )
         if field.name not in accepted:
-            flag = f"--{field.name}={value}"
-            if isinstance(value, bool):
-                flag = f"--{'' if value else 'no'}{field.name}"
-            needed = "--conditional" if field.name == "conditioning" else "--recipe=stable_cnn"
-            raise UserError(f"{flag} requires {needed}")
+            raise UserError(
+                f"--{field.name} has no effect on the networks {gan_class.__name__} (default: "
+                f"{field.metadata['unset']}); omit it"
+            )
         arguments[field.name] = value
+    if not is_custom:
+        return gan_class(**arguments)
     place = custom_class.error_at(gan_class, f"class {gan_class.__name__}")
-    with custom_class.user_errors(is_custom, otherwise=str(place)):
+    with custom_class.user_errors(otherwise=str(place)):
         return gan_class(**arguments)

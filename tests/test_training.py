@@ -415,35 +415,6 @@ def test_pretraining_trains_only_the_discriminator(name, engine, loss):
     assert right > 0.5 * count or (name, loss) != ("leaky_mlp", "cross_entropy")
 
 
-# Custom classes under --engine=fused.
-
-
-class Clipped(Gan):
-    def __init__(self, ndims=784, nlatent=2):
-        super().__init__(ndims, nlatent)
-        with tf.control_dependencies([self.d_optimizer]):
-            variables = tf.trainable_variables("discriminator/")
-            clips = [v.assign(tf.clip_by_value(v, -0.01, 0.01)) for v in variables]
-        self.d_optimizer = tf.group(*clips)
-
-
-class Noisy(Gan):
-    """Draws other numbers at each step."""
-
-    def _discriminator(self, x, reuse=False):
-        return super()._discriminator(x + tf.random.normal(tf.shape(x)), reuse)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("gan_class", [Plain, Noisy, Clipped])
-def test_fused_engine_notes_that_a_class_has_its_own_updates(gan_class):
-    lines = []
-    with assembled(small(), "fused", gan_class=gan_class, log=lines.append):
-        pass
-    notes = [line for line in lines if "Use --engine=step to keep its own" in line]
-    assert len(notes) == (gan_class is Clipped)
-
-
 # Networks whose code has changed.
 
 MINE = """

@@ -90,11 +90,13 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
 
         if ranks.is_chief:
             pictures.import_matplotlib()
-        gan_class = custom_class.load(options.gan).gan_class if options.gan else None
-        with custom_class.user_errors(gan_class is not None):
-            stopped = loop.train(
-                recipe, images, folder, options, gan_class, ranks=ranks, extra=extra, log=log
-            )
+        gan_class = None
+        if options.gan:
+            gan_class = custom_class.load(options.gan)
+            stack.enter_context(custom_class.user_errors())
+        stopped = loop.train(
+            recipe, images, folder, options, gan_class, ranks=ranks, extra=extra, log=log
+        )
     return folder.path, stopped
 
 
@@ -113,13 +115,6 @@ def recipe_for(name, options, log=print, **overrides):
     """
     standard = recipes.get(name)
     recipe = recipes.override(standard, **overrides)
-    has_penalty = recipe.r1_gamma or recipe.r2_gamma or recipe.gradient_penalty
-    if overrides.get("penalty_every", 1) > 1 and not has_penalty:
-        raise UserError("--penalty_every requires --r1_gamma, --r2_gamma or --gradient_penalty")
-    if options.gan and recipe.loss != standard.loss:
-        raise UserError(
-            f"--loss={recipe.loss} would replace the losses of the custom class; omit it"
-        )
     if standard.label_smoothing > recipe.label_smoothing and "label_smoothing" not in overrides:
         log(f"Note: --loss={recipe.loss} has no targets; {name}'s label smoothing is not used.")
     if recipe.loss == "wasserstein" and not (recipe.weight_clip or recipe.gradient_penalty):

@@ -17,7 +17,7 @@ from training import mpi
 from training.batches import Batches, learning_rates
 from training.callbacks import Context, diverged, make_callbacks
 from training.engines import FusedEngine, StepEngine, has_convolutions
-from training.own_updates import compare
+from training.own_updates import has_own_updates
 from training.updates import Updates, training_loss
 
 _PRETRAINING_TEST_IMAGES = 512
@@ -68,13 +68,11 @@ def train(
         else:
             log(f"{layers.summary(engine.gan)}\n")
             if options.own_train_ops and not has_convolutions(engine.gan):
-                with contextlib.suppress(UserError):  # if our updates cannot train it
-                    differs, may_compile = compare(recipe, batches, gan_class)
-                    if may_compile and not differs:
-                        log(
-                            f"Note: --engine=fused trains {gan_class.__name__}'s networks and "
-                            "losses with this project's Adam several times as fast."
-                        )
+                log(
+                    f"Note: the train ops of {gan_class.__name__} run; --engine=fused trains its "
+                    "networks and losses with this project's Adam several times as fast, and says "
+                    "if that differs."
+                )
             if recipe.pretraining:
                 pretrain(recipe, images.test.pixels, engine, batches, inference, ranks, log)
         callbacks = []
@@ -134,7 +132,7 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
       UserError: If the class does not have the required interface, or the options do not suit it.
     """
     own_train_ops = options.own_train_ops
-    if gan_class and not own_train_ops and compare(recipe, batches, gan_class)[0]:
+    if gan_class and not own_train_ops and has_own_updates(recipe, batches, gan_class):
         log(
             f"Note: --engine=fused trains {gan_class.__name__}'s networks and losses with this "
             "project's Adam; its own train ops do something else (another optimizer, clipping or "
@@ -146,15 +144,15 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
         )
     tf.set_random_seed(options.seed)
     gan = recipes.build_gan(recipe, gan_class)
-    with contextlib.ExitStack() as stack:
-        stack.callback(custom_class.close_session, gan)  # each engine opens its own
+    if gan_class:
+        custom_class.check(gan, recipe)
+    with contextlib.closing(gan.session):  # each engine opens its own
         if options.precision == "bfloat16" and not has_convolutions(gan):
             raise UserError(
                 "--precision=bfloat16 requires networks with convolutions, such as dcgan's; use "
                 "float32, in which XLA compiles the others"
             )
         if gan_class:
-            custom_class.check(gan, recipe)
             for name in custom_class.random_ops(gan)[:1]:
                 log(
                     f"Note: {name} draws random numbers that no checkpoint holds; a resumed run "

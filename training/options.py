@@ -358,7 +358,7 @@ class Configuration:
           gan: `FILE.py:CLASS` from the command line, or None.
 
         Returns:
-          A `CustomClass`, or None if the run is a recipe's own.
+          The class, or None if the run is a recipe's own.
 
         Raises:
           UserError: If it is not the class of the run, or its file has changed.
