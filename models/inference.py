@@ -49,9 +49,12 @@ class Inference:
         """Sets the weights from a checkpoint.
 
         Args:
-          state: {variable name: ndarray}, and `outputs(state)` unless the networks are not
-            deterministic.
+          state: {variable name: ndarray}, and what this returned for them when they were saved.
           average: Whether to use the moving averages of G's weights where `state` has them.
+
+        Returns:
+          {name: ndarray} to be saved with `state`: what both networks return for a few fixed
+          inputs, with G's own weights. Empty if the networks draw random numbers of their own.
 
         Raises:
           UserError: If `state` has other shapes, or a network's code has changed since it was
@@ -60,32 +63,22 @@ class Inference:
         weights = {name: state[name] for name in state if name in self._variables}
         check_shapes(weights, self._variables)
         assign(self.session, self._variables, weights)
-        if all(name in state for name in _OUTPUTS):
-            for name, values in self._fixed_outputs().items():
-                if not np.allclose(values, state[name], rtol=_TOLERANCE, atol=_TOLERANCE):
-                    network = name.rpartition("/")[2]
-                    raise UserError(
-                        f"the code of the {network} has changed since the run was trained: its "
-                        "weights give other outputs now; restore that code, or train again in "
-                        "another --run_dir"
-                    )
+        outputs, again = self._fixed_outputs(), self._fixed_outputs()
+        for name, values in outputs.items():
+            saved = state.get(name, values)
+            if not np.allclose(values, saved, rtol=_TOLERANCE, atol=_TOLERANCE):
+                raise UserError(
+                    f"the code of the {name.rpartition('/')[2]} has changed since the run was "
+                    "trained: its weights give other outputs now; restore that code, or train "
+                    "again in another --run_dir"
+                )
+        if not all(np.array_equal(outputs[name], again[name]) for name in _OUTPUTS):
+            outputs = {}
         if average:
             averages = [name for name in state if name.endswith(_AVERAGE)]
             values = {name.removesuffix(_AVERAGE): state[name] for name in averages}
             assign(self.session, self._variables, values)
-
-    def outputs(self, state):
-        """Returns what both networks return for a few fixed inputs.
-
-        It is to be saved with `state`.
-
-        Returns:
-          {name: ndarray}, empty if the networks draw random numbers of their own.
-        """
-        assign(self.session, self._variables, state)
-        first, second = self._fixed_outputs(), self._fixed_outputs()
-        same = all(np.array_equal(first[name], second[name]) for name in first)
-        return first if same else {}
+        return outputs
 
     def generate(self, z, labels=None):
         """Generates images.

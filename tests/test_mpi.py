@@ -10,21 +10,18 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 from test_resume import Ended, last_checkpoint, results, wait_until
 
-from input_data import DataSet, known
 from models import layers, passes, recipes
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
 from training import mpi
 from training.batches import Batches
-from training.options import Configuration, RunOptions
 from training.updates import Updates
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -190,31 +187,6 @@ def test_errors_at_the_start_are_one_line(start, tmp_path, ranks, flags, others,
     assert re.search(message, line), line
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("name", "values", "message"),
-    [
-        ("upsampling_cnn", {"batch_size": 12}, None),
-        ("upsampling_cnn", {"batch_size": 10}, "--batch_size must be a multiple of 6 .* got 10"),
-        ("pretrained_cnn", {"batch_size": 9}, "--pretraining_batch must be a multiple of 3"),
-    ],
-)
-def test_batches_that_cannot_be_divided_are_rejected(name, values, message):
-    class World:
-        rank, size = 0, 3
-
-        def Ibarrier(self):
-            return SimpleNamespace(Test=lambda: True)
-
-        def allgather(self, value):
-            return self.size * [value]
-
-    recipe = dataclasses.replace(recipes.get(name), **values)
-    data = DataSet(np.zeros([64, 784], np.uint8), 64 * [0])
-    configuration = Configuration.of(name, recipe, RunOptions(), data, known(None), workers=3)
-    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
-        mpi.Ranks(World()).check_run(configuration)
 
 
 # Shards.

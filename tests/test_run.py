@@ -82,7 +82,7 @@ def test_new_folder_has_a_readable_configuration(tmp_path):
     assert prepare(tmp_path / "deep" / "run", expected) == []
     folder = RunFolder(tmp_path / "deep" / "run")
     assert sorted(os.listdir(folder.path)) == [".lock", "checkpoints", "config.json"]
-    assert folder.configuration() == expected
+    assert folder.configuration().facts() == expected.facts()
     recorded = json.loads(folder.file("config.json").read_text())
     assert recorded["overrides"] == {"nlatent": 3, "prior": "normal", "lr_milestones": [3, 5]}
     assert recorded["versions"]["numpy"] == np.__version__
@@ -164,12 +164,29 @@ def test_versions_other_than_at_the_begin_are_logged(begun):
     assert begun.configuration().versions["numpy"] == np.__version__
 
 
-@pytest.mark.parametrize("field", ["batch_size", "pretraining_batch"])
-def test_batches_larger_than_the_data_are_refused(field):
-    values = {"pretraining": 1000, "batch_size": 90, "pretraining_batch": 90}
-    configuration(**values)
-    with pytest.raises(UserError, match=f"--{field} must be at most 90, .* got 91"):
-        configuration(**{**values, field: 91})
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, None),
+        ({"batch_size": 91}, "--batch_size must be at most 90, .* got 91"),
+        ({"pretraining_batch": 91}, "--pretraining_batch must be at most 90, .* got 91"),
+        ({"batch_size": 9}, "--batch_size must be a multiple of 6 with 3 processes, got 9"),
+        ({"half_batches": False, "batch_size": 9}, None),
+        ({"pretraining_batch": 88}, "--pretraining_batch must be a multiple of 3 with"),
+    ],
+    ids=str,
+)
+def test_batches_that_are_too_large_or_cannot_be_divided_are_refused(values, message):
+    recipe = dataclasses.replace(
+        recipes.get("minimal"),
+        half_batches=True,
+        batch_size=90,
+        pretraining=1000,
+        pretraining_batch=90,
+    )
+    recipe = dataclasses.replace(recipe, **values)
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        Configuration.of("minimal", recipe, RunOptions(), DATA, known(None), workers=3)
 
 
 @pytest.mark.parametrize("readable", [True, False])
@@ -377,20 +394,13 @@ def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, tail):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    ("line", "fault"),
-    [
-        ("7,nan,7\n", "expected a step and 2 finite numbers"),
-        ("7,0.5,7,7\n", "expected a step and 2 finite numbers"),
-        ("8,0.5,7\n", "it follows step 6"),
-        ("", "it follows step 6"),  # the line is missing
-    ],
-)
-def test_damaged_row_is_named_and_nothing_is_cut(tmp_path, written, line, fault):
+@pytest.mark.parametrize("line", ["7,nan,7\n", "7,0.5,7,7\n", "8,0.5,7\n", ""])
+def test_damaged_or_missing_row_is_named_and_nothing_is_cut(tmp_path, written, line):
     path, rows = written
     path.write_text("".join([*rows[:7], line, *rows[8:]]))
+    expected = "expected the step that follows 6, and 2 finite numbers; correct it"
     for use in (RunFolder(tmp_path).losses, lambda: open_table(tmp_path, last=20)):
-        with refused(tmp_path, rf"losses\.csv is damaged in line 8, [ -~]*: {fault}; correct it"):
+        with refused(tmp_path, rf"losses\.csv is damaged in line 8, [ -~]*: {expected}"):
             use()
 
 

@@ -82,7 +82,9 @@ class Batches:
         self.classes = np.unique(self._labels) if recipe.conditional else None
         self._seed = seed
         self._prior = priors.get(recipe.prior)
-        self._order = functools.lru_cache(maxsize=2)(self._shuffled)
+        self._order = functools.lru_cache(maxsize=2)(
+            lambda epoch: self._rng(_BATCH_ORDER, epoch).permutation(len(pixels))
+        )
 
     def block(self, start, stop):
         """Returns the Inputs of steps start + 1 to stop."""
@@ -145,9 +147,6 @@ class Batches:
             for epoch in epochs
         ]
         return np.concatenate(parts)
-
-    def _shuffled(self, epoch):
-        return self._rng(_BATCH_ORDER, epoch).permutation(len(self.pixels))
 
     def _step_latents(self, step):
         """Returns latents [d_iters, b, nlatent] and [g_iters, B, nlatent]."""

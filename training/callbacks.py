@@ -76,8 +76,7 @@ class Context:
         for name, values in state.items():
             if not np.isfinite(values).all():
                 raise diverged(self.folder, step, f"the weights {name} are no longer finite")
-        self._state = state | self.inference.outputs(state)
-        self.inference.load(state)
+        self._state = state | self.inference.load(state)
 
     def save_checkpoint(self, step, name=None):
         """Writes the loaded weights, and what the networks return for a few fixed inputs.

@@ -150,18 +150,7 @@ class Ranks:
             self._exchange()
 
     def check_run(self, configuration):
-        """Checks that the ranks train the same run and can divide each batch."""
-        recipe = configuration.full_recipe()
-        divisors = {"batch_size": self.count * (2 if recipe.half_batches else 1)}
-        if recipe.pretraining:
-            divisors["pretraining_batch"] = self.count
-        for name, divisor in divisors.items():
-            value = getattr(recipe, name)
-            if value % divisor:
-                raise UserError(
-                    f"--{name} must be a multiple of {divisor} with {self.count} processes, got "
-                    f"{value}"
-                )
+        """Checks that the ranks train the same run."""
         chief, *others = self._exchange(configuration.facts())
         for rank, theirs in enumerate(others, 1):
             differing = [
@@ -269,11 +258,17 @@ class Mean:
         Its gradient is the mean of theirs, because each rank's loss is a term of the mean loss.
         """
 
+        def all_ranks(x):
+            total = np.empty_like(x)
+            self._comm.Allreduce(x, total)
+            total /= self._comm.size
+            return total
+
         @tf.custom_gradient
         def mean(x):
             graph = tf.get_default_graph()
             with tf.control_dependencies(self._previous(graph)):
-                y = tf.numpy_function(self._allreduce, [x], tf.float32)
+                y = tf.numpy_function(all_ranks, [x], tf.float32)
             y.set_shape(x.shape)
             self._last[graph] = y
             return y, self
@@ -289,12 +284,6 @@ class Mean:
                 return [tf.identity(self._last[graph])]
             graph = getattr(graph, "outer_graph", None)
         return []
-
-    def _allreduce(self, x):
-        total = np.empty_like(x)
-        self._comm.Allreduce(x, total)
-        total /= self._comm.size
-        return total
 
 
 def _share_cores(host):

@@ -210,11 +210,11 @@ class Configuration:
     format: int = FORMAT
 
     @classmethod
-    def of(cls, name, recipe, options, data, info, workers=1):
+    def of(cls, recipe_name, recipe, options, data, info, workers=1):
         """Returns the configuration of a run.
 
         Args:
-          name: The recipe's name.
+          recipe_name: The recipe's name.
           recipe: The `Recipe` with its overrides.
           options: `RunOptions`.
           data: The `DataSet` to train on.
@@ -222,7 +222,7 @@ class Configuration:
           workers: Number of processes that train together.
 
         Raises:
-          UserError: If batches are larger than the data, or it lacks labels.
+          UserError: If batches are larger than the data or cannot be divided, or it lacks labels.
         """
         labels = tuple(np.unique(data.file_labels).tolist())
         if recipe.conditional and len(labels) < 2 and recipe.digit is None:
@@ -230,20 +230,27 @@ class Configuration:
                 "--conditional requires images of at least two labels; put them into one folder "
                 "per class, or omit it"
             )
-        for field in ("batch_size", "pretraining_batch"):
-            is_used = field == "batch_size" or recipe.pretraining
-            if is_used and getattr(recipe, field) > data.num_examples:
+        divisors = {"batch_size": 2 * workers if recipe.half_batches else workers}
+        if recipe.pretraining:
+            divisors["pretraining_batch"] = workers
+        for name, divisor in divisors.items():
+            size = getattr(recipe, name)
+            if size > data.num_examples:
                 raise UserError(
-                    f"--{field} must be at most {data.num_examples}, the number of training "
-                    f"images, got {getattr(recipe, field)}"
+                    f"--{name} must be at most {data.num_examples}, the number of training "
+                    f"images, got {size}"
+                )
+            if size % divisor:
+                raise UserError(
+                    f"--{name} must be a multiple of {divisor} with {workers} processes, got {size}"
                 )
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         # Sums over other numbers of cores differ in the last bits.
         versions["number of processor cores"] = str(processor_cores())
         return cls(
-            recipe=name,
+            recipe=recipe_name,
             hyperparameters=recipes.values_of(recipe),
-            overrides=recipes.difference(name, recipe),
+            overrides=recipes.difference(recipe_name, recipe),
             seed=options.seed,
             engine=options.engine,
             precision=options.precision,
@@ -273,14 +280,9 @@ class Configuration:
                 f"its format is {content.get('format', 1)}, expected {FORMAT}: another version of "
                 "this project made it"
             )
-        tuples = {k: tuple(v) for k, v in content.items() if k in ("classes", "class_names")}
-        configuration = cls(**{**content, **tuples})
-        recipe = configuration.full_recipe()  # whose values are tuples where JSON has lists
-        return dataclasses.replace(
-            configuration,
-            hyperparameters=recipes.values_of(recipe),
-            overrides=recipes.difference(configuration.recipe, recipe),
-        )
+        configuration = cls(**content)
+        configuration.full_recipe()  # checks the values
+        return configuration
 
     def full_recipe(self):
         """Returns the `Recipe` with the run's hyperparameters."""
@@ -316,16 +318,11 @@ class Configuration:
         Raises:
           RunError: If `other` is a different run than that in `path`.
         """
-        if self.recipe != other.recipe:
-            raise RunError(
-                f"{path} contains a run of {self.recipe}, not {other.recipe}; choose another "
-                "--run_dir, or --new, which renames it"
-            )
-        old, new = self._identity(), other._identity()
+        old, new = self.facts(), other.facts()
         differing = [
-            f"{name} was {_text(old[name])}, now {_text(new[name])}"
+            f"{name} was {old[name]}, now {new[name]}"
             for name in new
-            if old[name] != new[name]
+            if old[name] != new[name] and name not in (f"--{_EXTENDABLE}", *_PACKAGES)
         ]
         if differing:
             raise RunError(
@@ -397,21 +394,16 @@ class Configuration:
 
     def facts(self):
         """Returns {name: text} of what all processes of a run must have in common."""
-        facts = {**self._identity(), f"--{_EXTENDABLE}": self.hyperparameters[_EXTENDABLE]}
-        facts |= {package: self.versions[package] for package in _PACKAGES}
-        return {name: str(value) for name, value in facts.items()}
-
-    def _identity(self):
-        flags = {f"--{name}": getattr(self, name) for name in ("recipe", "seed", "engine")}
-        return {
-            **flags,
-            "--precision": self.precision,
-            "--invert": self.invert,
+        names = ("recipe", "seed", "engine", "precision", "invert")
+        flags = {name: getattr(self, name) for name in names} | self.hyperparameters
+        facts = {
+            **{f"--{name}": value for name, value in flags.items()},
             "the class (--gan)": self.gan and _class_name(self.gan),
-            **{f"--{k}": v for k, v in self.hyperparameters.items() if k != _EXTENDABLE},
             "the checksum of the images (--data_dir)": self.data,
             "the SHA-256 of the class file (--gan)": self.gan_sha256 and self.gan_sha256[:12],
+            **{package: self.versions.get(package) for package in _PACKAGES},
         }
+        return {name: _text(value) for name, value in facts.items()}
 
 
 def processor_cores() -> int:
@@ -435,4 +427,4 @@ def _class_name(gan):
 def _text(value):
     if isinstance(value, (tuple, list)):
         return ",".join(map(str, value)) or "none"
-    return "unset" if value is None else value
+    return "unset" if value is None else str(value)

@@ -294,33 +294,33 @@ def read_table(path, columns, last=math.inf, every=None):
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8", errors="replace")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+
+    def damaged(number, expected):
+        line = lines[number - 1][:60]
+        return RunError(
+            f"{path} is damaged in line {number}, {line!r}: expected {expected}; {_REMEDY}"
+        )
+
+    lines.pop()  # empty, or cut short
+    if lines and lines[0].strip() != ",".join(columns):
+        raise damaged(1, ",".join(columns))
     rows, before = [], 0
-    for number, line in enumerate(text.split("\n")[:-1], 1):  # the last line may be cut short
-        fault = None
-        if number == 1:
-            if line.strip() != ",".join(columns):
-                fault = f"expected {','.join(columns)}"
-        elif before >= last:
+    for number, line in enumerate(lines[1:], 2):
+        if before >= last:
             break
-        else:
-            try:
-                step, *values = line.split(",")
-                row = [int(step), *map(float, values)]
-                is_valid = len(row) == len(columns) and np.isfinite(row).all()
-            except ValueError:
-                is_valid = False
-            if not is_valid:
-                fault = f"expected a step and {len(columns) - 1} finite numbers"
-            elif row[0] <= before or (every and rows and row[0] != before + every):
-                fault = f"it follows step {before}"
-            elif row[0] > last:
-                break
-            else:
-                rows.append(row)
-                before = row[0]
-        if fault:
-            raise RunError(f"{path} is damaged in line {number}, {line[:60]!r}: {fault}; {_REMEDY}")
+        try:
+            step, *values = line.split(",")
+            row = [int(step), *map(float, values)]
+            is_valid = len(row) == len(columns) and np.isfinite(row).all()
+        except ValueError:
+            is_valid = False
+        if not is_valid or row[0] <= before or (every and rows and row[0] != before + every):
+            fields = f"{len(columns) - 1} finite numbers"
+            raise damaged(number, f"the step that follows {before}, and {fields}")
+        before = row[0]
+        if before <= last:
+            rows.append(row)
     return rows
 
 
