@@ -44,7 +44,9 @@ class Conditional:
 
     def _discriminator(self, x, reuse=False, labels=None):
         """Maps images `[batch, ndims]` and one-hot `[batch, 10]` to logits `[batch, 1]`."""
-        labels = self._labels_of(x) if labels is None else labels
+        if labels is None:
+            is_real = x is self.x_placeholder
+            labels = self.x_labels_placeholder if is_real else self.labels_placeholder
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             if self._conditioning == "concat":
                 features = self._last_features(self._append(x, labels), labels)
@@ -53,10 +55,6 @@ class Conditional:
             embedding = layers.dense(labels, features.shape[1], name="embedding")
             product = tf.reduce_sum(features * embedding, axis=1, keepdims=True)
             return layers.dense(features, 1, name="logit") + product
-
-    def _labels_of(self, x):
-        """Returns the placeholder of the real images' labels, or of those to generate."""
-        return self.x_labels_placeholder if x is self.x_placeholder else self.labels_placeholder
 
     def _last_features(self, x, labels):
         """Returns the input of D's last layer, `[batch, m]`."""

@@ -182,7 +182,7 @@ def check(gan, recipe):
     labels = {gan.labels_placeholder: np.eye(NUM_CLASSES)} if recipe.conditional else {}
     try:
         images = gan.session.run(gan.x_hat, {gan.z_placeholder: z, **labels})
-    except (RuntimeError, tf.errors.FailedPreconditionError) as error:
+    except (AttributeError, RuntimeError, tf.errors.FailedPreconditionError) as error:
         raise error_at(
             gan.__init__,
             f"{name}.session must be open and its variables initialised: end __init__ with "
@@ -261,7 +261,6 @@ def _check_attributes(gan, recipe):
         "g_loss": (scalar, "the generator's loss, a mean over the batch"),
         "d_optimizer": (None, "the discriminator's train op"),
         "g_optimizer": (None, "the generator's train op"),
-        "session": (None, "an open session whose variables are initialised"),
     }
     if recipe.conditional:
         attributes["labels_placeholder"] = (labels, "the one-hot labels that --conditional draws")
@@ -269,14 +268,9 @@ def _check_attributes(gan, recipe):
     placeholders = set()
     for attribute, (shape, meaning) in attributes.items():
         value, name = getattr(gan, attribute, None), f"{type(gan).__name__}.{attribute}"
-        if value is None:
-            message = f"{name} is missing: set self.{attribute} in __init__, {meaning}"
-            raise error_at(gan.__init__, message)
-        if attribute == "session":
-            continue
         if not isinstance(value, tf.Tensor if shape is not None else (tf.Tensor, tf.Operation)):
-            message = f"{name} must be {meaning}, got {type(value).__name__}"
-            raise error_at(gan.__init__, message)
+            found = "nothing; set it in __init__" if value is None else type(value).__name__
+            raise error_at(gan.__init__, f"{name} must be {meaning}, got {found}")
         if value.graph is not tf.get_default_graph():
             raise error_at(
                 value,

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-import tensorflow.compat.v1 as tf
+from support.lazy import tf
 
 # Odd and without structure, so that the draws of neighbouring seeds do not coincide.
 _SEED_STRIDE = 0x1C88647

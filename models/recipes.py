@@ -396,12 +396,6 @@ def values_of(recipe: Recipe) -> dict:
     return {field.name: getattr(recipe, field.name) for field in hyperparameters()}
 
 
-def difference(name: str, recipe: Recipe) -> dict:
-    """Returns {name: value} of the hyperparameters that differ from the recipe `name`."""
-    standard = values_of(get(name))
-    return {key: value for key, value in values_of(recipe).items() if value != standard[key]}
-
-
 def override(recipe: Recipe, **values) -> Recipe:
     """Returns the recipe with some hyperparameters replaced.
 

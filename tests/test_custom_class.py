@@ -76,10 +76,9 @@ WAYS = {
 @pytest.mark.parametrize("way", WAYS)
 def test_class_with_the_articles_interface_trains_with_both_engines(written, way):
     custom = written(**WAYS[way])
-    for engine, tricks in [
-        ("step", {}),
-        ("fused", {"r1_gamma": 1.0, "penalty_every": 2, "ema_decay": 0.9, "beta1": 0.5}),
-    ]:
+    fused = "fused" if way == "as the article" else "fused without XLA"
+    additions = {"r1_gamma": 1.0, "penalty_every": 2, "ema_decay": 0.9, "beta1": 0.5}
+    for engine, tricks in [("step", {}), (fused, additions)]:
         with assembled(small(**tricks), engine, gan_class=custom) as built:
             before = built.state()
             (*_, last) = progress(built, (0, 3))
@@ -127,7 +126,7 @@ def test_losses_may_read_the_batch(written, name):
     """Our updates do what the class's own train ops do."""
     custom, recipe = written(READING[name]), small(batch_size=6)
     own, weights = trained(recipe, 3, gan_class=custom)
-    ours, fused_weights = trained(recipe, 3, "fused", gan_class=custom)
+    ours, fused_weights = trained(recipe, 3, "fused without XLA", gan_class=custom)
     np.testing.assert_allclose(ours, own, rtol=1e-4)
     for key in ("generator/pixels/weights", "discriminator/logit/weights"):
         np.testing.assert_allclose(fused_weights[key], weights[key], atol=1e-4)
@@ -211,8 +210,7 @@ DRAWS = {
     "tf.nn.dropout(x, rate=0.5)": "RandomUniform",
     "tf.cond(x[0, 0] >= 0, lambda: tf.nn.dropout(x, rate=0.5), lambda: x)": "RandomUniform",
     "tf.function(lambda: tf.random.normal([]))() + x": "RandomStandardNormal",
-    "x + tf.random.stateless_normal([], [1, 2])": None,
-    "x": None,  # only its weights' initial values are random
+    "x + tf.random.stateless_normal([], [1, 2])": None,  # nor are the weights' initial values
 }
 
 
@@ -244,7 +242,8 @@ def test_updates_in_the_graphs_collection_are_run(written):
             return super()._generator(z, reuse)
         """
     )
-    _, state = trained(small(d_iters=2, g_iters=3), 4, "fused", gan_class=custom)
+    recipe = small(d_iters=2, g_iters=3)
+    _, state = trained(recipe, 4, "fused without XLA", gan_class=custom)
     passes_through_g = 4 * (2 + 3)
     np.testing.assert_array_equal(state["generator/mean"], np.full(3, passes_through_g))
 
@@ -346,8 +345,6 @@ def test_layers_that_differ_in_training_need_the_fused_engine(written):
     )
     with pytest.raises(UserError, match=r"Mine has layers that differ .* --engine=fused"):
         trained(small(), 1, gan_class=custom)
-    (*_, last), _ = trained(small(), 2, "fused", gan_class=custom)
-    assert np.isfinite(last).all()
 
 
 # Errors in one line.
@@ -363,8 +360,9 @@ TUPLE = """
 """
 GENERATOR = "def _generator(self, z, reuse=False):\n    "
 INCOMPATIBLE = [
-    (INIT + "    del self.g_loss", r"in __init__: Mine\.g_loss is missing: set self.g_loss"),
+    (INIT + "    del self.g_loss", r"in __init__: Mine\.g_loss must be .* got nothing; set it"),
     (INIT + "    self.d_optimizer = 'adam'", r"d_optimizer must be the discr.*, got str"),
+    (INIT + "    del self.session", "Mine.session must be open and its variables initialised"),
     (INIT + "    self.session.close()", "Mine.session must be open and its variables initialised"),
     (INIT + TUPLE, r"Mine._discriminator must return one tensor, logits \[b.*, got tuple"),
     (INIT + "    self._generator_loss = None", r"Mine\._generator_loss is missing: write it"),

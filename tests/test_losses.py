@@ -7,8 +7,9 @@ import twin
 
 from models.losses import LOSSES, gradient_penalty, squared_gradient_penalty
 
-Y = np.array([[1.5], [-0.3], [0.4], [-4.0]], np.float32)
-Y_HAT = np.array([[-0.7], [2.2], [0.1], [0.9]], np.float32)
+# Also logits whose sigmoid is 0 or 1 in float32.
+Y = np.array([[1.5], [-0.3], [0.4], [-4.0], [50.0], [-120.0]], np.float32)
+Y_HAT = np.array([[-0.7], [2.2], [0.1], [0.9], [-120.0], [50.0]], np.float32)
 
 
 def run(build, *arrays):

@@ -168,7 +168,7 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
                 )
                 log(f"Warning: {custom_class.error_at(variable, message)}.")
             return StepEngine(gan, batches, precision=options.precision)
-        updates = Updates(gan, recipe, options.seed, ranks.shard())
+        updates = Updates(gan, recipe, options.seed, ranks.shard)
         # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
         slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
         if options.engine == "step" or (options.engine == "auto" and slow_under_xla):

@@ -16,6 +16,7 @@ import traceback
 
 import numpy as np
 
+from models import passes
 from support import errors
 from support.errors import UserError
 from support.lazy import tf
@@ -79,12 +80,8 @@ class SingleProcess:
     index = 0
     count = 1
     is_chief = True
+    shard = passes.WHOLE
     together = chief_first = staticmethod(contextlib.nullcontext)
-
-    def shard(self):
-        from models import passes
-
-        return passes.WHOLE
 
     def check_run(self, configuration):
         pass
@@ -106,20 +103,19 @@ SINGLE = SingleProcess()
 
 
 class Ranks:
-    """The processes of an MPI communicator, of which this one is number `index`."""
+    """The processes of an MPI communicator, of which this one is number `index`.
+
+    Attributes:
+      shard: The `passes.Shard` of each batch that this process trains on.
+    """
 
     def __init__(self, comm):
         self._comm = comm
         self.index, self.count = comm.rank, comm.size
         self.is_chief = comm.rank == 0
         self._training = self._failed = False
-
-    def shard(self):
-        """Returns the `passes.Shard` of each batch that this process trains on."""
-        from models import passes
-
-        mean = Mean(self._comm)
-        return passes.Shard(self.index, self.count, mean, mean.begin_update)
+        mean = Mean(comm)
+        self.shard = passes.Shard(self.index, self.count, mean, mean.begin_update)
 
     @contextlib.contextmanager
     def together(self):

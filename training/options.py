@@ -244,13 +244,14 @@ class Configuration:
                 raise UserError(
                     f"--{name} must be a multiple of {divisor} with {workers} processes, got {size}"
                 )
+        values, standard = recipes.values_of(recipe), recipes.values_of(recipes.get(recipe_name))
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         # Sums over other numbers of cores differ in the last bits.
         versions["number of processor cores"] = str(processor_cores())
         return cls(
             recipe=recipe_name,
-            hyperparameters=recipes.values_of(recipe),
-            overrides=recipes.difference(recipe_name, recipe),
+            hyperparameters=values,
+            overrides={k: value for k, value in values.items() if value != standard[k]},
             seed=options.seed,
             engine=options.engine,
             precision=options.precision,
