@@ -56,19 +56,18 @@ def program_lines(ended):
 class Job:
     """A command of several processes in a folder."""
 
-    def __init__(self, place, *words, environment=()):
-        place.mkdir(exist_ok=True)
-        self._paths = [place / f".{name}-{time.monotonic_ns()}" for name in ("out", "err")]
-        with open(self._paths[0], "w") as out, open(self._paths[1], "w") as err:
-            self._process = subprocess.Popen(
-                list(map(str, words)),
-                cwd=place,
-                env={**ENVIRONMENT, **dict(environment)},
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
+    def __init__(self, place, *words, **environment):
+        self._process = subprocess.Popen(
+            list(map(str, words)),
+            cwd=place,
+            env={**ENVIRONMENT, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
 
     @property
     def running(self):
@@ -80,11 +79,11 @@ class Job:
 
     def end(self, seconds=300):
         try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
+            written = self._process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
             self.kill()
-            pytest.fail(f"it hangs: {[path.read_text() for path in self._paths]}")
-        return Ended(code, *(path.read_text(errors="replace") for path in self._paths))
+            pytest.fail(f"it hangs: {error.stdout}, {error.stderr}")
+        return Ended(self._process.returncode, *written)
 
     def kill(self):
         ranks = self._rank_pids() if self.running else []
@@ -106,7 +105,7 @@ def start(tmp_path):
     """A function that starts main.py as that many ranks; 1 means without mpirun."""
     jobs = []
 
-    def start(ranks, *flags, place=tmp_path, others=None, **environment):
+    def start(ranks, *flags, others=None, **environment):
         program = [sys.executable, ROOT / "main.py", *flags]
         if ranks > 1:
             words = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n"]
@@ -114,7 +113,7 @@ def start(tmp_path):
                 program = [*words, ranks, *program]
             else:  # other flags for all but rank 0
                 program = [*words, 1, *program, ":", "-n", ranks - 1, *program, *others]
-        jobs.append(Job(place, *program, environment=environment))
+        jobs.append(Job(tmp_path, *program, **environment))
         return jobs[-1]
 
     yield start
@@ -273,8 +272,9 @@ def calls_behind(op):
     return [each for each in found if each.type == "PyFunc"]
 
 
-def test_each_update_of_dcgan_is_one_chain_of_calls():
+def test_each_update_of_dcgan_is_one_chain_of_calls(monkeypatch):
     """Gradients of both networks, and four layers' means and variances in G."""
+    monkeypatch.setattr(Gan, "_minimize", lambda *_: None)  # slow, and replaced by `install`
     with tf.Graph().as_default():
         recipe = dataclasses.replace(recipes.get("dcgan"), batch_size=4)
         gan = recipes.build_gan(recipe)
@@ -314,8 +314,8 @@ def test_several_processes_learn_what_one_learns(start, tmp_path, recipe, ranks,
 
 
 @SLOW
-@pytest.mark.parametrize("ranks", [2, 3])
-def test_killed_and_stopped_a_run_ends_in_the_same_bytes(start, tmp_path, ranks):
+def test_killed_and_stopped_a_run_ends_in_the_same_bytes(start, tmp_path):
+    ranks = 3  # the sum of two numbers does not depend on their order
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)

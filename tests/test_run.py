@@ -131,6 +131,20 @@ def test_changed_file_of_the_class_is_a_different_run(tmp_path):
         prepare(tmp_path, dataclasses.replace(mine, gan_sha256="0" * 64))
 
 
+@pytest.mark.parametrize(
+    ("trained_with", "given", "message"),
+    [
+        (GAN, None, r"add --gan=.*:Gan \(no code is loaded from a run folder\)"),
+        (None, GAN, "--gan is not valid here: the run was trained with the recipe minimal"),
+        (GAN, GAN.replace(":Gan", ":Other"), "--gan must name the class Gan, got .*:Other"),
+        (GAN, GAN.replace("gan.py", "dcgan.py"), "SHA-256 differs"),
+    ],
+)
+def test_class_of_a_run_must_be_given_unchanged(trained_with, given, message):
+    with pytest.raises(UserError, match=message):
+        configuration(gan=trained_with).check_class(given)
+
+
 def test_labels_are_part_of_the_data_if_they_are_learned():
     data, other = (DataSet(DATA.pixels, (np.arange(90) + k) % 10) for k in (0, 1))
     assert configuration(data=other) == configuration(data=data)
