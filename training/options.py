@@ -282,8 +282,9 @@ class Configuration:
                 "this project made it"
             )
         configuration = cls(**content)
-        configuration.full_recipe()  # checks the values
-        return configuration
+        # With tuples where JSON has lists, and with hyperparameters that are newer than the run.
+        values = recipes.values_of(configuration.full_recipe())
+        return dataclasses.replace(configuration, hyperparameters=values)
 
     def full_recipe(self):
         """Returns the `Recipe` with the run's hyperparameters."""
