@@ -485,7 +485,7 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
         conditional recipe meets networks without labels; or for any error of a custom class.
     """
     is_custom = gan_class is not None
-    if not is_custom:
+    if gan_class is None:
         check_has_conditional_form(recipe)
         location = recipe.conditional_gan if recipe.conditional else recipe.gan
         module, _, name = str(location).partition(":")
