@@ -199,9 +199,11 @@ class Health(Callback):
 
     def __init__(self, context):
         super().__init__(context, every=None)
-        self._is_well = True
+        self._has_warned = False
 
     def on_interval(self, step):
+        if self._has_warned:
+            return
         context = self.context
         latents, labels = context.draw(min(_FRAME_SIDE**2, len(context.batches.pixels)))
         pixels = context.batches.pixels[: len(latents)] / np.float32(255)
@@ -213,12 +215,11 @@ class Health(Callback):
             symptom = f"G's gradient has vanished: no weight's is above {gradient:.0e}"
         else:
             return
-        if self._is_well:
-            context.bar.line(
-                f"Warning: step {step:,}: {symptom}. Try a lower --learning_rate, --r1_gamma=1 or "
-                "another --loss in a new run."
-            )
-        self._is_well = False
+        context.bar.line(
+            f"Warning: step {step:,}: {symptom}. Try a lower --learning_rate, --r1_gamma=1 or "
+            "another --loss in a new run."
+        )
+        self._has_warned = True
 
 
 class HeldOut(Callback):

@@ -61,7 +61,6 @@ def train(
                 f"{folder} is finished: {start:,} steps are done. Continue with a larger "
                 "--num_steps, or start again with --new, which renames the folder."
             )
-            ranks.finish(engine)
             return None
         if start:
             log(f"Continuing {folder} after step {start:,}.")
