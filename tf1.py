@@ -13,6 +13,7 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
+import itertools
 import os
 import pickle
 import re
@@ -39,6 +40,7 @@ _DATA = _ROOT / "MNIST_data"
 # Keras 2; the default API of tf_keras requires eager execution.
 _KERAS = "tf_keras.api._v1.keras"
 _LAYERS, _CELLS = (f"{_KERAS}.__internal__.legacy.{name}" for name in ("layers", "rnn_cell"))
+_KERAS_NAME = re.compile(r"^(tensorflow\.)?keras\b")
 _V1 = "tensorflow.compat.v1"
 
 # Modules of TensorFlow 1: the modules that have their names today, imported at first use.
@@ -122,10 +124,10 @@ class Module(types.ModuleType):
       sources: The other modules, or their names.
     """
 
-    def __init__(self, name, sources, names, finder):
+    def __init__(self, name, names, finder):
         super().__init__(name)
         self.__path__ = []
-        self.__dict__.update(names, sources=sources, _finder=finder)
+        self.__dict__.update(names, sources=[*MODULES.get(name, ())], _finder=finder)
 
     def __getattr__(self, name):
         full_name = f"{self.__name__}.{name}"
@@ -149,8 +151,11 @@ class Finder:
     def __init__(self, tensorflow, others=()):
         deprecated = r"`(tf\.|layer\.|.*[cC]ell)"
         warnings.filterwarnings("ignore", deprecated, UserWarning)
-        self._names = {**_changed_names(tensorflow.compat.v1), **dict(others)}
-        self._modules = {}
+        names = {**_changed_names(tensorflow.compat.v1), **dict(others)}
+        known = {*MODULES, *names}
+        old = [name for name in known if name.startswith("tensorflow")]
+        known |= {parent for name in old for parent in _prefixes(name)}
+        self._modules = {name: Module(name, names.get(name, {}), self) for name in known}
         module = self.module("tensorflow")
         module.sources.append(tensorflow)
         module.__path__ = [*tensorflow.__path__, *tensorflow.compat.v1.__path__]
@@ -158,20 +163,11 @@ class Finder:
 
     def knows(self, name: str) -> bool:
         """Returns whether it has a module of that name."""
-        if name.removeprefix("tensorflow.").partition(".")[0] == "keras":
-            return True
-        known = (*MODULES, *self._names)
-        is_parent = name.startswith("tensorflow") and any(m.startswith(f"{name}.") for m in known)
-        return is_parent or name in known
+        return name in self._modules or bool(_KERAS_NAME.match(name))
 
     def module(self, name: str) -> types.ModuleType:
         """Returns the module of a name that it knows."""
-        if name.removeprefix("tensorflow.").partition(".")[0] == "keras":
-            return _keras_module(name.removeprefix("tensorflow."))
-        if name not in self._modules:
-            sources, names = list(MODULES.get(name, ())), self._names.get(name, {})
-            self._modules[name] = Module(name, sources, names, self)
-        return self._modules[name]
+        return self._modules.get(name) or _keras_module(name)
 
     def find_spec(self, name, path=None, target=None):
         if self.knows(name):
@@ -191,11 +187,13 @@ class Finder:
 def _absence(name):
     """Returns a message that a name of TensorFlow 1 is not available."""
     shown = re.sub("^tensorflow", "tf", name)
-    parts = name.split(".")
-    for count in range(len(parts), 0, -1):
-        if hint := INSTEAD.get(".".join(parts[:count])):
-            return f"{shown} is not available: {hint}"
-    return f"{shown} is not available: TensorFlow 2 does not have it"
+    hints = [INSTEAD[prefix] for prefix in _prefixes(name) if prefix in INSTEAD]
+    return f"{shown} is not available: {(hints or ['TensorFlow 2 does not have it'])[-1]}"
+
+
+def _prefixes(name):
+    """Returns the names of a module's parents, the uppermost first, and its own."""
+    return list(itertools.accumulate(name.split("."), "{}.{}".format))
 
 
 def _keras_module(name):
@@ -204,7 +202,7 @@ def _keras_module(name):
     utils = importlib.import_module(f"{_KERAS}.utils")
     utils.np_utils = utils
     try:
-        return importlib.import_module(_KERAS + name.removeprefix("keras"))
+        return importlib.import_module(_KERAS_NAME.sub(_KERAS, name, count=1))
     except ModuleNotFoundError:  # older versions had more: keras.layers.core is keras.layers
         return _keras_module(name.rpartition(".")[0])
 
@@ -399,7 +397,10 @@ def install(folder: Path):
 
     v1 = tensorflow.compat.v1
     v1.disable_v2_behavior()
-    finder = Finder(tensorflow, _old_libraries())
+    others = {"scipy.misc": SCIPY_MISC, "cPickle": vars(pickle)}
+    if not importlib.util.find_spec("scipy"):
+        others["scipy"] = {}
+    finder = Finder(tensorflow, others)
     _insert(finder)
     if not (folder / "input_data.py").exists():
         tutorial = "tensorflow.examples.tutorials.mnist.input_data"
@@ -443,13 +444,6 @@ def _relax_tensorflow(v1):
     flags.FlagValues._parse_flags = lambda values: values(sys.argv, known_only=True)
 
 
-def _old_libraries():
-    """Returns modules that SciPy and Python dropped: {module: {name: value}}."""
-    scipy = {} if importlib.util.find_spec("scipy") else {"scipy": {}}
-    misc = {"imread": _imread, "imresize": _imresize, "imsave": _imsave, "toimage": _toimage}
-    return {**scipy, "scipy.misc": misc, "cPickle": vars(pickle)}
-
-
 def _toimage(arr, cmin=None, cmax=None, **_):
     from PIL import Image
 
@@ -459,10 +453,6 @@ def _toimage(arr, cmin=None, cmax=None, **_):
         width = (arr.max() if cmax is None else cmax) - low
         arr = np.clip((arr - low) * (255.0 / (width or 1)) + 0.5, 0, 255).astype(np.uint8)
     return Image.fromarray(arr)
-
-
-def _imsave(name, arr, format=None):
-    _toimage(arr).save(name, format)
 
 
 def _imresize(arr, size, interp="bilinear", mode=None):
@@ -483,21 +473,15 @@ def _imread(name, flatten=False, mode=None):
     return np.array(image.convert("F" if flatten else mode or image.mode))
 
 
+SCIPY_MISC = {
+    "imread": _imread,
+    "imresize": _imresize,
+    "imsave": lambda name, arr, format=None: _toimage(arr).save(name, format),
+    "toimage": _toimage,
+}
+
+
 # Python 2.
-
-
-def _own_files(script):
-    """Returns a program's files: the script, and what it imports of its folder."""
-    files = [script]
-    for path in files:
-        names = re.findall(rb"^\s*(?:from|import)[ \t]+([\w.]+)", path.read_bytes(), re.MULTILINE)
-        for name in names:
-            inner = name.decode().strip(".").replace(".", "/")
-            for folder in {script.parent, path.parent}:
-                for each in (folder / f"{inner}.py", folder / inner / "__init__.py"):
-                    if each.is_file() and each not in files:
-                        files.append(each)
-    return files
 
 
 def _is_python_3(data, path):
@@ -507,7 +491,7 @@ def _is_python_3(data, path):
 
 
 def _translate_python_2(script):
-    """Makes imports translate the program's files if one of them is not Python 3."""
+    """Makes imports translate Python 2; all files of the program if the script is."""
     if not importlib.util.find_spec("fissix"):
         return
     from fissix import refactor
@@ -516,7 +500,7 @@ def _translate_python_2(script):
 
     tool = refactor.RefactoringTool(refactor.get_fixers_from_package("fissix.fixes"))
     to_code = SourceFileLoader.source_to_code
-    is_python_2 = not all(_is_python_3(path.read_bytes(), path) for path in _own_files(script))
+    is_python_2 = not _is_python_3(script.read_bytes(), script)
 
     def source_to_code(self, data, path, **options):
         is_own = script.parent in Path(path).parents and "site-packages" not in path
@@ -597,18 +581,13 @@ def _explain(error, folder):
 
 def main(argv):
     usage = "usage: python tf1.py SCRIPT.py ARGS..."
-    if len(argv) < 2:
-        sys.exit(f"Error: the program to run is missing; {usage}")
-    if argv[1] in ("-h", "--help"):
+    if argv[1:2] in (["-h"], ["--help"]):
         print(f"{usage}\n\nRuns a TensorFlow 1 program unmodified, with its arguments.")
         return
-    script = Path(argv[1]).resolve()
-    if not script.exists():
-        sys.exit(f"Error: {argv[1]} does not exist; {usage}")
-    if script.is_dir():
-        sys.exit(f"Error: {argv[1]} is a folder; name the program in it")
-    if script.suffix != ".py":
-        sys.exit(f"Error: {argv[1]} is not a .py file; {usage}")
+    script = Path(*argv[1:2]).resolve()
+    if not script.is_file():
+        found = " ".join(argv[1:2]) or "none"
+        sys.exit(f"Error: the program to run must be a file, got {found}; {usage}")
     try:
         run(script, argv[2:])
     except Exception as error:

@@ -1,6 +1,4 @@
-"""GANs of tf.layers and of tf.nn: `dcgan`, `conditional`, `clipping` or `penalty`."""
-
-import sys
+"""A conditional GAN of tf.layers and tf.nn, with a gradient penalty and clipped weights."""
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -8,7 +6,6 @@ import scipy.misc
 import tensorflow as tf
 from tensorflow.examples.tutorials.mnist import input_data
 
-method = sys.argv[1]
 mnist = input_data.read_data_sets("MNIST_data/", one_hot=True)
 x = tf.placeholder(tf.float32, [None, 784])
 y = tf.placeholder(tf.float32, [None, 10])
@@ -17,11 +14,8 @@ z = tf.placeholder(tf.float32, [None, 10])
 
 def generator(z, y):
     with tf.variable_scope("generator"):
-        if method == "conditional":
-            z = tf.concat([z, y], axis=1)
-        net = tf.layers.dense(z, 7 * 7 * 4)
-        if method == "dcgan":
-            net = tf.nn.relu(tf.layers.batch_normalization(net, training=True))
+        net = tf.layers.dense(tf.concat([z, y], axis=1), 7 * 7 * 4)
+        net = tf.nn.relu(tf.layers.batch_normalization(net, training=True))
         net = tf.reshape(net, [-1, 7, 7, 4])
         net = tf.layers.conv2d_transpose(net, 4, 5, strides=2, padding="same")
         net = tf.layers.conv2d_transpose(net, 1, 5, 2, "same", activation=tf.nn.sigmoid)
@@ -37,18 +31,14 @@ def discriminator(x, y, reuse=False):
 
 fake = generator(z, y)
 d_real, d_fake = discriminator(x, y), discriminator(fake, y, reuse=True)
-if method in ("clipping", "penalty"):
-    d_loss, g_loss = tf.reduce_mean(d_fake) - tf.reduce_mean(d_real), -tf.reduce_mean(d_fake)
-else:
-    ce = tf.nn.sigmoid_cross_entropy_with_logits
-    d_loss = tf.reduce_mean(ce(logits=d_real, labels=tf.ones_like(d_real)))
-    d_loss += tf.reduce_mean(ce(logits=d_fake, labels=tf.zeros_like(d_fake)))
-    g_loss = tf.reduce_mean(ce(logits=d_fake, labels=tf.ones_like(d_fake)))
-if method == "penalty":
-    mixed = x + tf.random_uniform([16, 1]) * (fake - x)
-    (gradient,) = tf.gradients(discriminator(mixed, y, reuse=True), [mixed])
-    norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), reduction_indices=[1]))
-    d_loss += 10 * tf.reduce_mean((norm - 1) ** 2)
+ce = tf.nn.sigmoid_cross_entropy_with_logits
+d_loss = tf.reduce_mean(ce(logits=d_real, labels=tf.ones_like(d_real)))
+d_loss += tf.reduce_mean(ce(logits=d_fake, labels=tf.zeros_like(d_fake)))
+g_loss = tf.reduce_mean(ce(logits=d_fake, labels=tf.ones_like(d_fake)))
+mixed = x + tf.random_uniform([16, 1]) * (fake - x)
+(gradient,) = tf.gradients(discriminator(mixed, y, reuse=True), [mixed])
+norm = tf.sqrt(tf.reduce_sum(tf.square(gradient), reduction_indices=[1]))
+d_loss += 10 * tf.reduce_mean((norm - 1) ** 2)
 d_vars = [v for v in tf.trainable_variables() if v.name.startswith("discriminator")]
 g_vars = [v for v in tf.trainable_variables() if v.name.startswith("generator")]
 d_train = tf.train.RMSPropOptimizer(1e-3).minimize(d_loss, var_list=d_vars)
@@ -61,9 +51,8 @@ with tf.Session() as sess:
         images, labels = mnist.train.next_batch(16)
         feed = {x: images, y: labels, z: np.random.uniform(-1, 1, [16, 10])}
         sess.run([d_train, d_loss], feed)
-        if method == "clipping":
-            sess.run(clip)
-            assert all(np.abs(value).max() <= 0.0101 for value in sess.run(d_vars))
+        sess.run(clip)
+        assert all(np.abs(value).max() <= 0.0101 for value in sess.run(d_vars))
         print(*sess.run([d_loss, g_loss, g_train], feed)[:2])
     samples = sess.run(fake, feed)
 scipy.misc.imsave("samples.png", scipy.misc.imresize(samples[0].reshape(28, 28), (56, 56)))
