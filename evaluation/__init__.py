@@ -70,13 +70,12 @@ def evaluate(
     standard = reference.get(images, info, log)
     predictions = standard.classifier(samples)
     scores = metrics.score(*predictions, samples, standard.reference)
-    typical = metrics.typical_precision(standard.reference.features, predictions.features)
     log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
     if standard.reference.has_classes:
         real = standard.reference.histogram
         confidence = next(iter(standard.scores.values())).mean_confidence
-        verdict = report.describe(scores, typical, confidence, recipe.digit, info, real)
+        verdict = report.describe(scores, confidence, recipe.digit, info, real)
         log(f"\n{verdict}")
     by_label = {}
     if recipe.conditional:
@@ -98,7 +97,6 @@ def evaluate(
         "classifier_sha256": standard.classifier.sha256,
         **by_label,
         **scores._asdict(),
-        "typical_precision": typical,
         "reference_scores": {name: each._asdict() for name, each in standard.scores.items()},
     }
     write_json(folder.file("metrics.json"), content)

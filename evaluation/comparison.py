@@ -1,6 +1,5 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
-import json
 import shlex
 import textwrap
 
@@ -44,20 +43,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         samples, _ = generator.sample(_SAMPLES, seed)
         generator.close()
         rows.append((str(folder), samples.reshape(_SAMPLES, -1)))
-        losses = ["-", "-"]
-        if table := folder.losses():  # means over the last hundredth of the run
-            last = np.mean(table[-max(1, len(table) // 100) :], axis=0)
-            losses = [f"{loss:.3f}" for loss in last[1:]]
-        columns.append(
-            {
-                "run": name,
-                "recipe": configuration.recipe,
-                "seed": str(configuration.seed),
-                "steps": f"{generator.step:,}",
-                **dict(zip(("d_loss", "g_loss"), losses, strict=True)),
-                **_read_scores(folder, generator),
-            }
-        )
+        columns.append({"run": name, **_column(folder, generator)})
         overrides = [f"{k}={v}" for k, v in configuration.overrides.items() if k != "num_steps"]
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
@@ -82,19 +68,23 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     pictures.compare(out, rows)
 
 
-def _read_scores(folder, generator):
-    """Returns cells with the scores of a run's current weights; `-` if there are none."""
-    labels = [*_CONDITIONS, *(metrics.LABELS[name] for name in _SCORES)]
-    cells = ["-"] * len(labels)
-    try:
-        content = json.loads(folder.file("metrics.json").read_text(encoding="utf-8"))
-        if generator.is_scored_by(content):
-            # As numbers, because a file may contain characters that control the terminal.
-            classifier = f"{int(content['classifier_sha256'], 16):064x}"
-            if content["histogram"] is None:  # without classes
-                content["classes_covered"] = np.nan
-            scores = [f"{float(content[name]):.4g}" for name in _SCORES]
-            cells = [classifier[:8], f"{int(content['num_samples']):,}", *scores]
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # the run has not been scored, or the file is damaged
-    return dict(zip(labels, cells, strict=True))
+def _column(folder, generator):
+    """Returns the cells of a run by the label of their row; `-` where there is no value."""
+    losses, scores = ["-"] * 2, ["-"] * (2 + len(_SCORES))
+    if table := folder.losses():  # means over the last hundredth of the run
+        last = np.mean(table[-max(1, len(table) // 100) :], axis=0)
+        losses = [f"{loss:.3f}" for loss in last[1:]]
+    if content := generator.scores(folder.path):
+        if content["histogram"] is None:  # without classes
+            content["classes_covered"] = np.nan
+        # As numbers, because a file may contain characters that control the terminal.
+        classifier = f"{int(content['classifier_sha256'], 16):064x}"
+        values = [f"{float(content[score]):.4g}" for score in _SCORES]
+        scores = [classifier[:8], f"{int(content['num_samples']):,}", *values]
+    labels = "d_loss", "g_loss", *_CONDITIONS, *(metrics.LABELS[score] for score in _SCORES)
+    return {
+        "recipe": generator.configuration.recipe,
+        "seed": str(generator.configuration.seed),
+        "steps": f"{generator.step:,}",
+        **dict(zip(labels, losses + scores, strict=True)),
+    }

@@ -54,6 +54,8 @@ class Scores(NamedTuple):
       mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is
         also confident about images that belong to no class: see the score of uniform noise.
       histogram: Fractions of the ten classes, a list.
+      precision, recall, density, coverage, typical_precision: See `neighbour_scores`. Reference
+        scores that were cached by an earlier version have no typical precision.
       total_variation: Half the sum of the differences of `histogram` from that of the training
         images: 0 if equal, 1 if they share no class.
     """
@@ -71,6 +73,7 @@ class Scores(NamedTuple):
     density: float
     coverage: float
     memorised_share: float
+    typical_precision: float | None = None
 
 
 # Scores that compare classes.
@@ -113,8 +116,6 @@ def score(
     labels = np.argmax(probabilities, axis=1)
     histogram = class_histogram(labels)
     first = slice(MEMORISATION_SAMPLES)
-    precision, recall = precision_recall(reference.features, features)
-    density, coverage = density_coverage(reference.features, features)
     scores = Scores(
         num_samples=len(features),
         frechet_distance=frechet_distance(mean, covariance, reference.mean, reference.covariance),
@@ -124,11 +125,8 @@ def score(
         histogram=histogram.tolist(),
         total_variation=float(np.abs(histogram - reference.histogram).sum() / 2),
         classes_covered=classes_covered(histogram),
-        precision=precision,
-        recall=recall,
-        density=density,
-        coverage=coverage,
         memorised_share=memorised_share(images[first], labels[first], reference),
+        **neighbour_scores(reference.features, features),
     )
     unknown: dict = {} if reference.has_classes else dict.fromkeys(OF_CLASSES)
     return scores._replace(**unknown)
@@ -220,62 +218,57 @@ def lost_classes(histogram: np.ndarray, real: np.ndarray) -> list:
     return [k for k in np.flatnonzero(real) if histogram[k] < min(COVERED_FRACTION, real[k] / 2)]
 
 
-def precision_recall(real: np.ndarray, fake: np.ndarray, k: int = 3) -> tuple[float, float]:
-    """Returns improved precision and recall (Kynkäänniemi et al. 2019).
+def neighbour_scores(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
+    """Returns the scores that compare points by the balls around them.
 
-    The ball around each point reaches its k-th nearest neighbour in its own set. Precision is the
-    fraction of fake points in any ball around a real one, recall the fraction of real points in
-    any ball around a fake one.
+    The ball around each point reaches its k-th nearest neighbour in its own set.
+
+    Args:
+      real: `[m, F]`, m >= 6.
+      fake: `[n, F]`, n >= 4.
+
+    Returns:
+      Values by name. `precision` and `recall` (Kynkäänniemi et al. 2019, k = 3): the fraction of
+      fake points in any ball around a real one, and of real points in any ball around a fake one.
+      `density` and `coverage` (Naeem et al. 2020, k = 5): the mean number of real points' balls
+      that a fake point is in, divided by k, which is near 1 for a perfect model, above 1 if samples
+      cluster; and the fraction of these balls that contain a fake point. `typical_precision`: the
+      precision with only the 70 % of the balls that have the smallest radii. About 60 % of real
+      images are in one, but hardly any noise, grey image or blob.
     """
-    real_radii, fake_radii = _squared_radii(real, k), _squared_radii(fake, k)
-    precision = np.mean(_count_balls(fake, real, real_radii) > 0)
-    recall = np.mean(_count_balls(real, fake, fake_radii) > 0)
-    return float(precision), float(recall)
+    radii, wider_radii = _squared_radii(real, 3, 5)
+    (fake_radii,) = _squared_radii(fake, 3)
+    is_typical = radii <= np.quantile(radii, TYPICAL_FRACTION)
+    precise = np.zeros([2, len(fake)], bool)  # in any ball, in a typical one
+    recalled, covered, balls = np.zeros(len(real), bool), np.zeros(len(real), bool), 0
+    for rows, block in _squared_distances(fake, real):
+        inside = block <= radii
+        precise[:, rows] = inside.any(axis=1), inside[:, is_typical].any(axis=1)
+        recalled |= (block <= fake_radii[rows, None]).any(axis=0)
+        inside = block <= wider_radii
+        covered |= inside.any(axis=0)
+        balls += np.count_nonzero(inside)
+    return {
+        "precision": float(precise[0].mean()),
+        "recall": float(recalled.mean()),
+        "density": float(balls / (5 * len(fake))),
+        "coverage": float(covered.mean()),
+        "typical_precision": float(precise[1].mean()),
+    }
 
 
-def typical_precision(real: np.ndarray, fake: np.ndarray, k: int = 3) -> float:
-    """Returns the precision of fake points near typical real ones.
+def _squared_radii(points, *ks):
+    """Returns the squared distance of each point to its k-th nearest neighbour, for each k.
 
-    Only the 70 % of the balls of `precision_recall` with the smallest radii count. About 60 % of
-    real images are in one, but hardly any noise, grey image or blob.
-    """
-    radii = _squared_radii(real, k)
-    radii[radii > np.quantile(radii, TYPICAL_FRACTION)] = -np.inf
-    return float(np.mean(_count_balls(fake, real, radii) > 0))
-
-
-def density_coverage(real: np.ndarray, fake: np.ndarray, k: int = 5) -> tuple[float, float]:
-    """Returns density and coverage (Naeem et al. 2020).
-
-    The balls are those around the real points, up to their k-th nearest neighbour.
-    Density is the mean number of balls that a fake point is in, divided by k: near 1 for a perfect
-    model, above 1 if samples cluster. Coverage is the fraction of balls that contain a fake point.
-    """
-    radii = _squared_radii(real, k)
-    density = np.mean(_count_balls(fake, real, radii)) / k
-    nearest = np.concatenate([block.min(axis=1) for block in _squared_distances(real, fake)])
-    return float(density), float(np.mean(nearest <= radii))
-
-
-def _squared_radii(points, k):
-    """Returns the squared distance of each point to its k-th nearest neighbour.
-
-    The shape is `[n]`, with n > k.
+    The shape is `[number of ks, n]`.
     """
     # The smallest distance of each row is 0, to the point itself, so its k-th neighbour is at k.
-    # A column that is not copied would keep its whole block in memory.
-    blocks = _squared_distances(points, points)
-    return np.concatenate([np.partition(block, k, axis=1)[:, k].copy() for block in blocks])
-
-
-def _count_balls(points, centres, squared_radii):
-    """Returns the number of balls that each point is in, `[n]`."""
-    blocks = _squared_distances(points, centres)
-    return np.concatenate([np.count_nonzero(block <= squared_radii, axis=1) for block in blocks])
+    blocks = (block for _, block in _squared_distances(points, points))
+    return np.concatenate([np.partition(block, ks, axis=1)[:, ks] for block in blocks]).T
 
 
 def _squared_distances(points, others):
-    """Yields the squared distances `[n, m]` in blocks of rows, float32.
+    """Yields rows as slices, and their squared distances `[rows, m]`, float32.
 
     Rounding may make some values negative.
     """
@@ -283,11 +276,12 @@ def _squared_distances(points, others):
     norms = np.einsum("ij,ij->i", others, others)[:, None]
     # |x|^2 + |y|^2 - 2 x.y as one product of longer rows saves two passes over each block.
     others = np.hstack([-2 * others, np.ones_like(norms), norms]).T
-    rows = max(1, BLOCK_ELEMENTS // others.shape[1])
-    for start in range(0, len(points), rows):
-        block = np.asarray(points[start : start + rows], np.float32)
+    size = max(1, BLOCK_ELEMENTS // others.shape[1])
+    for start in range(0, len(points), size):
+        rows = slice(start, start + size)
+        block = np.asarray(points[rows], np.float32)
         norms = np.einsum("ij,ij->i", block, block)[:, None]
-        yield np.hstack([block, norms, np.ones_like(norms)]) @ others
+        yield rows, np.hstack([block, norms, np.ones_like(norms)]) @ others
 
 
 def nearest_distances(images: np.ndarray, training_pixels: np.ndarray) -> np.ndarray:
@@ -301,7 +295,7 @@ def nearest_distances(images: np.ndarray, training_pixels: np.ndarray) -> np.nda
     """
     pixels = np.float32(images).reshape(len(images), -1) * 255
     blocks = _squared_distances(training_pixels, pixels)
-    squared = np.minimum.reduce([block.min(axis=0) for block in blocks])
+    squared = np.minimum.reduce([block.min(axis=0) for _, block in blocks])
     return np.sqrt(np.maximum(squared, 0)) / 255
 
 

@@ -8,7 +8,7 @@ from evaluation import metrics
 
 # A class above this fraction of the samples is over-represented.
 _DOMINANT = 0.25
-# Samples are not images of the data set if their `metrics.typical_precision` or mean confidence,
+# Samples are not images of the data set if their `typical_precision` or mean confidence,
 # as a fraction of that of real images, is below these. Measured: real images have at least 0.5,
 # also those of one class, and 0.9; rough or blurred digits 0.005 and 0.73. Grey images, noise and
 # blobs of the first 50 to 1,000 steps of all recipes have at most 0.0005 on MNIST and
@@ -39,14 +39,11 @@ def table(columns: dict) -> str:
     return "\n".join(lines)
 
 
-def describe(
-    scores, typical: float, real_confidence: float, digit: int | None, info, real: np.ndarray
-) -> str:
+def describe(scores, real_confidence: float, digit: int | None, info, real: np.ndarray) -> str:
     """Says whether the samples are digits and whether the generator has collapsed.
 
     Args:
       scores: `metrics.Scores` of the samples.
-      typical: Their `metrics.typical_precision`.
       real_confidence: Mean confidence of real images.
       digit: The only digit that the run was trained on, or None.
       info: DataSetInfo with the names of the classes.
@@ -56,11 +53,11 @@ def describe(
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     top = np.argsort(-histogram, kind="stable")[:3]
     fractions = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
-    if typical < _TYPICAL or scores.mean_confidence < _CONFIDENT * real_confidence:
+    if scores.typical_precision < _TYPICAL or scores.mean_confidence < _CONFIDENT * real_confidence:
         things = "like the training images" if noun == "class" else plural
         return (
-            f"The samples are not {things}: {typical:.1%} of them resemble typical training "
-            "images, and the classifier's mean confidence is "
+            f"The samples are not {things}: {scores.typical_precision:.1%} of them resemble "
+            "typical training images, and the classifier's mean confidence is "
             f"{scores.mean_confidence:.2f}, for real images {real_confidence:.2f}. What it takes "
             f"them for means little: {fractions}. "
             "Train longer, or try --r1_gamma=1."

@@ -165,22 +165,16 @@ def _about(folder, generator, graph):
             facts[name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     facts |= {"seed": str(configuration.seed), "latents": f"{graph.nlatent}, {graph.prior.name}"}
     scores, notes = [], []
-    try:
-        content = json.loads((folder / "metrics.json").read_text())
-        if generator.is_scored_by(content):
-            columns = {"this run": content, **content["reference_scores"]}
-            scores = [["", *columns]]
-            for name in SCORES:
-                if content[name] is None:  # of classes, without labels
-                    continue
+    if content := generator.scores(folder):
+        columns = {"this run": content, **content["reference_scores"]}
+        scores = [["", *columns]]
+        for name in SCORES:
+            if content[name] is not None:  # of classes, without labels
                 cells = [f"{column[name]:.4g}" for column in columns.values()]
                 scores.append([LABELS[name], *cells])
-        else:
-            notes.append("The scores of this run are of other weights.")
-    except FileNotFoundError:
-        notes.append("No scores yet: run python main.py --mode=evaluate --run_dir=DIR.")
-    except (ValueError, KeyError, TypeError):
-        scores, notes = [], ["Cannot read metrics.json."]
+    else:
+        command = "python main.py --mode=evaluate --run_dir=DIR"
+        notes.append(f"These weights have no scores yet: run {command}.")
     if graph.fixed_statistics:
         notes.append(
             "This generator normalises by the statistics of its batch. Here they are those of 256 "

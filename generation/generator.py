@@ -3,7 +3,9 @@
 Importing this module does not import TensorFlow.
 """
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -80,13 +82,17 @@ class Generator:
         """The names of the labels from 0 to 9."""
         return self.configuration.label_names()
 
-    def is_scored_by(self, content) -> bool:
-        """Returns whether the content of a metrics.json is of these weights.
+    def scores(self, run_dir) -> dict | None:
+        """Returns the content of a run's metrics.json, or None if it has none of these weights.
 
         The step is not enough: a new run in the same folder may have the same.
         """
-        scored = content["checkpoint_sha256"], content["step"], content["raw"]
-        return scored == (self.digest, self.step, self.raw)
+        try:
+            content = json.loads(Path(run_dir, "metrics.json").read_text(encoding="utf-8"))
+            scored = [content[name] for name in ("checkpoint_sha256", "step", "raw")]
+        except (OSError, ValueError, KeyError, TypeError):  # not scored yet, or damaged
+            return None
+        return content if scored == [self.digest, self.step, self.raw] else None
 
     def generate(self, z: np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """Generates images from latents.
@@ -168,7 +174,7 @@ class Generator:
         t = np.arange(frames) / frames
         legs = zip(corners, following, strict=True)
         z = np.concatenate([self.prior.interpolate(a, b, t) for a, b in legs])
-        if not self.recipe.conditional:
+        if labels is None and not self.recipe.conditional:
             return self.generate(z), z
         labels = self.labels_in_turn(draws, self.classes[:1] if labels is None else labels)
         rows = np.eye(NUM_CLASSES, dtype=np.float32)[labels][:, None]  # [draws, 1, 10]

@@ -84,13 +84,18 @@ def test_neighbours_agree_with_matrices_for_any_block_size(monkeypatch, block_el
     def distances(first, second):
         return np.linalg.norm(first[:, None] - second[None], axis=-1)
 
-    real_radii, fake_radii = (np.sort(distances(s, s), axis=1)[:, 3] for s in (real, fake))
-    in_real = distances(real, fake) <= real_radii[:, None]
-    in_fake = distances(real, fake) <= fake_radii
-    expected = in_real.any(axis=0).mean(), in_fake.any(axis=1).mean()
-    assert metrics.precision_recall(real, fake, k=3) == pytest.approx(expected)
-    expected = in_real.sum() / (3 * len(fake)), in_real.any(axis=1).mean()
-    assert metrics.density_coverage(real, fake, k=3) == pytest.approx(expected)
+    between = distances(real, fake)
+    real_radii, fake_radii = (np.sort(distances(s, s)).T for s in (real, fake))
+    radii, wider = real_radii[[3, 5]]
+    in_real, in_wider = between <= radii[:, None], between <= wider[:, None]
+    expected = {
+        "precision": in_real.any(axis=0).mean(),
+        "recall": (between <= fake_radii[3]).any(axis=1).mean(),
+        "density": in_wider.sum() / (5 * len(fake)),
+        "coverage": in_wider.any(axis=1).mean(),
+        "typical_precision": in_real[np.argsort(radii)[:63]].any(axis=0).mean(),
+    }
+    assert metrics.neighbour_scores(real, fake) == pytest.approx(expected)
 
 
 def images_with_first_pixel(values):
@@ -130,14 +135,13 @@ def test_scores_of_the_training_images():
     images, probabilities = pixels / np.float32(255), one_hot(labels)
     scores = metrics.score(features, probabilities, images, reference)._asdict()
     assert scores.pop("kernel_distance") < 0 and scores.pop("density") > 1
+    assert 0.7 < scores.pop("typical_precision") < 1  # the others are in no ball of a typical image
     assert scores.pop("histogram") == [0.1] * 10
     expected = dict.fromkeys(scores, 1) | dict.fromkeys(["classifier_score", "classes_covered"], 10)
     expected |= {"num_samples": 60, "frechet_distance": 0, "total_variation": 0}
     assert scores == pytest.approx(expected, abs=1e-9)
     few = metrics.score(features[:6], probabilities[:6], images[:6], reference)
     assert few.recall < few.precision == 1 and few.coverage < few.density
-    pair = metrics.density_coverage(features, features[:6])
-    assert (few.density, few.coverage) == pytest.approx(pair)
     uneven = metrics.score(features, 0.5 * one_hot(labels // 5) + 0.05, images, reference)
     assert uneven.total_variation == pytest.approx((0.4 + 0.4 + 8 * 0.1) / 2)
     assert uneven.mean_confidence == pytest.approx(0.55)
