@@ -12,8 +12,7 @@ import dataclasses
 import functools
 import math
 import re
-import time
-from collections.abc import Callable
+import timeit
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -22,18 +21,18 @@ from benchmarks.peers.job import graph_parameters
 from models import recipes
 from models.recipes import Recipe
 from support.graphs import upstream_ops
+from support.lazy import tf
 from training.options import processor_cores
 
 _FLOAT_BYTES = 4
 _ADAM_FLOATS = 7
+_TRIES = 9  # of a measurement, whose shortest time counts
 _IS_PRODUCT = re.compile(r"MatMul|Conv\dD|DepthwiseConv|Einsum")
 
 
 @functools.cache
 def parameters(recipe: Recipe) -> tuple[int, int]:
     """Returns the numbers of trainable parameters of G and of D."""
-    import tensorflow.compat.v1 as tf
-
     with tf.Graph().as_default():
         recipes.build_gan(recipe).session.close()
         return graph_parameters()
@@ -46,19 +45,12 @@ def step_cost(recipe: Recipe) -> np.ndarray:
 
     A penalty that is applied at every k-th update counts as a k-th.
     """
-    cost = _step_cost(dataclasses.replace(recipe, r1_gamma=0.0))
-    if recipe.r1_gamma:
-        always = _step_cost(dataclasses.replace(recipe, penalty_every=1))
-        cost += (always - cost) / recipe.penalty_every
-    return cost
-
-
-def _step_cost(recipe):
-    """Returns `step_cost` of a recipe with its penalty at every update or without."""
-    import tensorflow.compat.v1 as tf
-
     from training.updates import Updates
 
+    if recipe.r1_gamma and recipe.penalty_every > 1:
+        never = step_cost(dataclasses.replace(recipe, r1_gamma=0.0))
+        always = step_cost(dataclasses.replace(recipe, penalty_every=1))
+        return never + (always - never) / recipe.penalty_every
     with tf.Graph().as_default():
         gan = recipes.build_gan(recipe)
         updates = Updates(gan, recipe, seed=0)
@@ -126,8 +118,8 @@ def least_seconds(recipe: Recipe, flop_rate: float) -> float:
 def measure_flops(size: int = 2048) -> float:
     """Returns the FLOPs per second of NumPy's product of two large float32 matrices."""
     a, b = np.random.default_rng(0).random((2, size, size), np.float32)
-    seconds = _least_time(functools.partial(np.matmul, a, b, out=np.empty_like(a)))
-    return 2 * size**3 / seconds
+    product = functools.partial(np.matmul, a, b, out=np.empty_like(a))
+    return 2 * size**3 / min(timeit.repeat(product, number=1, repeat=_TRIES))
 
 
 def measure_copy(size: int) -> float:
@@ -147,14 +139,5 @@ def measure_copy(size: int) -> float:
             np.copyto(*pair)
 
     with ThreadPoolExecutor(cores) as pool:
-        seconds = _least_time(lambda: list(pool.map(copy, pairs)))
-    return repeats * cores * count * 2 * _FLOAT_BYTES / seconds
-
-
-def _least_time(function: Callable[[], object], tries: int = 9) -> float:
-    times = []
-    for _ in range(tries):
-        began = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - began)
-    return min(times)
+        times = timeit.repeat(lambda: list(pool.map(copy, pairs)), number=1, repeat=_TRIES)
+    return repeats * cores * count * 2 * _FLOAT_BYTES / min(times)

@@ -77,13 +77,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     folder = cache_folder() / key
     folder.mkdir(parents=True, exist_ok=True)
     has_classes = len(np.unique(data.train.file_labels)) > 1
-    lock = filelock.FileLock(folder / ".lock")
-    try:
-        held = lock.acquire(timeout=0)
-    except filelock.Timeout:
-        log(f"Waiting for another process that uses {folder}.")
-        held = lock.acquire()
-    with held:
+    with filelock.FileLock(folder / ".lock"):
         if not (folder / _SCORES).exists():  # which is written last
             if has_classes:
                 log(f"Training a classifier on {info.title} once; it is cached in {folder}.")
@@ -92,17 +86,14 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
         standard = load(folder, data)
     except UserError as error:
         raise UserError(f"delete {folder} and run the command again: {error}") from error
-    if not has_classes:
-        log(
-            "Without at least two labels, no classifier can be trained on these images: classes "
-            "covered, classifier score, confidence and total variation of classes cannot be "
-            "scored. The other scores use the features of MNIST's classifier; compare them only "
-            "with the columns next to them."
-        )
-        return standard
     log(
         f"The classifier of {info.title} has {standard.test_accuracy:.1%} test accuracy; its "
         "scores are not comparable with those of other classifiers."
+        if has_classes
+        else "Without at least two labels, no classifier can be trained on these images: classes "
+        "covered, classifier score, confidence and total variation of classes cannot be scored. "
+        "The other scores use the features of MNIST's classifier; compare them only with the "
+        "columns next to them."
     )
     return standard
 

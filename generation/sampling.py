@@ -89,10 +89,9 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
     """
     path = check_out(out, WALK_SUFFIXES)
     ending = _ending(out)
-    corners = None if labels is None else generator.labels_in_turn(draws, labels)
     frames = _TILES_PER_LEG if ending == ".png" else _FRAMES_PER_LEG
     images, latents = generator.interpolate(
-        draws, frames, seed, truncation=truncation, labels=corners
+        draws, frames, seed, truncation=truncation, labels=labels
     )
     if ending == "/":
         _save_each(path, images)
