@@ -117,7 +117,7 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
     window = np.ones(max(1, len(bins) // 100))
     marker = "o" if len(steps) <= 50 else None
     over = len(steps) // 100
-    notes = [f"faint: all values; thick: mean over {over:,}"] if over > 1 else []
+    notes = [f"faint: all values; thick: mean over {over:,} values"] if over > 1 else []
     at = np.tile(steps, 2)
     outside = np.count_nonzero((values < bottom) | (values > top))
     if outside:
@@ -223,8 +223,11 @@ def compare(path: str | Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
     for _, images in rows:
         strip = tiles(images, columns=len(images))
         strips.append(np.pad(strip, [(0, 0), (0, (columns - len(images)) * SIDE)]))
-    with figure(path, 1.5 + 0.5 * columns, 0.3 + 0.5 * len(rows)) as drawn:
-        _draw_rows(drawn.add_subplot(), np.concatenate(strips), [label for label, _ in rows])
+    with figure(path, 0.5 * columns, 0.5 * len(rows)) as drawn:
+        # The labels are outside of the axes, so that a long one does not shrink the images.
+        drawn.set_layout_engine("none")
+        axes = drawn.add_axes((0, 0, 1, 1))
+        _draw_rows(axes, np.concatenate(strips), [label for label, _ in rows])
 
 
 def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
@@ -278,7 +281,7 @@ def figure(path: str | Path, width: float, height: float) -> Iterator:
     The backend and settings of the user do not matter.
 
     Args:
-      path: The PNG.
+      path: The PNG. It is cropped or extended to all that is drawn.
       width, height: Size in inches, each of 100 pixels.
     """
     matplotlib = import_matplotlib()
@@ -287,7 +290,9 @@ def figure(path: str | Path, width: float, height: float) -> Iterator:
         drawn = matplotlib.figure.Figure(figsize=(width, height), dpi=100, layout="constrained")
         yield drawn
         with atomic_write(path) as temporary:
-            drawn.savefig(temporary, format="png", metadata={"Software": None})
+            # The layout may cut off text next to axes of a fixed aspect.
+            options = {"bbox_inches": "tight", "metadata": {"Software": None}}
+            drawn.savefig(temporary, format="png", **options)
 
 
 def import_matplotlib():
