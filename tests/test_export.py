@@ -16,6 +16,8 @@ from generation.export import export
 from models import priors
 
 EXPORTED = ("stable_cnn", "minimal", "leaky_mlp", "dcgan", "upsampling_cnn", "pretrained_cnn")
+# Priors and statistics differ; a process takes seconds.
+IN_PLAIN_TENSORFLOW = ("stable_cnn", "minimal", "pretrained_cnn")
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +29,12 @@ def run(tmp_path_factory):
 def exported(run):
     export(run, run / "export")
     return run / "export"
+
+
+@pytest.fixture
+def without_onnx(monkeypatch):
+    """Makes exports several times faster."""
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
 
 
 _PLAIN_TENSORFLOW = """
@@ -66,6 +74,8 @@ def test_exports_generate_the_same_images(recipe, tmp_path):
         np.testing.assert_allclose(generate(z), images, atol=1e-4)
         np.testing.assert_allclose(generate(z[7:8])[0], images[7], atol=1e-4)
         assert generate(z[:0]).shape == (0, 28, 28)
+    if recipe not in IN_PLAIN_TENSORFLOW:
+        return
     np.save(tmp_path / "z.npy", z)
     command = [sys.executable, "-c", _PLAIN_TENSORFLOW, out / "saved_model", tmp_path / "z.npy"]
     done = subprocess.run([*command, tmp_path / "out.npz"], capture_output=True, text=True)
@@ -96,7 +106,7 @@ def test_exports_of_numpy_and_onnx_without_this_project(exported, tmp_path):
         assert file["images"].shape == (6, 28, 28)
 
 
-def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch):
+def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch, without_onnx):
     class Triangle(priors.Prior):
         def sample(self, rng, shape):
             return np.minimum(*rng.random([2, *np.atleast_1d(shape)], np.float32))
@@ -107,13 +117,12 @@ def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch):
     assert test_priors.kolmogorov(z.ravel(), lambda x: 1 - (1 - x) ** 2) < 1.95
 
 
-def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path):
+def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path, without_onnx):
     alike, added, file, link = (tmp_path / name for name in ("alike", "added", "file", "link"))
     (alike / "saved_model").mkdir(parents=True)
     (alike / "saved_model" / "precious").write_text("x")
     export(run, added)
-    for name in ("generator.npz", "export.json"):
-        assert (added / name).read_bytes() == (exported / name).read_bytes()
+    assert (added / "generator.npz").read_bytes() == (exported / "generator.npz").read_bytes()
     (added / "saved_model" / "mine").write_text("kept")
     file.write_text("x")
     link.symlink_to(exported)
@@ -132,12 +141,11 @@ def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path):
     assert not list(tmp_path.glob(".*"))
 
 
-def test_files_that_cannot_be_made_are_skipped(tmp_path, monkeypatch):
+def test_files_that_cannot_be_made_are_skipped(tmp_path, without_onnx):
     own = tmp_path / "own.py"
     own.write_text(_SINE)
     folder = train(tmp_path, f"--gan={own}:Sine")
     flags = (f"--gan={own}:Sine", f"--run_dir={folder}")
-    monkeypatch.setitem(sys.modules, "tf2onnx", None)
     text, _ = main("--mode=export", *flags, f"--out={tmp_path / 'out'}")
     onnx, numpy, _ = text.splitlines()
     assert onnx == "Skipped generator.onnx: install tf2onnx for it."
@@ -155,7 +163,7 @@ class Sine(Gan):
 """
 
 
-def test_interrupted_export_keeps_the_old_one(run, tmp_path, monkeypatch):
+def test_interrupted_export_keeps_the_old_one(run, tmp_path, monkeypatch, without_onnx):
     target, replace = tmp_path / "out", os.replace
     export(run, target)
     before = (target / "export.json").stat().st_mtime_ns
