@@ -413,7 +413,7 @@ function makeSliders() {
     const name = prior.spherical ? `${k + 1}` : `z${slider.direction.indexOf(1) + 1}`;
     const share = `${(100 * slider.share).toFixed(1)} %`;
     const id = `slider-${k}`;
-    const step = (highest - lowest) / 500;
+    const step = (highest - lowest) / 100; // also of an arrow key
     const input = create("input", { type: "range", id, min: lowest, max: highest, step });
     input.ariaLabel = `Direction ${name}, ${share} of the change`;
     input.addEventListener("input", () => {
@@ -429,8 +429,7 @@ function makeSliders() {
 
 function placeSliders() {
   about.sliders.forEach((slider, k) => {
-    const input = element(`slider-${k}`);
-    if (input !== document.activeElement || motion) input.value = along(slider);
+    element(`slider-${k}`).value = along(slider);
   });
 }
 
