@@ -6,11 +6,9 @@ does not import TensorFlow.
 """
 
 import dataclasses
-import itertools
 import re
 import sys
 import textwrap
-from pathlib import Path
 
 from absl import flags
 
@@ -53,21 +51,6 @@ _EXAMPLES = {
     "compare": "--run_dirs=runs/minimal,runs/stable_cnn",
 }
 _OTHER_MODES = "Other modes (named before each flag)"
-_GROUPS = (
-    EVERYDAY,
-    recipes.BATCHES,
-    recipes.LEARNING_RATES,
-    recipes.UPDATES,
-    recipes.NETWORKS,
-    WHILE_TRAINING,
-    ENGINES,
-    _OTHER_MODES,
-)
-_HELP = ("help", "/help", "/?")
-_QUOTES = tuple("'\"\N{LEFT SINGLE QUOTATION MARK}\N{LEFT DOUBLE QUOTATION MARK}")
-_DASHES = tuple("\N{EN DASH}\N{EM DASH}\N{MINUS SIGN}")
-# Flags that are easily taken for another one.
-_CONFUSED = {"digit": "it selects the training images; --labels selects what is drawn"}
 _WIDTH, _INDENT = 100, 26
 
 
@@ -177,39 +160,29 @@ def define_flags():
 
 def parse(argv):
     """Parses the command line; --help, or a wrong flag or value, ends the program."""
-    _check_typing(argv[1:])
     try:
         rest = FLAGS(argv)[1:]
     except flags.UnrecognizedFlagError as error:
         switches = [f"no{name}" for name, field in FIELDS.items() if value_type(field)[0] is bool]
         close = meant(error.flagname, [*FIELDS, "help", *switches])
-        if error.flagname in MODES:
-            close = f"mode={error.flagname}"
+        close = f"mode={error.flagname}" if error.flagname in MODES else close
         hint = f"did you mean --{close}?" if close else "see python main.py --help"
         fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
-        missing = re.match(r"Missing value for flag --(\w+)", str(error))
-        if missing and missing[1] in FIELDS:
-            fail(f"--{missing[1]} requires a value: {describe_values(FIELDS[missing[1]])}")
         illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
-        if illegal is None:
-            fail(f"{error}; see python main.py --help")
-        name, found = illegal[1], illegal[2] or "nothing"
-        if name in ("h", "help"):
-            fail("--help takes no value")
-        if value_type(FIELDS[name])[0] is bool:
-            fail(f"--{name}={found} is not valid; use --{name} or --no{name}")
-        fail(f"--{name} must be {describe_values(FIELDS[name])}, got {found}")
+        if illegal and illegal[1] in FIELDS:
+            name, found = illegal[1], illegal[2] or "nothing"
+            fail(f"--{name} must be {describe_values(FIELDS[name])}, got {found}")
+        fail(f"{error}; see python main.py --help")
     try:
-        if FLAGS.help or set(rest) & set(_HELP):
-            modes = [FLAGS.mode] if FLAGS["mode"].present else [w for w in rest if w in MODES]
-            print(help_text(modes[0] if modes else None, FLAGS.recipe))
+        if FLAGS.help:
+            print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
             sys.exit(0)
         if rest:
-            hints = dict.fromkeys(_as_flag(word, argv) for word in rest)
-            hint = f"use {' '.join(hints)}" if all(hints) else "see python main.py --help"
-            words = f"argument{'s' * (len(rest) > 1)} {' '.join(rest)}"
-            raise UserError(f"unexpected {words}: options start with --; {hint}")
+            word = rest[0]
+            flag = "mode" if word in MODES else "recipe" if word in RECIPES else None
+            hint = f"use --{flag}={word}" if flag else "write --FLAG=VALUE without spaces"
+            raise UserError(f"unexpected argument {word}; {hint}, see python main.py --help")
         check_value(FIELDS["mode"], FLAGS.mode)
         for name, field in sorted(FIELDS.items()):
             flag = FLAGS[name]
@@ -220,47 +193,11 @@ def parse(argv):
             *modes, last_mode = field.metadata["modes"]
             if FLAGS.mode not in (*modes, last_mode):
                 valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
-                hint = f"; {_CONFUSED[name]}" if name in _CONFUSED else ""
-                raise UserError(f"--{name} is only valid with --mode={valid}{hint}")
+                raise UserError(f"--{name} is only valid with --mode={valid}")
             if name != "gan":  # of which --mode=compare takes several
                 check_value(field, flag.value)
     except UserError as error:
         fail(error)
-
-
-def _check_typing(arguments):
-    """Ends the program if a shell, or a copied text, changed the characters of a flag."""
-    for word in arguments:
-        value = word.partition("=")[2]
-        if word.startswith(_DASHES):
-            fail(f"{word} starts with a dash; type two hyphens, --")
-        if word.startswith(_QUOTES) or value.startswith(_QUOTES) or re.search('"($| --)', value):
-            fail(f'{word} contains a quote; use "double quotes", without a backslash at the end')
-        if word in ("=", "\\", "^", "`"):
-            fail(f"unexpected argument {word}; write --FLAG=VALUE without spaces, on one line")
-
-
-def _as_flag(word, argv):
-    """Returns how to type an argument that is not a flag, or None."""
-    name, equals, _ = word.partition("=")
-    if name in FIELDS and equals:
-        return f"--{word}"
-    for name, field in FIELDS.items():
-        if word in (field.metadata["choices"] or ()):
-            return f"--{name}={word}"
-    before = argv[: argv.index(word)] if word in argv else [""]  # it may be in a --flagfile
-    flag = next((each for each in reversed(before) if each.startswith("-")), "")
-    field = FIELDS.get(flag.lstrip("-").partition("=")[0])
-    kind, is_tuple = value_type(field) if field else (None, False)
-    if is_tuple:
-        return f'"--{field.name}=A,B", with double quotes and without spaces'
-    if kind is bool and flag == before[-1]:
-        return f"--{field.name} or --no{field.name}"
-    if re.search(r"\.py(:\w+)?$", word):
-        return f"--gan={word}"
-    if Path(word).is_dir() or re.search(r"[/\\]", word):
-        return f"--run_dir={word}"
-    return None
 
 
 def fail(message):
@@ -285,7 +222,7 @@ def help_text(mode=None, recipe="minimal"):
         check_value(FIELDS["mode"], mode)
         command = f"python main.py --mode={mode} {_EXAMPLES[mode]}"
         parts = [f"--mode={mode}: {MODES[mode]}.\n\n  {command}"]
-    for group in _GROUPS:
+    for group in dict.fromkeys(field.metadata["group"] for field in FIELDS.values()):
         entries = [
             _help_entry(field, defaults.get(name, field.default), mode)
             for name, field in FIELDS.items()
@@ -322,10 +259,5 @@ def _help_entry(field, default, mode):
     text = f"{metadata['help']} [{note}]"
     if mode is None and "train" not in metadata["modes"]:
         text = f"{', '.join(metadata['modes'])}: {text}"
-    lines = textwrap.wrap(text, _WIDTH - _INDENT)
-    starts = itertools.chain([f"  {typed}"], itertools.repeat(""))
-    if len(typed) + 3 > _INDENT:
-        lines.insert(0, "")
-    return "\n".join(
-        f"{start:<{_INDENT}}{line}".rstrip() for start, line in zip(starts, lines, strict=False)
-    )
+    start = f"  {typed} ".ljust(_INDENT)
+    return textwrap.fill(text, _WIDTH, initial_indent=start, subsequent_indent=_INDENT * " ")

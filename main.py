@@ -103,12 +103,8 @@ def export():
     """Makes files for use without this project."""
     folder = _run_folder()
     out = _out() or str(folder.file("export"))
-    is_named = Path(out).suffix[1:2].isalpha() and not out.endswith(("/", os.sep))
-    if is_named and not Path(out).is_dir():
-        raise UserError(
-            f"--out must be a folder for --mode=export, got {out}; it then contains saved_model, "
-            "generator.npz and, if tf2onnx is installed, generator.onnx"
-        )
+    if Path(out).suffix[1:2].isalpha() and not Path(out).is_dir():
+        raise UserError(f"--out must be a folder for --mode=export, got {out}")
     terminal.import_tensorflow()
     from generation.export import export as export_to
 
@@ -130,9 +126,6 @@ def compare():
     """Puts runs side by side."""
     if not FLAGS.run_dirs:
         raise UserError(f"--mode=compare requires --run_dirs; {_known_runs()}")
-    if not all(FLAGS.run_dirs):
-        found = ",".join(FLAGS.run_dirs)
-        raise UserError(f"--run_dirs must be folders separated by single commas, got {found!r}")
     folders = [RunFolder(path) for path in FLAGS.run_dirs]
     for folder in folders:
         folder.configuration("--run_dirs")
