@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from support.data_sets import NUM_CLASSES, NUM_PIXELS, SIDE
+from support.data_sets import NUM_PIXELS, SIDE
 from support.errors import broken_package, one_line
 from support.files import atomic_write
 
@@ -27,7 +27,6 @@ FILM_FRAMES, FILM_MILLISECONDS = 200, 200
 _CAPTION_HEIGHT = 16
 SMALLEST_FRAME = 224  # pixels: a single image is enlarged eightfold
 MOST_POINTS = 1500  # of a curve: about one per pixel of the figure's width
-ANIMATIONS = {".gif": {}, ".webp": {"lossless": True}}  # suffix -> options of Pillow
 
 
 def tiles(images: np.ndarray, columns: int) -> np.ndarray:
@@ -41,8 +40,6 @@ def tiles(images: np.ndarray, columns: int) -> np.ndarray:
       float32 `[rows * 28, columns * 28]`, black where the last row has no image.
     """
     images = np.asarray(images, np.float32)
-    if images.ndim != 2 or images.shape[1] != NUM_PIXELS or not len(images):
-        raise ValueError(f"images must have shape [n, {NUM_PIXELS}], got {list(images.shape)}")
     rows = -(-len(images) // columns)
     sheet = np.zeros([rows * columns, NUM_PIXELS], np.float32)
     sheet[: len(images)] = images
@@ -150,35 +147,13 @@ def curves(path: str | Path, steps, d_losses, g_losses, title: str = ""):
     return drawn
 
 
-def sorted_samples(
-    images: np.ndarray, labels: np.ndarray, per_class: int, num_classes: int = NUM_CLASSES
-) -> np.ndarray:
-    """Arranges images in one row per label from 0.
-
-    Args:
-      images: `[n, 784]` in [0, 1].
-      labels: Integers `[n]`.
-      per_class: Number of images per row: the first of each label, black if there are fewer.
-      num_classes: Number of rows.
-
-    Returns:
-      float32 `[num_classes * 28, per_class * 28]`.
-    """
-    rows = np.zeros([num_classes, per_class, NUM_PIXELS], np.float32)
-    for label, row in enumerate(rows):
-        found = images[labels == label][:per_class]
-        row[: len(found)] = found
-    return tiles(rows.reshape(-1, NUM_PIXELS), per_class)
-
-
 def report(
     path: str | Path,
     images: np.ndarray,
     labels: np.ndarray,
     shares: np.ndarray,
     real_shares: np.ndarray,
-    names: Sequence = tuple(range(10)),
-    per_class: int = 16,
+    names: Sequence,
 ) -> None:
     """Saves a PNG of how often each class is generated, with samples in the same row.
 
@@ -189,10 +164,13 @@ def report(
       shares: Fraction of each class in the samples, `[10]`.
       real_shares: Fraction of each class in real images, `[10]`.
       names: Names of the first classes, of which each has a row.
-      per_class: Number of samples per row.
     """
-    count, bars_width = len(names), 6
-    sheet = sorted_samples(images, labels, per_class, count)
+    count, per_class, bars_width = len(names), 16, 6
+    rows = np.zeros([count, per_class, NUM_PIXELS], np.float32)  # black if there are fewer
+    for label, row in enumerate(rows):
+        found = images[labels == label][:per_class]
+        row[: len(found)] = found
+    sheet = tiles(rows.reshape(-1, NUM_PIXELS), per_class)
     with figure(path, 12, 1.1 + 0.45 * count) as drawn:
         left, right = drawn.subplots(1, 2, width_ratios=[bars_width, per_class])
         for shift, values, label, colour in [
@@ -237,21 +215,18 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
       path: A `.gif` or `.webp` file.
       frames: `[n, height, width]` in [0, 1]. Equal frames in a row may be stored as one.
       milliseconds: Duration of each frame; GIF rounds it to 10 ms.
-
-    Raises:
-      ValueError: If the suffix is another one, or the duration is below 20 ms, which viewers
-        extend.
     """
-    options = ANIMATIONS.get(Path(path).suffix.lower())
-    if options is None:
-        raise ValueError(f"an animation's name must end in {' or '.join(ANIMATIONS)}, got {path}")
-    if milliseconds < 20:
-        raise ValueError(f"milliseconds must be at least 20, got {milliseconds}")
     scale = max(1, SMALLEST_FRAME // max(frames.shape[1:]))
     first, *others = map(grey, frames.repeat(scale, 1).repeat(scale, 2))
-    how = {"save_all": True, "append_images": others, "duration": milliseconds, "loop": 0}
     with atomic_write(path) as temporary:
-        first.save(temporary, **how, **options)  # type: ignore[arg-type]
+        first.save(
+            temporary,
+            save_all=True,
+            append_images=others,
+            duration=milliseconds,
+            loop=0,
+            lossless=True,  # of WebP
+        )
 
 
 def film(path: str | Path, pngs: Sequence[tuple[str, Path]]) -> None:
