@@ -7,4 +7,4 @@ python -m benchmarks.losses --steps=5000    shorter
 from benchmarks import quality
 
 if __name__ == "__main__":
-    quality.main(module="losses", table="losses", steps=20_000)
+    quality.main(module="losses", description=__doc__, table="losses", steps=20_000)

@@ -372,6 +372,7 @@ def plot(path: Path, outcomes: dict[str, list]) -> None:
         if max(distances) > 10 * min(distances):
             axes.set_xscale("log")
             axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_minor_formatter("")
         else:
             axes.set_xlim(left=0)
         axes.xaxis.set_major_formatter("{x:,g}")
@@ -408,31 +409,31 @@ def parse_runs(texts: list[str]) -> dict[str, tuple]:
     return runs
 
 
-def parse(words: list[str], module: str = "quality", **defaults) -> dict:
+def parse(words, module="quality", description=__doc__, table="recipes", steps=None) -> dict:
     """Parses the command line to the arguments of `compare`.
 
     Args:
       words: The command line.
-      module: The module that is run, in `benchmarks`.
-      **defaults: Values of flags that are not given.
+      module, description: The module that is run, in `benchmarks`, and the text of its help.
+      table, steps: Values of flags that are not given.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m benchmarks.{module}",
-        description=__doc__,
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--runs", action="append", metavar="'NAME: FLAGS'", help="a set: flags of main.py")
-    add("--table", choices=TABLES.sections(), default="recipes", help="a published table")
+    add("--table", choices=TABLES.sections(), default=table, help="a published table")
     add("--only", help="comma-separated sets (default: all)")
     add("--seeds", type=count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--steps", type=count, help="of each run; a set's own if not given")
+    usual = f"{steps:,}" if steps else "a set's own"
+    length.add_argument("--steps", type=count, help=f"of each run (default: {usual})")
     length.add_argument("--seconds", type=count, help="of training of each run, instead of steps")
     pinned = "runs at a time, each on a core of its own if the system allows it (default: 1)"
     add("--jobs", type=count, default=1, help=pinned)
     add("--out", type=Path, help="folder for the results (default: quality/TABLE)")
-    parser.set_defaults(**defaults)
     options = vars(parser.parse_args(words))
     texts, table_name, only = (options.pop(key) for key in ("runs", "table", "only"))
     name = "runs" if texts else table_name
@@ -446,14 +447,16 @@ def parse(words: list[str], module: str = "quality", **defaults) -> dict:
         sets = {key: sets[key] for key in only.split(",")}
     if options["seconds"]:
         name += f"-{options['seconds']}s"
+    else:
+        options["steps"] = options["steps"] or steps
     options["out"] = options["out"] or Path("quality", name)
     command = shlex.join(["python", "-m", f"benchmarks.{module}", *words])
     return {"sets": sets, "name": name, "command": command, **options}
 
 
-def main(words: list[str] | None = None, module: str = "quality", **defaults) -> None:
+def main(words: list[str] | None = None, module: str = "quality", **of_module) -> None:
     """Runs the command; an error that the user can correct ends it with one line."""
-    arguments = parse(sys.argv[1:] if words is None else words, module, **defaults)
+    arguments = parse(sys.argv[1:] if words is None else words, module, **of_module)
     try:
         compare(**arguments)
     except (UserError, OSError) as error:

@@ -163,8 +163,9 @@ def test_the_published_tables_have_valid_columns():
         sets = quality.parse([f"--table={table}"])["sets"]
         assert all(flags[0].startswith("--recipe=") for flags in sets.values())
     assert len(quality.parse(["--table=seconds"])["sets"]) == len(recipes.RECIPES) + 1
-    losses = quality.parse(["--seconds=5"], "losses", table="losses", steps=9)
-    assert (losses["steps"], losses["seconds"], len(losses["sets"])) == (9, 5, 26)
+    for words, steps in ([], 9), (["--steps=5"], 5), (["--seconds=5"], None):
+        losses = quality.parse(words, "losses", table="losses", steps=9)
+        assert (losses["steps"], len(losses["sets"])) == (steps, 26)
     assert losses["command"] == "python -m benchmarks.losses --seconds=5"
     one = quality.parse(["--table=ablation", "--only=without R1", "--seconds=5"])
     assert list(one["sets"]) == ["without R1"] and one["out"].name == one["name"] == "ablation-5s"
