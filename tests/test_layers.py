@@ -107,7 +107,9 @@ def test_layer_has_the_plain_forms_values_and_gradients(layer, plain, shapes, si
         expected.append([same, *gradients(same, x, weights)])
     found = run([ours, expected], {"bias": normal(filters)})
     for one, other in zip(*map(tf.nest.flatten, found), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+        # Small values of large tensors are sums in which large ones cancel.
+        rounding = 1e-6 * np.abs(other).max()
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 + rounding)
 
 
 def test_conv2d_transpose_8x8_stride_4():
