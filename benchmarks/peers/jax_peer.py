@@ -81,6 +81,8 @@ def _step(job):
     def step(state, block):
         g_state, d_state = state
         images, d_latents, g_latents = block
+        if job.recipe.reuse_latents:
+            g_latents = d_latents  # the same tensor, so that XLA merges G's passes
         x = images.astype(jnp.float32) * a + b
         x_hat = pixels(apply(g_state[0], d_latents))
         batches, weight = [(jnp.concatenate([x, x_hat]), job.labels)], 2
