@@ -247,7 +247,7 @@ def neighbour_scores(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
         recalled |= (block <= fake_radii[rows, None]).any(axis=0)
         inside = block <= wider_radii
         covered |= inside.any(axis=0)
-        balls += np.count_nonzero(inside)
+        balls += int(np.count_nonzero(inside))
     return {
         "precision": float(precise[0].mean()),
         "recall": float(recalled.mean()),

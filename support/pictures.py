@@ -167,8 +167,8 @@ def report(
     """
     count, per_class, bars_width = len(names), 16, 6
     rows = np.zeros([count, per_class, NUM_PIXELS], np.float32)  # black if there are fewer
-    for label, row in enumerate(rows):
-        found = images[labels == label][:per_class]
+    for k, row in enumerate(rows):
+        found = images[labels == k][:per_class]
         row[: len(found)] = found
     sheet = tiles(rows.reshape(-1, NUM_PIXELS), per_class)
     with figure(path, 12, 1.1 + 0.45 * count) as drawn:

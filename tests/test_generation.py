@@ -186,7 +186,11 @@ def test_labels_are_drawn_in_turn(conditional, labelled, flags, cycle, tmp_path)
         rows = [(name, row) for k, six in rows for name, row in ((k, six[:4]), ("", six[4:]))]
     pictures.compare(expected, rows)
     assert sheet.read_bytes() == expected.read_bytes()
-    main(*flags, "--mode=sample", f"--run_dir={conditional}", "--labels=3", f"--out={sheet}")
+
+
+def test_one_label_is_drawn_in_a_square(conditional, tmp_path):
+    sheet = tmp_path / "x.png"
+    main("--mode=sample", f"--run_dir={conditional}", "--labels=3", f"--out={sheet}")
     assert Image.open(sheet).size == (280, 280)
 
 

@@ -388,9 +388,8 @@ def test_a_run_on_images_by_class(folder, tmp_path):
     assert code == 1 and "(--data_dir) was crc32" in err
 
 
-@pytest.mark.parametrize("labels", [np.zeros(600), np.full(600, 7)])
-def test_sets_without_labels_are_scored_by_mnists_classifier(folder, tmp_path, labels):
-    np.savez(folder / "a.npz", images=PIXELS, labels=labels)
+def test_sets_of_one_label_are_scored_by_mnists_classifier(folder, tmp_path):
+    np.savez(folder / "a.npz", images=PIXELS, labels=np.full(600, 7))
     run, data = tmp_path / "run", f"--data_dir={folder / 'a.npz'}"
     flags = [data, "--nlatent=3", "--num_steps=3", "--engine=step", f"--run_dir={run}"]
     assert "requires images of at least two labels" in main(*flags, "--conditional")[2]
