@@ -484,6 +484,20 @@ SCIPY_MISC = {
 # Python 2.
 
 
+def _own_files(script):
+    """Returns a program's files: the script, and what it imports of its folder."""
+    files = [script]
+    for path in files:
+        names = re.findall(rb"^\s*(?:from|import)[ \t]+([\w.]+)", path.read_bytes(), re.MULTILINE)
+        for name in names:
+            inner = name.decode().strip(".").replace(".", "/")
+            for folder in {script.parent, path.parent}:
+                for each in (folder / f"{inner}.py", folder / inner / "__init__.py"):
+                    if each.is_file() and each not in files:
+                        files.append(each)
+    return files
+
+
 def _is_python_3(data, path):
     with contextlib.suppress(SyntaxError):
         return bool(ast.parse(data, str(path)))
@@ -491,7 +505,7 @@ def _is_python_3(data, path):
 
 
 def _translate_python_2(script):
-    """Makes imports translate Python 2; all files of the program if the script is."""
+    """Makes imports translate the program's files if one of them is not Python 3."""
     if not importlib.util.find_spec("fissix"):
         return
     from fissix import refactor
@@ -500,7 +514,7 @@ def _translate_python_2(script):
 
     tool = refactor.RefactoringTool(refactor.get_fixers_from_package("fissix.fixes"))
     to_code = SourceFileLoader.source_to_code
-    is_python_2 = not _is_python_3(script.read_bytes(), script)
+    is_python_2 = not all(_is_python_3(path.read_bytes(), path) for path in _own_files(script))
 
     def source_to_code(self, data, path, **options):
         is_own = script.parent in Path(path).parents and "site-packages" not in path

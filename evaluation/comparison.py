@@ -1,5 +1,6 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
+import contextlib
 import shlex
 import textwrap
 
@@ -74,13 +75,14 @@ def _column(folder, generator):
     if table := folder.losses():  # means over the last hundredth of the run
         last = np.mean(table[-max(1, len(table) // 100) :], axis=0)
         losses = [f"{loss:.3f}" for loss in last[1:]]
-    if content := generator.scores(folder.path):
-        if content["histogram"] is None:  # without classes
-            content["classes_covered"] = np.nan
-        # As numbers, because a file may contain characters that control the terminal.
-        classifier = f"{int(content['classifier_sha256'], 16):064x}"
-        values = [f"{float(content[score]):.4g}" for score in _SCORES]
-        scores = [classifier[:8], f"{int(content['num_samples']):,}", *values]
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # if the file is damaged
+        if content := generator.scores(folder.path):
+            if content["histogram"] is None:  # without classes
+                content["classes_covered"] = np.nan
+            # As numbers, because a file may contain characters that control the terminal.
+            classifier = f"{int(content['classifier_sha256'], 16):064x}"
+            values = [f"{float(content[score]):.4g}" for score in _SCORES]
+            scores = [classifier[:8], f"{int(content['num_samples']):,}", *values]
     labels = "d_loss", "g_loss", *_CONDITIONS, *(metrics.LABELS[score] for score in _SCORES)
     return {
         "recipe": generator.configuration.recipe,

@@ -77,7 +77,13 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
     folder = cache_folder() / key
     folder.mkdir(parents=True, exist_ok=True)
     has_classes = len(np.unique(data.train.file_labels)) > 1
-    with filelock.FileLock(folder / ".lock"):
+    lock = filelock.FileLock(folder / ".lock")
+    try:
+        held = lock.acquire(timeout=0)
+    except filelock.Timeout:
+        log(f"Waiting for another process that uses {folder}.")
+        held = lock.acquire()
+    with held:
         if not (folder / _SCORES).exists():  # which is written last
             if has_classes:
                 log(f"Training a classifier on {info.title} once; it is cached in {folder}.")

@@ -162,7 +162,7 @@ def _about(folder, generator, graph):
     facts = {"recipe": configuration.recipe, "steps": steps}
     for name, value in configuration.overrides.items():
         if name != "num_steps":
-            facts[name] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            facts[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     facts |= {"seed": str(configuration.seed), "latents": f"{graph.nlatent}, {graph.prior.name}"}
     scores, notes = [], []
     if content := generator.scores(folder):

@@ -230,12 +230,20 @@ def random_ops(gan) -> list[str]:
     """Returns the names of the train ops' operations that draw random numbers.
 
     TensorFlow keeps their state in no variable, so that a resumed run draws other numbers than an
-    uninterrupted one. Those in the graph's functions, such as branches and loops, are included.
+    uninterrupted one. The bodies of branches, loops and functions are included.
     """
+    library = gan.x_hat.graph.as_graph_def().library.function
+    bodies = {function.signature.name: list(function.node_def) for function in library}
     nodes = [op.node_def for op in upstream_ops([gan.d_optimizer, gan.g_optimizer])]
-    for function in gan.x_hat.graph.as_graph_def().library.function:
-        nodes += function.node_def
-    return sorted({node.name for node in nodes if _OWN_GENERATOR in node.attr})
+    names = set()
+    while nodes:
+        node = nodes.pop()
+        if _OWN_GENERATOR in node.attr:
+            names.add(node.name)
+        for value in node.attr.values():
+            for function in [value.func, *value.list.func]:
+                nodes += bodies.pop(function.name, [])
+    return sorted(names)
 
 
 def untrained_variables(gan) -> list:

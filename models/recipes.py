@@ -400,10 +400,12 @@ def override(recipe: Recipe, **values) -> Recipe:
     """Returns the recipe with some hyperparameters replaced.
 
     Raises:
-      UserError: For a value out of bounds, or values that exclude each other.
+      UserError: For an unknown name, a value out of bounds, or values that exclude each other.
     """
     fields = {field.name: field for field in hyperparameters()}
     for name, value in values.items():
+        if name not in fields:
+            raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
         if isinstance(value, list):
             value = tuple(value)
         elif isinstance(value, np.generic):
@@ -415,10 +417,10 @@ def override(recipe: Recipe, **values) -> Recipe:
     loss = LOSSES[values.get("loss", recipe.loss)]
     if not loss.has_targets:
         values.setdefault("label_smoothing", 0.0)
-    usual_interval = recipe.penalty_every
+    interval = recipe.penalty_every
     recipe = dataclasses.replace(recipe, **values)
     has_penalty = recipe.r1_gamma or recipe.r2_gamma or recipe.gradient_penalty
-    if recipe.penalty_every > usual_interval and not has_penalty:
+    if recipe.penalty_every != interval and not has_penalty:
         raise UserError("--penalty_every requires --r1_gamma, --r2_gamma or --gradient_penalty")
     if recipe.label_smoothing and not loss.has_targets:
         raise UserError(

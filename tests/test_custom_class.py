@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from assembly import assembled, generate, main, progress, trained
+from assembly import assembled, frozen, generate, main, progress, trained
 from small_sets import write_set
 
 from models import custom_class, recipes
@@ -159,7 +159,7 @@ def test_values_that_are_not_finite_at_once_are_named(written, tmp_path, message
     written(body)
     flags += [f"--gan={tmp_path}/mine.py:Mine", f"--data_dir={write_set(tmp_path / 'data')}"]
     code, printed, errors = main(*flags)
-    assert "Note: the train ops of Mine run; --engine=fused trains its networks" in printed
+    assert "Note: the train ops of Mine run. --engine=fused trains most classes" in printed
     assert code == 1 and re.search(message, errors) and "--learning_rate" not in errors
 
 
@@ -246,6 +246,16 @@ def test_updates_in_the_graphs_collection_are_run(written):
     _, state = trained(recipe, 4, "fused without XLA", gan_class=custom)
     passes_through_g = 4 * (2 + 3)
     np.testing.assert_array_equal(state["generator/mean"], np.full(3, passes_through_g))
+
+
+def test_resumed_run_of_its_own_train_ops_ends_in_the_same_bytes(written):
+    custom, recipe = written(), small()
+    rows, state = trained(recipe, 4, gan_class=custom)
+    first, halfway = trained(recipe, 2, gan_class=custom)
+    with assembled(recipe, gan_class=custom) as built:
+        built.load(halfway)
+        assert first + progress(built, (2, 4)) == rows
+        assert frozen(built.state()) == frozen(state)
 
 
 def test_class_imports_its_neighbours_and_not_those_of_another(tmp_path):

@@ -216,6 +216,8 @@ def test_runs_are_compared(scored, custom, tmp_path):
         ({}, ""),
         ({"step": 8}, "other has no scores"),
         ({"checkpoint_sha256": "cd"}, "other has no scores"),
+        ({"recall": None}, "other has no scores"),
+        ({"classifier_sha256": "\x1b[2J"}, "other has no scores"),
         ({"classifier_sha256": "34" * 32}, "not comparable: each data set has its own classifier"),
         ({"num_samples": 10_000}, "not comparable: fewer samples give worse scores"),
     ],
@@ -225,5 +227,5 @@ def test_scores_are_only_compared_if_valid_and_comparable(scored, tmp_path, valu
     edit(tmp_path / "other" / "metrics.json", **values)
     text = compare(tmp_path, scored[0], tmp_path / "other")
     assert note in text
-    for part in ("not comparable", "other has no scores"):
+    for part in ("not comparable", "other has no scores", "\x1b"):
         assert (part in text) == (part in note)

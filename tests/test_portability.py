@@ -1,5 +1,6 @@
 """The program without POSIX-only names, and in a folder of any name."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -10,6 +11,34 @@ import pytest
 from small_sets import write_set
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ["main", "command_line", "input_data"]
+PACKAGES += ["models", "training", "support", "evaluation", "generation"]
+MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"}
+NAMES = {
+    "os": {"O_DIRECTORY", "rename", "sched_getaffinity", "fork", "geteuid", "getuid", "killpg"},
+    "signal": {"SIGHUP", "SIGKILL", "SIGUSR1", "SIGQUIT", "pthread_sigmask", "setitimer"},
+}
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_posix_names_are_used_only_behind_hasattr(package):
+    paths = sorted((ROOT / package).rglob("*.py")) or [ROOT / f"{package}.py"]
+    found, waiting = set(), [ast.parse(path.read_text(encoding="utf-8")) for path in paths]
+    assert waiting
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "hasattr(" in ast.unparse(node.test):
+            waiting += node.orelse
+            continue
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = {each.name for each in node.names} | {getattr(node, "module", None)}
+            found |= names & MODULES
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            found |= {node.attr} & NAMES.get(node.value.id, set())
+        waiting += ast.iter_child_nodes(node)
+    assert not found
+
+
 PROGRAM = """
 import os, signal, sys
 import filelock, matplotlib, tensorflow

@@ -176,6 +176,7 @@ def test_values_out_of_bounds_are_refused_by_name():
 @pytest.mark.parametrize(
     "values, message",
     [
+        ({"momentum": 1}, "momentum is not a hyperparameter; choose from nlatent, "),
         ({"conditioning": "guess"}, "--conditioning must be one of projection, concat, got guess"),
         ({"conditional": True, "digit": 3}, "--conditional is not valid with --digit=3"),
         ({"conditional": True, "held_out": 9}, "--conditional is not valid with --held_out"),

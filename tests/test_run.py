@@ -82,7 +82,7 @@ def test_new_folder_has_a_readable_configuration(tmp_path):
     assert prepare(tmp_path / "deep" / "run", expected) == []
     folder = RunFolder(tmp_path / "deep" / "run")
     assert sorted(os.listdir(folder.path)) == [".lock", "checkpoints", "config.json"]
-    assert folder.configuration().facts() == expected.facts()
+    assert folder.configuration() == expected
     recorded = json.loads(folder.file("config.json").read_text())
     assert recorded["overrides"] == {"nlatent": 3, "prior": "normal", "lr_milestones": [3, 5]}
     assert recorded["versions"]["numpy"] == np.__version__

@@ -348,6 +348,23 @@ def test_losses_on_held_out_images_by_hand_and_after_a_kill(train, data_dir, cap
     assert ((run / "held_out.csv").read_bytes(), (run / "held_out.png").read_bytes()) == expected
 
 
+class Wasserstein(Gan):
+    def _discriminator_loss(self, y, y_hat):
+        return tf.reduce_mean(y_hat - y)
+
+    def _generator_loss(self, y_hat):
+        return -tf.reduce_mean(y_hat)
+
+
+def test_losses_on_held_out_images_are_the_classs_own():
+    with assembled(small(), gan_class=Wasserstein, engine="fused without XLA") as engine:
+        inference = Inference(engine.gan, training_loss(engine.gan, small()))
+        inference.load(engine.state())
+        batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
+        (y, y_hat), losses = inference.logits(*batch), inference.losses(*batch)
+    assert losses == pytest.approx(((y_hat - y).mean(), -y_hat.mean()), abs=1e-6)
+
+
 def test_losses_on_held_out_images_are_of_the_weights_and_samples_of_their_average(tmp_path):
     batch = PIXELS[:4] / np.float32(255), np.ones([4, 10], np.float32)
     recipe = small(ema_decay=0.9)

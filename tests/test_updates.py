@@ -190,16 +190,22 @@ def hinge_gradients(w, x, sign):
     return {name: sign * (up[name] - down[name]) for name in up}
 
 
-def test_overridden_loss_is_the_one_that_trains_also_in_separate_updates():
-    recipe = small(separate_updates=True)
+@pytest.mark.parametrize("separate", [False, True])
+def test_overridden_loss_is_the_one_that_trains(separate):
+    recipe = small(separate_updates=separate)
     with assembled(recipe, "fused without XLA", gan_class=Hinge) as engine:
         w, adam = twin.doubles(engine.state()), twin.Adam(1e-3)
         block = engine._batches.block(0, 1)
         list(engine.train(0, 1))
         after = engine.state()
     x, z = block.images[0, 0] / 255, block.d_latents[0, 0]
-    adam.step(w, hinge_gradients(w, x, -1))
-    adam.step(w, hinge_gradients(w, twin.generate(w, z), 1))
+    real = hinge_gradients(w, x, -1)
+    if separate:
+        adam.step(w, real)
+        adam.step(w, hinge_gradients(w, twin.generate(w, z), 1))
+    else:
+        generated = hinge_gradients(w, twin.generate(w, z), 1)
+        adam.step(w, {name: real[name] + generated[name] for name in real})
     assert_close(weights(after, "discriminator"), weights(w, "discriminator"), atol=2e-5)
 
 

@@ -115,6 +115,10 @@ def recipe_for(name, options, log=print, **overrides):
     """
     standard = recipes.get(name)
     recipe = recipes.override(standard, **overrides)
+    if options.gan and recipe.loss != standard.loss:
+        raise UserError(
+            f"--loss={recipe.loss} would replace the losses of the custom class; omit it"
+        )
     if standard.label_smoothing > recipe.label_smoothing and "label_smoothing" not in overrides:
         log(f"Note: --loss={recipe.loss} has no targets; {name}'s label smoothing is not used.")
     if recipe.loss == "wasserstein" and not (recipe.weight_clip or recipe.gradient_penalty):

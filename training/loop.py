@@ -68,9 +68,9 @@ def train(
             log(f"{layers.summary(engine.gan)}\n")
             if options.own_train_ops and not has_convolutions(engine.gan):
                 log(
-                    f"Note: the train ops of {gan_class.__name__} run; --engine=fused trains its "
-                    "networks and losses with this project's Adam several times as fast, and says "
-                    "if that differs."
+                    f"Note: the train ops of {gan_class.__name__} run. --engine=fused trains most "
+                    "classes with this project's Adam several times as fast; it says if it cannot, "
+                    "or if its updates differ."
                 )
             if recipe.pretraining:
                 pretrain(recipe, images.test.pixels, engine, batches, inference, ranks, log)

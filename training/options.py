@@ -284,7 +284,13 @@ class Configuration:
         configuration = cls(**content)
         # With tuples where JSON has lists, and with hyperparameters that are newer than the run.
         values = recipes.values_of(configuration.full_recipe())
-        return dataclasses.replace(configuration, hyperparameters=values)
+        return dataclasses.replace(
+            configuration,
+            hyperparameters=values,
+            overrides={name: values[name] for name in configuration.overrides},
+            classes=tuple(configuration.classes),
+            class_names=tuple(configuration.class_names),
+        )
 
     def full_recipe(self):
         """Returns the `Recipe` with the run's hyperparameters."""
