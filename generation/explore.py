@@ -5,6 +5,7 @@ all other interaction, `page.html` and `page.css` define the layout.
 """
 
 import base64
+import contextlib
 import hashlib
 import html
 import io
@@ -165,14 +166,16 @@ def _about(folder, generator, graph):
             facts[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     facts |= {"seed": str(configuration.seed), "latents": f"{graph.nlatent}, {graph.prior.name}"}
     scores, notes = [], []
-    if content := generator.scores(folder):
-        columns = {"this run": content, **content["reference_scores"]}
-        scores = [["", *columns]]
-        for name in SCORES:
-            if content[name] is not None:  # of classes, without labels
-                cells = [f"{column[name]:.4g}" for column in columns.values()]
-                scores.append([LABELS[name], *cells])
-    else:
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # if the file is damaged
+        if content := generator.scores(folder):
+            columns = {"this run": content, **content["reference_scores"]}
+            rows = [["", *columns]]
+            for name in SCORES:
+                if content[name] is not None:  # of classes, without labels
+                    cells = [f"{column[name]:.4g}" for column in columns.values()]
+                    rows.append([LABELS[name], *cells])
+            scores = rows
+    if not scores:
         command = "python main.py --mode=evaluate --run_dir=DIR"
         notes.append(f"These weights have no scores yet: run {command}.")
     if graph.fixed_statistics:
