@@ -595,13 +595,13 @@ def _explain(error, folder):
 
 def main(argv):
     usage = "usage: python tf1.py SCRIPT.py ARGS..."
-    if argv[1:2] in (["-h"], ["--help"]):
+    given = argv[1] if len(argv) > 1 else ""
+    if given in ("-h", "--help"):
         print(f"{usage}\n\nRuns a TensorFlow 1 program unmodified, with its arguments.")
         return
-    script = Path(*argv[1:2]).resolve()
+    script = Path(given).resolve()
     if not script.is_file():
-        found = " ".join(argv[1:2]) or "none"
-        sys.exit(f"Error: the program to run must be a file, got {found}; {usage}")
+        sys.exit(f"Error: the program to run must be a file, got {given or 'none'}; {usage}")
     try:
         run(script, argv[2:])
     except Exception as error:
