@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -31,6 +33,7 @@ from training.loop import pretrain
 from training.run import LOSS_COLUMNS, RunFolder, read_table
 from training.updates import training_loss
 
+ROOT = Path(__file__).resolve().parent.parent
 DENSE = ["minimal", "leaky_mlp", "stable_cnn"]
 
 
@@ -77,6 +80,17 @@ def test_every_dense_recipe_trains_equally_with_two_updates_per_step(name):
 def test_rates_and_half_batches_reach_both_engines():
     values = {"g_learning_rate": 3e-4, "lr_decay": 0.1, "lr_milestones": (3, 5), "g_iters": 2}
     check_agreement(small(half_batches=True, **values), "fused without XLA")
+
+
+@pytest.mark.slow
+def test_reused_latents_pass_through_the_generator_once(tmp_path):
+    flags = ["--recipe=leaky_mlp", "--batch_size=8", "--num_steps=2", "--noevents"]
+    command = [sys.executable, ROOT / "main.py", *flags, f"--run_dir={tmp_path}/run"]
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, check=True)
+    (loop,) = tmp_path.glob("*loop*cpu_after_optimizations.txt")
+    # The images of both updates, and D's gradient in them.
+    assert len(re.findall(r"= f32\[8,784\]\S* dot\(", loop.read_text())) == 2
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class Progress(NamedTuple):
 class _Engine:
     """A session, the variables that training changes, and the batches to train on."""
 
-    def __init__(self, gan, batches, train_ops, averages, precision):
+    def __init__(self, gan, batches, train_ops, averages, precision, jit=False):
         """Opens a session and initialises the variables.
 
         Args:
@@ -40,6 +40,7 @@ class _Engine:
           train_ops: Operations that training runs.
           averages: Variables of moving averages, which no train op may read.
           precision: `float32` or `bfloat16`.
+          jit: Whether XLA compiles the train ops.
         """
         self.gan = gan
         self._batches = batches
@@ -52,6 +53,10 @@ class _Engine:
         rewrites = config.graph_options.rewrite_options
         # It would put TemporaryVariable, which XLA rejects, into loops of large batches.
         rewrites.memory_optimization = rewrites.NO_MEM_OPT
+        if jit:
+            # TensorFlow would fuse operations of one of two equal forward passes and not of the
+            # other, which has a gradient, and XLA would then not merge the two.
+            rewrites.remapping = rewrites.OFF
         if precision == "bfloat16":
             # Convolutions and products of oneDNN; the weights stay float32.
             rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON
@@ -124,7 +129,7 @@ class FusedEngine(_Engine):
         loop = tf.function(self._loop, autograph=False, jit_compile=jit)
         self._losses = loop(self._inputs, self._count)
         train_ops = [self._losses, *other_ops]
-        super().__init__(updates.gan, batches, train_ops, updates.averages(), precision)
+        super().__init__(updates.gan, batches, train_ops, updates.averages(), precision, jit)
 
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields a list of Progress for each block."""
