@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 import random
 import re
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from assembly import main
 from test_resume import Ended, last_checkpoint, results, wait_until
 
 from models import layers, passes, recipes
@@ -34,23 +36,71 @@ ENVIRONMENT = {
 }
 SLOW = pytest.mark.slow
 NET = "from models.gan import Gan\n\n\nclass Net(Gan):\n    pass\n"
-# A run of many short steps, and one of few long ones.
-QUICK = ["--batch_size=12", "--num_steps=2400", "--checkpoint_every=300", "--noevents"]
-SMALL = {
+FAILING = """
+import itertools, os
+import tensorflow.compat.v1 as tf
+from models.gan import Gan
+
+calls = itertools.count()
+
+def fail(y_hat):
+    if next(calls) > 100 and os.environ["OMPI_COMM_WORLD_RANK"] == "1":
+        raise RuntimeError("out of luck")
+
+class Failing(Gan):
+    def _generator_loss(self, y_hat):
+        with tf.control_dependencies([tf.numpy_function(fail, [y_hat], [])]):
+            return super()._generator_loss(y_hat)
+"""
+# A run of many short steps.
+STEPS = 1600
+QUICK = ["--batch_size=12", f"--num_steps={STEPS}", "--checkpoint_every=150", "--noevents"]
+FEW = ["--num_steps=4", "--noevents", "--image_every=0"]
+# Runs that several processes repeat: name and flags.
+LEARNING = {
     "minimal": [
         *("--batch_size=12", "--loss=relativistic", "--penalty_every=2", "--ema_decay=0.99"),
         *("--r1_gamma=1", "--r2_gamma=1", "--gradient_penalty=1"),
     ],
-    "leaky_mlp": ["--batch_size=12"],
-    "dcgan": ["--batch_size=64"],  # the smaller, the sooner rounding errors grow
-    "stable_cnn": ["--batch_size=24", "--penalty_every=2"],
-    "pretrained_cnn": ["--batch_size=12", "--pretraining=48", "--pretraining_batch=12"],
+    "class": ["--batch_size=12", "--gan=mine.py:Net", "--engine=fused"],
+    "leaky_mlp": ["--recipe=leaky_mlp", "--batch_size=12"],
+    # The smaller the batch, the sooner rounding errors grow.
+    "dcgan": ["--recipe=dcgan", "--batch_size=32"],
+    "stable_cnn": [
+        *("--recipe=stable_cnn", "--batch_size=24", "--penalty_every=2", "--conditional"),
+        "--engine=step",
+    ],
+    "pretrained_cnn": [
+        *("--recipe=pretrained_cnn", "--batch_size=12"),
+        *("--pretraining=48", "--pretraining_batch=12"),
+    ],
+}
+# Name, flags of both ranks, those of rank 1 too, and the error.
+WRONG = {
+    "other seed": ([], ["--seed=1"], "--seed is 1 on rank 1 and 0 on rank 0"),
+    "no data": ([], ["--data_dir=missing"], "rank 1: .*missing"),
+    "other folder": (["--run_dir=taken"], [], "is not a run folder"),
+    "own train ops": (["--gan=mine.py:Net"], [], "own train ops.*--engine=fused"),
 }
 
 
 def program_lines(ended):
     """Returns the program's error lines, without mpirun's own explanations."""
     return [line for line in ended.stderr.splitlines() if line.startswith("main.py: ")]
+
+
+# Runs commands of main.py one after another; the last one may end the process.
+COMMANDS = """
+import json, os, sys
+from pathlib import Path
+from assembly import main, program
+
+*commands, (last, _) = json.loads(sys.argv[1])
+rank = os.environ["OMPI_COMM_WORLD_RANK"]
+ended = [main(*flags, *(others if rank != "0" else ())) for flags, others in commands]
+Path(f"ended-{rank}.json").write_text(json.dumps(ended))
+program.main(program.parse(["main.py", *last]))
+"""
 
 
 class Job:
@@ -100,26 +150,57 @@ class Job:
         return sorted(map(int, listed.stdout.split()))
 
 
-@pytest.fixture
-def start(tmp_path):
-    """A function that starts main.py as that many ranks; 1 means without mpirun."""
+@contextlib.contextmanager
+def starting(place):
+    """Context manager of a function that starts that many ranks; 1 means without mpirun.
+
+    They run main.py with some flags or, one after another, the commands of `COMMANDS`.
+    """
     jobs = []
 
-    def start(ranks, *flags, others=None, **environment):
+    def start(ranks, *flags, commands=None, **environment):
         program = [sys.executable, ROOT / "main.py", *flags]
+        if commands is not None:
+            program = [sys.executable, "-c", COMMANDS, json.dumps(commands)]
+            environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
         if ranks > 1:
-            words = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n"]
-            if others is None:
-                program = [*words, ranks, *program]
-            else:  # other flags for all but rank 0
-                program = [*words, 1, *program, ":", "-n", ranks - 1, *program, *others]
-        jobs.append(Job(tmp_path, *program, **environment))
+            program = [MPIRUN, "--oversubscribe", "--bind-to", "none", "-n", ranks, *program]
+        jobs.append(Job(place, *program, **environment))
         return jobs[-1]
 
     yield start
     for job in jobs:
         if job.running:
             job.kill()
+
+
+@pytest.fixture
+def start(tmp_path):
+    with starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A job of two ranks.
+
+    Returns:
+      Its folder; how each command of `LEARNING` and `WRONG` ended, {name: Ended of both ranks}; and
+      how the last command ended the job, `FAILING`.
+    """
+    place = tmp_path_factory.mktemp("pair")
+    (place / "mine.py").write_text(NET)
+    (place / "failing.py").write_text(FAILING)
+    (place / "taken").mkdir()
+    (place / "taken" / "something").touch()
+    commands = {name: ([*flags, f"--run_dir={name}", *FEW], []) for name, flags in LEARNING.items()}
+    commands |= {name: (flags, others) for name, (flags, others, _) in WRONG.items()}
+    failing = ["--gan=failing.py:Failing", "--engine=fused", "--noevents", "--run_dir=failing"]
+    with starting(place) as start:
+        last = start(2, commands=[*commands.values(), (failing, [])]).end()
+    ended = [json.loads((place / f"ended-{rank}.json").read_text()) for rank in range(2)]
+    ranks = [dict(zip(commands, map(Ended._make, each), strict=True)) for each in ended]
+    return place, {name: [rank[name] for rank in ranks] for name in commands}, last
 
 
 def losses(folder):
@@ -162,30 +243,29 @@ def test_an_mpi_that_does_not_connect_the_processes_is_rejected(start, tmp_path,
 
 
 @pytest.mark.parametrize(
-    ("ranks", "flags", "others", "message"),
+    ("ranks", "flags", "message"),
     [
-        (3, [], None, "--batch_size must be a multiple of 3 with 3 processes, got 16"),
-        (2, ["--mode=evaluate"], None, "--mode=evaluate runs in one process"),
-        pytest.param(
-            2, ["--num_steps=9"], ["--seed=1"], "--seed is 1 on rank 1 and 0 on rank 0", marks=SLOW
-        ),
-        pytest.param(
-            3, ["--batch_size=12"], ["--data_dir=missing"], "rank 1: .*missing", marks=SLOW
-        ),
-        pytest.param(2, ["--run_dir=taken"], None, "is not a run folder", marks=SLOW),
-        pytest.param(2, ["--gan=mine.py:Net"], None, "own train ops.*--engine=fused", marks=SLOW),
+        (3, [], "--batch_size must be a multiple of 3 with 3 processes, got 16"),
+        (2, ["--mode=evaluate"], "--mode=evaluate runs in one process"),
     ],
 )
-def test_errors_at_the_start_are_one_line(start, tmp_path, ranks, flags, others, message):
-    (tmp_path / "mine.py").write_text(NET)
-    (tmp_path / "taken").mkdir()
-    (tmp_path / "taken" / "something").touch()
-    ended = start(ranks, *flags, others=others).end()
+def test_errors_at_the_start_are_one_line(start, ranks, flags, message):
+    ended = start(ranks, *flags).end()
     assert ended.code == 1
     (line,) = program_lines(ended)
     assert re.search(message, line), line
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+@SLOW
+@pytest.mark.parametrize("name", WRONG)
+def test_errors_of_one_rank_are_a_line_of_rank_0(pair, name):
+    _, ended, _ = pair
+    first, second = ended[name]
+    assert (first.code, first.stdout) == (1, "") and second == Ended(1, "", "")
+    (line,) = program_lines(first)
+    assert re.search(WRONG[name][2], line) and first.stderr == f"{line}\n"
 
 
 # Shards.
@@ -292,21 +372,13 @@ def test_each_update_of_dcgan_is_one_chain_of_calls(monkeypatch):
 
 
 @SLOW
-@pytest.mark.parametrize(
-    ("recipe", "ranks", "more"),
-    [
-        *((recipe, 2, []) for recipe in SMALL if recipe != "stable_cnn"),
-        ("stable_cnn", 3, ["--conditional", "--engine=step"]),
-        ("minimal", 2, ["--gan=mine.py:Net", "--engine=fused", "--loss=cross_entropy"]),
-    ],
-)
-def test_several_processes_learn_what_one_learns(start, tmp_path, recipe, ranks, more):
-    (tmp_path / "mine.py").write_text(NET)
-    flags = [f"--recipe={recipe}", *SMALL[recipe], *more, "--num_steps=8", "--noevents"]
-    for count, name in [(1, "one"), (ranks, "several")]:
-        ended = start(count, *flags, f"--run_dir={name}").end()
-        assert ended.code == 0, ended
-    one, several = losses(tmp_path / "one"), losses(tmp_path / "several")
+@pytest.mark.parametrize("name", LEARNING)
+def test_several_processes_learn_what_one_learns(pair, name, monkeypatch):
+    place, ended, _ = pair
+    assert [code for code, *_ in ended[name]] == [0, 0], ended[name]
+    monkeypatch.chdir(place)
+    assert main(*LEARNING[name], *FEW, f"--run_dir=one-{name}")[0] == 0
+    several, one = losses(place / name), losses(place / f"one-{name}")
     np.testing.assert_allclose(several, one, rtol=1e-3, atol=1e-3)
 
 
@@ -319,55 +391,40 @@ def test_killed_and_stopped_a_run_ends_in_the_same_bytes(start, tmp_path):
     seed = random.randrange(10**6)
     print(f"seed {seed}")
     rng = random.Random(seed)
-    assert start(ranks, *QUICK, "--run_dir=unbroken").end().code == 0
     folder, flags = tmp_path / "run", [*QUICK, "--run_dir=run"]
-    for number, rank in [
-        (signal.SIGKILL, rng.randrange(ranks)),
-        (signal.SIGTERM, 0),
-        (signal.SIGTERM, ranks - 1),
-    ]:
-        before, job = last_checkpoint(folder), start(ranks, *flags)
-        wait_until(job, lambda: last_checkpoint(folder) > before)  # noqa: B023
-        if number == signal.SIGKILL:
-            time.sleep(rng.uniform(0, 0.3))
+
+    def signal_after_checkpoint(job, number, rank, delay=0):
+        before = last_checkpoint(folder)
+        wait_until(job, lambda: last_checkpoint(folder) > before)
+        time.sleep(delay)
         job.send(number, rank)
-        ended = job.end(60)
-        if number == signal.SIGKILL:
-            assert ended.code != 0
-        else:
-            assert ended.code == 128 + signal.SIGTERM, ended
-            stopped = last_checkpoint(folder)
-            assert f"Stopped by SIGTERM after step {stopped:,}; " in ended.stdout
-            assert len(losses(folder)) == stopped < 2400
+
+    # The same processes train another run before, and resume the one that they stopped.
+    job = start(ranks, commands=[([*QUICK, "--run_dir=unbroken"], []), (flags, []), (flags, [])])
+    signal_after_checkpoint(job, signal.SIGTERM, ranks - 1)
+    files = [tmp_path / f"ended-{rank}.json" for rank in range(ranks)]
+    wait_until(job, lambda: all(file.exists() for file in files))
+    signal_after_checkpoint(job, signal.SIGKILL, rng.randrange(ranks), rng.uniform(0, 0.2))
+    assert job.end(60).code != 0
+    codes = [[code for code, *_ in json.loads(file.read_text())] for file in files]
+    assert codes == ranks * [[0, 128 + signal.SIGTERM]]
+
+    job = start(ranks, *flags)
+    signal_after_checkpoint(job, signal.SIGTERM, 0)
+    ended = job.end(60)
+    assert ended.code == 128 + signal.SIGTERM, ended
+    stopped = last_checkpoint(folder)
+    assert f"Stopped by SIGTERM after step {stopped:,}; " in ended.stdout
+    assert len(losses(folder)) == stopped < STEPS
     ended = start(ranks, *flags).end()
     assert ended.code == 0, ended
     assert f"Continuing run after step {stopped:,}" in ended.stdout
     assert results(folder) == results(tmp_path / "unbroken")
 
 
-FAILING = """
-import itertools, os
-import tensorflow.compat.v1 as tf
-from models.gan import Gan
-
-calls = itertools.count()
-
-def fail(y_hat):
-    if next(calls) > 100 and os.environ["OMPI_COMM_WORLD_RANK"] == "1":
-        raise RuntimeError("out of luck")
-
-class Failing(Gan):
-    def _generator_loss(self, y_hat):
-        with tf.control_dependencies([tf.numpy_function(fail, [y_hat], [])]):
-            return super()._generator_loss(y_hat)
-"""
-
-
 @SLOW
-def test_an_exception_on_one_rank_ends_all(start, tmp_path):
-    (tmp_path / "failing.py").write_text(FAILING)
-    flags = ["--gan=failing.py:Failing", "--engine=fused", "--noevents", "--run_dir=run"]
-    ended = start(2, *flags).end(120)
+def test_an_exception_on_one_rank_ends_all(pair):
+    *_, ended = pair
     assert ended.code == 1, ended
     assert "out of luck" in ended.stderr
 
