@@ -217,32 +217,42 @@ def test_a_class_trains_with_version_1s_names_of_variables(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory):
+    """The folder of runs of `classes.py`, and {name: what the command printed}.
+
+    Both engines train `Normalised` and `Slim`; each resumes one of them.
+    """
+    place, commands = tmp_path_factory.mktemp("classes"), {}
+    for name, engine, other in [("Normalised", "step", "fused"), ("Slim", "fused", "step")]:
+        for part, steps in [("whole", 6), ("parts", 3), ("parts", 6)]:
+            words = training(f"{name}-{part}", engine, steps)
+            commands[f"{name}-{part}-{steps}"] = (name, words)
+        commands[f"{name}-{other}"] = (name, training(f"{name}-{other}", other, 2))
+    commands |= {name: (name, training(name, "step", 2)) for name in ("Dropped", "Twice")}
+    commands["train"] = ("Gan", training("run", "fused", 4))
+    for mode in ("export", "explore", "sample", "evaluate"):
+        samples = ["--num_samples=500"] if mode in ("sample", "evaluate") else []
+        commands[mode] = ("Gan", [f"--mode={mode}", *samples, "--run_dir=run"])
+    return place, dict(zip(commands, mains(commands.values(), place), strict=True))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["step", "fused"])
-def test_classes_train(engine, tmp_path):
-    parts = [("whole", 6), ("parts", 3), ("parts", 6)]
-    commands = [
-        (name, training(f"{name}-{part}", engine, steps))
-        for name in ("Normalised", "Slim")
-        for part, steps in parts
-    ]
-    commands += [(name, training(name, engine, 2)) for name in ("Dropped", "Twice")]
-    *_, dropped, twice = mains(commands, tmp_path)
-    for name in ("Normalised", "Slim"):  # resumed exactly
-        whole = (tmp_path / f"{name}-whole" / "losses.csv").read_text()
+def test_classes_train(ended):
+    place, printed = ended
+    for name, other in [("Normalised", "fused"), ("Slim", "step")]:
+        whole = (place / f"{name}-whole" / "losses.csv").read_text()
         assert whole.count("\n") == 7
-        assert (tmp_path / f"{name}-parts" / "losses.csv").read_text() == whole
-    assert "Note: discriminator/dropout/dropout/" in dropped  # its random numbers
-    assert "Variable generator/inputs-layer/kernel already exists" in twice
+        assert (place / f"{name}-parts" / "losses.csv").read_text() == whole  # resumed exactly
+        assert "Done: 2 steps" in printed[f"{name}-{other}"]
+    assert "Note: discriminator/dropout/dropout/" in printed["Dropped"]  # its random numbers
+    assert "Variable generator/inputs-layer/kernel already exists" in printed["Twice"]
 
 
 @pytest.mark.slow
-def test_a_class_goes_through_all_modes(tmp_path):
-    modes = [["--mode=export"], ["--mode=explore"]]
-    modes += [[f"--mode={mode}", "--num_samples=500"] for mode in ("sample", "evaluate")]
-    commands = [training("run", "fused", 4), *([*mode, "--run_dir=run"] for mode in modes)]
-    for printed in mains([("Gan", command) for command in commands], tmp_path)[1:]:
-        assert "Saved" in printed, printed
+@pytest.mark.parametrize("mode", ["export", "explore", "sample", "evaluate"])
+def test_a_class_goes_through_all_modes(mode, ended):
+    assert "Saved" in ended[1][mode], ended[1][mode]
 
 
 def test_importing_changes_nothing(tmp_path):
