@@ -94,18 +94,18 @@ def phase_kernels(kernel):
     return tf.reshape(kernels, [taps, taps, n, 4 * m])
 
 
-def patches(x, size):
+def patches(x, size, strides=1):
     """Returns the patches of `[batch, h, w, n]` as rows of a matrix.
 
     Multiplied by a kernel as a matrix, they are a convolution with padding VALID.
 
     Returns:
-      `[batch * p * q, size * size * n]` with p = h + 1 - size, q = w + 1 - size.
+      `[batch * p * q, size * size * n]` with p = ceil((h + 1 - size) / strides), q likewise.
     """
     _, height, width, n = x.shape.as_list()
-    reach = [height + 1 - size, width + 1 - size]
+    down, right = height + 1 - size, width + 1 - size
     places = itertools.product(range(size), repeat=2)
-    shifted = [x[:, i : i + reach[0], j : j + reach[1]] for i, j in places]
+    shifted = [x[:, i : i + down : strides, j : j + right : strides] for i, j in places]
     return tf.reshape(tf.concat(shifted, axis=3), [-1, size * size * n])
 
 

@@ -48,18 +48,19 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
         return _record_shape(tf.nn.bias_add(convolutions.same(x, kernel, strides), bias))
 
 
-def conv2d_valid(x, filters, size, *, name):
+def conv2d_valid(x, filters, size, *, name, strides=1):
     """Applies a convolution with bias and no padding (VALID).
 
     Returns:
-      `[batch, h + 1 - size, w + 1 - size, filters]` for x of shape `[batch, h, w, n]`.
+      `[batch, ceil((h + 1 - size) / strides), ceil((w + 1 - size) / strides), filters]` for x of
+      shape `[batch, h, w, n]`.
     """
-    _, height, width, n = x.shape.as_list()
-    rows = convolutions.patches(x, size)
+    height, width = [-(-(length + 1 - size) // strides) for length in x.shape[1:3]]
+    rows = convolutions.patches(x, size, strides)
     with tf.variable_scope(name):
-        kernel, bias = _weights([size * size * n, filters])
+        kernel, bias = _weights([rows.shape[1], filters])
         y = tf.matmul(rows, kernel) + bias
-        return _record_shape(tf.reshape(y, [-1, height + 1 - size, width + 1 - size, filters]))
+        return _record_shape(tf.reshape(y, [-1, height, width, filters]))
 
 
 def conv2d_8x8_stride_4(x, filters, *, name):
@@ -165,6 +166,11 @@ def _normalised(x, gamma, beta, *statistics):
         rows, gamma, beta, *statistics, epsilon=_VARIANCE_FLOOR, is_training=not statistics
     )
     return tf.reshape(y, tf.shape(x)), mean, variance
+
+
+def pixel_norm(x):
+    """Scales each row of `[batch, n]` to a mean square of 1 (Karras et al. 2018)."""
+    return x * tf.rsqrt(tf.reduce_mean(tf.square(x), axis=1, keepdims=True) + 1e-8)
 
 
 def dropout(x, rate):

@@ -270,7 +270,7 @@ class Recipe:
         NETWORKS,
         "channels of stable_cnn's first convolution in D; 0 for none",
         bounds=(0, 256),
-        unset="24 in stable_cnn",
+        unset="32 in stable_cnn",
     )
     g_channels: int | None = option(
         None,
@@ -353,10 +353,10 @@ RECIPES = {
     "stable_cnn": Recipe(
         gan="models.stable_cnn:StableCnn",
         conditional_gan="models.conditional:ConditionalStableCnn",
-        source="ours, after Mescheder et al. 2018 and Karras et al. 2018",
+        source="ours, after Mescheder et al. 2018, Karras et al. 2018 and Brock et al. 2019",
         nlatent=16,
         prior="normal",
-        num_steps=8_500,
+        num_steps=13_500,
         batch_size=64,
         learning_rate=3e-3,
         lr_decay=1e-4,
@@ -366,6 +366,7 @@ RECIPES = {
         r1_gamma=0.3,
         penalty_every=8,
         ema_decay=0.999,
+        reuse_latents=True,
         validation_size=0,
     ),
 }

@@ -17,7 +17,7 @@ class StableCnn(Gan):
     """
 
     def __init__(
-        self, ndims=784, nlatent=16, *, g_channels=48, d_channels=24, minibatch_stddev=True
+        self, ndims=784, nlatent=16, *, g_channels=48, d_channels=32, minibatch_stddev=True
     ):
         """Builds the graph like `Gan`.
 
@@ -34,10 +34,13 @@ class StableCnn(Gan):
     def _generator(self, z, reuse=False):
         """Maps latents `[batch, nlatent]` to images `[batch, 784]` in [0, 1].
 
-        The layers between are 256, 256 and 7 x 7 x g_channels.
+        The layers between are 256, 128 and 7 x 7 x g_channels. Each of them sees z (Brock et al.
+        2019), and the first two are normalised (Karras et al. 2018).
         """
         with tf.variable_scope(self._generator_scope, reuse=reuse):
-            x = _dense(_dense(z, 256, "dense1"), 256, "dense2")
+            x = layers.pixel_norm(_dense(z, 256, "dense1"))
+            x = layers.pixel_norm(_dense(tf.concat([x, z], axis=1), 128, "dense2"))
+            x = tf.concat([x, z], axis=1)
             if not self._g_channels:
                 return tf.nn.sigmoid(layers.dense(x, self._ndims, name="pixels"))
             x = _dense(x, 7 * 7 * self._g_channels, "dense3")
@@ -48,7 +51,7 @@ class StableCnn(Gan):
     def _discriminator(self, x, reuse=False):
         """Maps `[batch, 784]` in [0, 1] to logits `[batch, 1]`.
 
-        The layers between are 7 x 7 x d_channels, 5 x 5 x 2 d_channels and 256.
+        The layers between are 7 x 7 x d_channels, 3 x 3 x 2 d_channels and 256.
         """
         with tf.variable_scope(self._discriminator_scope, reuse=reuse):
             return layers.dense(self._with_deviation(self._features(x)), 1, name="logit")
@@ -63,10 +66,10 @@ class StableCnn(Gan):
         return layers.minibatch_stddev(features, labels) if self._minibatch_stddev else features
 
     def _convolved(self, x):
-        """Maps `[batch, n * 784]` to `[batch, 5 * 5 * 2 d_channels]`."""
+        """Maps `[batch, n * 784]` to `[batch, 3 * 3 * 2 d_channels]`."""
         x = layers.conv2d_8x8_stride_4(layers.images(x), self._d_channels, name="conv1")
         x = layers.leaky_relu(x, _SLOPE)  # [batch, 7, 7, d_channels]
-        x = layers.conv2d_valid(x, 2 * self._d_channels, 3, name="conv2")
+        x = layers.conv2d_valid(x, 2 * self._d_channels, 3, name="conv2", strides=2)
         return layers.flat(layers.leaky_relu(x, _SLOPE))
 
 

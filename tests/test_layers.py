@@ -57,9 +57,10 @@ def plain_upsample_conv2d(x, kernel, bias):
     return plain_conv2d(tf.repeat(tf.repeat(x, 2, axis=1), 2, axis=2), kernel, bias)
 
 
-def plain_conv2d_valid(x, kernel, bias):
+def plain_conv2d_valid(x, kernel, bias, strides=1):
     size = round((kernel.shape[0] / x.shape[-1]) ** 0.5)
-    return tf.nn.conv2d(x, tf.reshape(kernel, [size, size, x.shape[-1], -1]), 1, "VALID") + bias
+    kernel = tf.reshape(kernel, [size, size, x.shape[-1], -1])
+    return tf.nn.conv2d(x, kernel, strides, "VALID") + bias
 
 
 def plain_conv2d_8x8_stride_4(x, kernel, bias):
@@ -89,6 +90,7 @@ MANY = {"channels": 128, "filters": 256}  # the kernel's gradient is then taken 
         (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], [5], {"strides": 2, **MANY}),
         (layers.conv2d, plain_conv2d, [(7, 7), (5, 4)], [1], {"strides": 2, **MANY}),
         *((layers.conv2d_valid, plain_conv2d_valid, [(5, 4)], [size], {}) for size in (1, 3)),
+        (layers.conv2d_valid, plain_conv2d_valid, [(7, 7), (6, 5)], [3], {"strides": 2}),
         (layers.conv2d_8x8_stride_4, plain_conv2d_8x8_stride_4, [(28, 28)], [], {}),
         *((layers.upsample_conv2d, plain_upsample_conv2d, SHAPES, [n], {}) for n in (3, 5)),
     ],
@@ -122,6 +124,13 @@ def test_conv2d_transpose_8x8_stride_4():
         window = np.einsum("bn,nuv->buv", x[:, i, j], kernel) + bias
         expected[:, 4 * i : 4 * i + 8, 4 * j : 4 * j + 8] += window
     np.testing.assert_allclose(found, expected[:, 2:30, 2:30], atol=1e-4)
+
+
+def test_pixel_norm_gives_each_row_a_mean_square_of_1():
+    x = np.vstack([normal(2, 5), np.zeros([1, 5], np.float32)])
+    y = run(layers.pixel_norm(tf.constant(x)))
+    np.testing.assert_allclose(np.square(y).mean(axis=1), [1, 1, 0], rtol=1e-5)
+    np.testing.assert_allclose(y[:2] / x[:2], (y[:2, :1] / x[:2, :1]).repeat(5, 1), rtol=1e-5)
 
 
 # Batch normalisation.
