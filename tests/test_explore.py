@@ -138,11 +138,10 @@ def test_page_generates_the_images_of_the_run(recipe, browser, tmp_path):
     main("--mode=explore", f"--run_dir={folder}", f"--out={tmp_path / 'it.html'}")
     assert (tmp_path / "it.html").stat().st_size <= MAX_BYTES[recipe]
     generator = generation.load(folder)
-    # As many as pretrained_cnn's statistics are taken from, and the same.
-    z = generator.latents(256, np.random.default_rng(0))
-    expected = generator.generate(z)[:100].reshape(100, 784)
+    z = generator.latents(20, np.random.default_rng(0))
+    expected = generator.generate(z).reshape(20, 784)
     with Tab(browser, tmp_path / "it.html") as page:
-        images = images_of(page, z[:100])
+        images = images_of(page, z)
     assert expected.std() > 0.02
     np.testing.assert_allclose(images, expected, atol=NEAR)
 

@@ -183,7 +183,7 @@ def test_values_out_of_bounds_are_refused_by_name():
         ({"half_batches": True, "batch_size": 15}, "--batch_size must be even .*, got 15"),
         ({"half_batches": True, "reuse_latents": True}, "--half_batches is not valid with --reuse"),
         ({"pretraining": 63}, "--pretraining must be 0 or at least one batch, 64, got 63"),
-        ({"d_channels": 4}, "--d_channels has no effect on .* Gan .default: 24 in stable_cnn"),
+        ({"d_channels": 4}, "--d_channels has no effect on .* Gan .default: 32 in stable_cnn"),
         ({"conditioning": "concat"}, "--conditioning has no effect .*projection, if conditional"),
     ],
     ids=str,
