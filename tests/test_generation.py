@@ -107,6 +107,7 @@ def test_files_of_samples_and_walks(run, generator, tmp_path):
     assert Image.open(tmp_path / "walk.png").size == (8 * 28, 2 * 28)
 
 
+@pytest.mark.slow
 def test_a_folder_takes_a_file_for_each_image(run, conditional, generator, tmp_path):
     folder, one = tmp_path / "new.png", ("--mode=sample", f"--run_dir={run}")
     main(*one, "--num_samples=3", f"--out={folder}/")
@@ -168,7 +169,10 @@ def test_bad_input_is_one_line(run, flags, words):
     assert out == "" and len(err.splitlines()) == 1 and words in err
 
 
-@pytest.mark.parametrize(("flags", "cycle"), [((), range(10)), (("--labels=3,7",), [3, 7])])
+@pytest.mark.parametrize(
+    ("flags", "cycle"),
+    [(("--labels=3,7",), [3, 7]), pytest.param((), range(10), marks=pytest.mark.slow)],
+)
 def test_labels_are_drawn_in_turn(conditional, labelled, flags, cycle, tmp_path):
     out = tmp_path / "x.npz"
     main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={out}", *flags)
@@ -217,6 +221,7 @@ def test_walk_keeps_a_label_or_crosses(labelled):
     assert np.abs(of_3[0] - of_0[0]).max() > 1e-4
 
 
+@pytest.mark.slow
 def test_labels_that_the_images_lack_are_not_drawn(tmp_path):
     """Samples and exports of a set of 3s and 5s have no other labels."""
     run, out = train(tmp_path, "--conditional", labels=np.uint8([3, 5])), tmp_path / "x.npz"

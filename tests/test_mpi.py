@@ -352,6 +352,7 @@ def calls_behind(op):
     return [each for each in found if each.type == "PyFunc"]
 
 
+@pytest.mark.slow
 def test_each_update_of_dcgan_is_one_chain_of_calls(monkeypatch):
     """Gradients of both networks, and four layers' means and variances in G."""
     monkeypatch.setattr(Gan, "_minimize", lambda *_: None)  # slow, and replaced by `install`

@@ -367,6 +367,7 @@ def test_a_data_set_is_not_downloaded_next_to_other_files(folder):
 # Runs
 
 
+@pytest.mark.slow
 def test_a_run_on_images_by_class(folder, tmp_path):
     """From the command line, with the folder's names; in the folder itself."""
     image_files(folder)

@@ -32,6 +32,7 @@ def run(script, *args, folder, code=0):
     return [float(word) for word in done.stdout.split()], own
 
 
+@pytest.mark.slow
 def test_names_and_orders_of_before_1_0(tmp_path):
     printed, errors = run(PROGRAMS / "before_1_0.py", "logs", folder=tmp_path)
 

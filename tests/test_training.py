@@ -458,6 +458,7 @@ def custom(tmp_path, monkeypatch):
     return f"{tmp_path / 'mine.py'}:Mine"
 
 
+@pytest.mark.slow
 def test_changed_code_of_a_custom_class_is_refused_by_name(train, custom):
     run = train(gan=custom)
     ways = [
