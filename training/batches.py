@@ -4,6 +4,7 @@ They are a function of (seed, step). Importing this module does not import Tenso
 """
 
 import functools
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -151,15 +152,15 @@ class Batches:
     def _step_latents(self, step):
         """Returns latents [d_iters, b, nlatent] and [g_iters, B, nlatent]."""
         recipe = self.recipe
-        d_count = recipe.d_iters * recipe.d_batch_size
-        g_count = recipe.g_iters * recipe.batch_size
+        d_shape = [recipe.d_iters, recipe.d_batch_size, recipe.nlatent]
+        g_shape = [recipe.g_iters, recipe.batch_size, recipe.nlatent]
         rng = self._rng(_LATENTS, step)
-        latents = self._prior.sample(rng, [d_count + g_count, recipe.nlatent])
-        d_latents = latents[:d_count].reshape(recipe.d_iters, recipe.d_batch_size, recipe.nlatent)
-        g_latents = latents[d_count:].reshape(recipe.g_iters, recipe.batch_size, recipe.nlatent)
         if recipe.reuse_latents:
-            g_latents = np.broadcast_to(d_latents[-1], g_latents.shape)
-        return d_latents, g_latents
+            d_latents = self._prior.sample(rng, d_shape)
+            return d_latents, np.broadcast_to(d_latents[-1], g_shape)
+        d_count, g_count = math.prod(d_shape[:2]), math.prod(g_shape[:2])
+        latents = self._prior.sample(rng, [d_count + g_count, recipe.nlatent])
+        return latents[:d_count].reshape(d_shape), latents[d_count:].reshape(g_shape)
 
     def _step_labels(self, step):
         """Returns labels [d_iters, b] and [g_iters, B], all that occur equally often."""

@@ -156,7 +156,9 @@ class FusedEngine(_Engine):
     def _padded_block(self, start, stop):
         """Returns the inputs of a block; those of one that `stop` cuts short are repeated."""
         block = self._batches.block(start, min(start + self._length, stop))
-        return [np.resize(array, [self._length, *array.shape[1:]]) for array in block]
+        if len(block.images) < self._length:
+            return [np.resize(array, [self._length, *array.shape[1:]]) for array in block]
+        return block
 
     def _loop(self, inputs, count):
         def body(i, losses):
