@@ -95,18 +95,18 @@ def phase_kernels(kernel):
 
 
 def patches(x, size, strides=1):
-    """Returns the patches of `[batch, h, w, n]` as rows of a matrix.
+    """Returns the patches of `[batch, h, w, n]`, each as one row of channels.
 
     Multiplied by a kernel as a matrix, they are a convolution with padding VALID.
 
     Returns:
-      `[batch * p * q, size * size * n]` with p = ceil((h + 1 - size) / strides), q likewise.
+      `[batch, p, q, size * size * n]` with p = ceil((h + 1 - size) / strides), q likewise.
     """
-    _, height, width, n = x.shape.as_list()
+    _, height, width, _ = x.shape.as_list()
     down, right = height + 1 - size, width + 1 - size
     places = itertools.product(range(size), repeat=2)
     shifted = [x[:, i : i + down : strides, j : j + right : strides] for i, j in places]
-    return tf.reshape(tf.concat(shifted, axis=3), [-1, size * size * n])
+    return tf.concat(shifted, axis=3)
 
 
 def squares(x):

@@ -55,11 +55,11 @@ def conv2d_valid(x, filters, size, *, name, strides=1):
       `[batch, ceil((h + 1 - size) / strides), ceil((w + 1 - size) / strides), filters]` for x of
       shape `[batch, h, w, n]`.
     """
-    height, width = [-(-(length + 1 - size) // strides) for length in x.shape[1:3]]
-    rows = convolutions.patches(x, size, strides)
+    patches = convolutions.patches(x, size, strides)
+    _, height, width, n = patches.shape
     with tf.variable_scope(name):
-        kernel, bias = _weights([rows.shape[1], filters])
-        y = tf.matmul(rows, kernel) + bias
+        kernel, bias = _weights([n, filters])
+        y = tf.matmul(tf.reshape(patches, [-1, n]), kernel) + bias
         return _record_shape(tf.reshape(y, [-1, height, width, filters]))
 
 

@@ -86,8 +86,8 @@ def test_rates_and_half_batches_reach_both_engines():
 def test_reused_latents_pass_through_the_generator_once(tmp_path):
     flags = ["--recipe=leaky_mlp", "--batch_size=8", "--num_steps=2", "--noevents"]
     command = [sys.executable, ROOT / "main.py", *flags, f"--run_dir={tmp_path}/run"]
-    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
-    subprocess.run(command, env={**os.environ, "XLA_FLAGS": flags}, check=True)
+    dump = f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"
+    subprocess.run(command, env={**os.environ, "XLA_FLAGS": dump}, check=True)
     (loop,) = tmp_path.glob("*loop*cpu_after_optimizations.txt")
     # The images of both updates, and D's gradient in them.
     assert len(re.findall(r"= f32\[8,784\]\S* dot\(", loop.read_text())) == 2
