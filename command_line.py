@@ -194,8 +194,15 @@ def parse(argv):
             if FLAGS.mode not in (*modes, last_mode):
                 valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
                 raise UserError(f"--{name} is only valid with --mode={valid}")
-            if name != "gan":  # of which --mode=compare takes several
+            if name != "gan":
                 check_value(field, flag.value)
+            elif FLAGS.mode != "compare":  # which takes several
+                if len(flag.value) > 1:
+                    raise UserError(
+                        f"--gan must be given only once, got {', '.join(flag.value)}; a run has "
+                        "one class"
+                    )
+                (flag.value,) = flag.value
     except UserError as error:
         fail(error)
 

@@ -34,7 +34,7 @@ with errors.imports_of("main.py"):
 def train():
     """Trains a run; returns the exit code."""
     overrides = given(recipes.hyperparameters())
-    options = given(dataclasses.fields(RunOptions)) | {"gan": _one_gan()}
+    options = given(dataclasses.fields(RunOptions))
     if FLAGS.summary:
         terminal.import_tensorflow()
         import tensorflow.compat.v1 as tf
@@ -42,7 +42,7 @@ def train():
         from models import custom_class, layers
 
         recipe = training.recipe_for(FLAGS.recipe, RunOptions(**options), **overrides)
-        gan_class = custom_class.load(options["gan"]) if options["gan"] else None
+        gan_class = custom_class.load(FLAGS.gan) if FLAGS.gan else None
         with custom_class.user_errors(), tf.Graph().as_default():
             gan = recipes.build_gan(recipe, gan_class)
             custom_class.check(gan, recipe)
@@ -140,14 +140,6 @@ def compare():
     print(f"\nSaved {out}.")
 
 
-def _one_gan():
-    if FLAGS.gan and len(FLAGS.gan) > 1:
-        raise UserError(
-            f"--gan must be given only once, got {', '.join(FLAGS.gan)}; a run has one class"
-        )
-    return FLAGS.gan[0] if FLAGS.gan else None
-
-
 def _label(text, names):
     if text in names:
         return names.index(text)
@@ -181,7 +173,7 @@ def _known_runs():
 
 
 def _loading():
-    return {"checkpoint": FLAGS.checkpoint, "raw": FLAGS.raw, "gan": _one_gan()}
+    return {"checkpoint": FLAGS.checkpoint, "raw": FLAGS.raw, "gan": FLAGS.gan}
 
 
 FUNCTIONS = {f.__name__: f for f in (train, evaluate, sample, export, explore, compare)}

@@ -210,4 +210,4 @@ class Generator:
 
     def close(self) -> None:
         """Closes the Gan's session."""
-        self._inference.close()
+        self._inference.session.close()

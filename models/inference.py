@@ -137,10 +137,6 @@ class Inference:
         gradients = self.session.run(self._g_gradients, feed)
         return max((np.abs(gradient).max() for gradient in gradients), default=0.0)
 
-    def close(self):
-        """Closes the session."""
-        self.session.close()
-
     def _fixed_outputs(self):
         gan, rng = self.gan, np.random.default_rng(0)
         feed = {

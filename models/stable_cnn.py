@@ -58,19 +58,17 @@ class StableCnn(Gan):
 
     def _features(self, x):
         """Maps `[batch, n * 784]`, n images as n channels, to `[batch, 256]`."""
-        x = self._convolved(x) if self._d_channels else _dense(x, 512, "dense1")
-        return _dense(x, 256, "dense2")
+        if not self._d_channels:
+            return _dense(_dense(x, 512, "dense1"), 256, "dense2")
+        x = layers.conv2d_8x8_stride_4(layers.images(x), self._d_channels, name="conv1")
+        x = layers.leaky_relu(x, _SLOPE)  # [batch, 7, 7, d_channels]
+        x = layers.conv2d_valid(x, 2 * self._d_channels, 3, name="conv2", strides=2)
+        x = layers.leaky_relu(x, _SLOPE)  # [batch, 3, 3, 2 d_channels]
+        return _dense(layers.flat(x), 256, "dense2")
 
     def _with_deviation(self, features, labels=None):
         """Appends the minibatch deviation to `[batch, 256]`, unless it is turned off."""
         return layers.minibatch_stddev(features, labels) if self._minibatch_stddev else features
-
-    def _convolved(self, x):
-        """Maps `[batch, n * 784]` to `[batch, 3 * 3 * 2 d_channels]`."""
-        x = layers.conv2d_8x8_stride_4(layers.images(x), self._d_channels, name="conv1")
-        x = layers.leaky_relu(x, _SLOPE)  # [batch, 7, 7, d_channels]
-        x = layers.conv2d_valid(x, 2 * self._d_channels, 3, name="conv2", strides=2)
-        return layers.flat(layers.leaky_relu(x, _SLOPE))
 
 
 def _dense(x, units, name):

@@ -161,12 +161,11 @@ def identify(pixels: np.ndarray) -> DataSetInfo:
       pixels: All training images in the order of the file, uint8 `[n, 784]`.
     """
     payload = idx_content(np.asarray(pixels).reshape(-1, *IMAGE_SHAPE))
-    sha256 = hashlib.sha256(payload).hexdigest()
-    git_id = hashlib.sha1(b"blob %d\0" % len(payload) + payload, usedforsecurity=False).hexdigest()
-    for info in _KNOWN.values():
-        if info.sha256[0] == sha256 or info.git_id == git_id:
-            return info
-    return _UNKNOWN
+    by_checksum = {info.git_id or info.sha256[0]: info for info in _KNOWN.values()}
+    if info := by_checksum.get(hashlib.sha256(payload).hexdigest()):
+        return info
+    git_id = hashlib.sha1(b"blob %d\0" % len(payload) + payload, usedforsecurity=False)
+    return by_checksum.get(git_id.hexdigest(), _UNKNOWN)
 
 
 def idx_content(array: np.ndarray) -> bytes:

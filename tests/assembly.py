@@ -62,7 +62,7 @@ def generate(engine, z, labels=None):
     inference = Inference(engine.gan)
     inference.load(engine.state())
     images = inference.generate(z, labels)
-    inference.close()
+    inference.session.close()
     return images
 
 
