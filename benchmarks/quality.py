@@ -39,9 +39,9 @@ TABLES.read(Path(__file__).with_name("tables.ini"), encoding="utf-8")
 
 _NAME = re.compile(r"\w[\w .'-]*")
 # Flags of main.py that this command sets, or that would make it do something else than train.
-_RESERVED = {"seed", "run_dir", "new", "mode", "summary", "help", "helpfull", "flagfile"}
+_RESERVED = {"seed", "run_dir", "new", "mode", "summary", "help", "flagfile"}
 # Flags that open a run again if it was trained with them.
-_LOADING = ("--gan=", "--data_dir=", "--dataset=")
+_LOADING = ("--gan=", "--data_dir=")
 # Scores of the summary and, with whether more is better, of the verdict.
 _SUMMARY = ("classes_covered", "frechet_distance", "precision", "recall")
 _VERDICT = {"frechet_distance": False, "precision": True, "recall": True}
@@ -96,7 +96,7 @@ class Run(NamedTuple):
             )
         return content["scores"]
 
-    def measure(self, rate: float = 0.0) -> dict:
+    def measure(self, rate: float) -> dict:
         """Trains and scores the run with main.py, unless that was done before.
 
         Args:
@@ -167,7 +167,7 @@ def _seconds(name, flags, steps):
 
 def compare(
     sets: dict[str, tuple],
-    out: Path,
+    out: Path | str,
     name: str,
     *,
     seeds: int = 3,
@@ -193,7 +193,7 @@ def compare(
     Returns:
       {name: [scores of each seed]}, see `Run.measure`.
     """
-    out = out.resolve()
+    out = Path(out).resolve()
     # The first seed of all sets before the second: a table of every set exists early.
     runs = [
         Run(key, flags, steps, seconds, seed, out / "runs" / f"seed-{seed}" / key)
@@ -235,7 +235,7 @@ def compare(
     rows = []
     for run in runs[: len(sets)]:  # of the first seed
         gan = [flag.removeprefix("--gan=") for flag in run.flags if flag.startswith("--gan=")]
-        generator = generation.load(run.folder, gan=gan[0] if gan else None)
+        generator = generation.load(run.folder, gan=str(ROOT / gan[0]) if gan else None)
         rows.append((run.name, generator.sample(16)[0].reshape(16, -1)))
         generator.close()
     pictures.compare(out / f"quality-{name}.png", rows)
@@ -423,8 +423,11 @@ def parse(words, module="quality", description=__doc__, table="recipes", steps=N
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("--runs", action="append", metavar="'NAME: FLAGS'", help="a set: flags of main.py")
-    add("--table", choices=TABLES.sections(), default=table, help="a published table")
+    source = parser.add_mutually_exclusive_group()
+    runs_help = "a set: flags of main.py"
+    source.add_argument("--runs", action="append", metavar="'NAME: FLAGS'", help=runs_help)
+    table_help = f"a published table (default: {table})"
+    source.add_argument("--table", choices=TABLES.sections(), default=table, help=table_help)
     add("--only", help="comma-separated sets (default: all)")
     add("--seeds", type=count, default=3, help="seeds 0, 1, ... (default: 3)")
     length = parser.add_mutually_exclusive_group()

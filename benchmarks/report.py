@@ -21,8 +21,8 @@ def machine() -> str:
             cpu = line.partition(":")[2].strip()
     installed = [name for name in _PACKAGES if importlib.util.find_spec(name)]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in installed]
-    python = platform.python_version()
-    return f"Machine: {cpu}, {processor_cores()} cores; Python {python}, {', '.join(versions)}."
+    cores, python = len(processor_cores()), platform.python_version()
+    return f"Machine: {cpu}, {cores} cores; Python {python}, {', '.join(versions)}."
 
 
 def table(rows: list[list[str]]) -> str:
@@ -43,7 +43,7 @@ def number(value: float) -> str:
 
     For example, 0.123, 12.3 or 1,234.
     """
-    return f"{value:,.3g}" if value < 1000 else f"{value:,.0f}"
+    return f"{value:,.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
 
 
 def spread(values: list[float], middle: Callable = statistics.mean) -> str:

@@ -26,6 +26,7 @@ from training.options import processor_cores
 
 _FLOAT_BYTES = 4
 _ADAM_FLOATS = 7
+_SIDE = 2048  # of the matrices in `measure_flops`
 _TRIES = 9  # of a measurement, whose shortest time counts
 _IS_PRODUCT = re.compile(r"MatMul|Conv\dD|DepthwiseConv|Einsum")
 
@@ -115,11 +116,11 @@ def least_seconds(recipe: Recipe, flop_rate: float) -> float:
     return max(flops / flop_rate, traffic / measure_copy(state_bytes))
 
 
-def measure_flops(size: int = 2048) -> float:
+def measure_flops() -> float:
     """Returns the FLOPs per second of NumPy's product of two large float32 matrices."""
-    a, b = np.random.default_rng(0).random((2, size, size), np.float32)
+    a, b = np.random.default_rng(0).random((2, _SIDE, _SIDE), np.float32)
     product = functools.partial(np.matmul, a, b, out=np.empty_like(a))
-    return 2 * size**3 / min(timeit.repeat(product, number=1, repeat=_TRIES))
+    return 2 * _SIDE**3 / min(timeit.repeat(product, number=1, repeat=_TRIES))
 
 
 def measure_copy(size: int) -> float:
@@ -129,7 +130,7 @@ def measure_copy(size: int) -> float:
 
     A small copy is repeated and stays in those caches that are large enough.
     """
-    cores = processor_cores()
+    cores = len(processor_cores())
     count = max(1, size // (2 * _FLOAT_BYTES * cores))
     repeats = max(1, 2**28 // size)
     pairs = [(np.zeros(count, np.float32), np.ones(count, np.float32)) for _ in range(cores)]

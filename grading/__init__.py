@@ -31,5 +31,4 @@ def mark(spec, **limits):
     from grading import marks, submissions
     from grading.process import Limits
 
-    (submission,) = submissions.find(str(spec))
-    return marks.mark(submission, Limits(**limits))
+    return marks.mark(submissions.find_one(str(spec)), Limits(**limits))

@@ -103,9 +103,9 @@ def load_class(path, class_name, folder):
     Raises what the file raises; SystemExit, from an unguarded `app.run`, becomes ImportError.
     """
     path = Path(path)
-    # Only the project's own files may import the project, which has the solution.
-    in_package = (path.parent / "__init__.py").is_file()
-    folders = [each for each in (*path.parents[:2], Path(folder)) if in_package or each != ROOT]
+    # Only the classes in models/ may import the project, which has the solution.
+    own = path.parent.resolve() == ROOT / "models"
+    folders = [each for each in (*path.parents[:2], Path(folder)) if own or each.resolve() != ROOT]
     sys.path[:0] = [str(each) for each in folders if str(each) not in sys.path]
     try:
         # A dotted name lets `from . import layers` work.

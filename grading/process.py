@@ -142,8 +142,8 @@ class Process:
             stderr=self._stack,
             start_new_session=True,
         )
-        self._allowed = START_SECONDS
-        self._check_ends = time.monotonic() + self._allowed
+        self._allowed = None
+        self._check_ends = time.monotonic() + START_SECONDS
         try:
             self.ask("get_ready")
         except Stopped as error:
@@ -186,8 +186,8 @@ class Process:
 
     def _describe_time_out(self):
         """Returns the time that was exceeded, and the student's line at nine tenths of it."""
-        seconds = f"{self._allowed:g} s"
-        if self.seconds_left < self._allowed != START_SECONDS:
+        seconds = f"{self._allowed or START_SECONDS:g} s"
+        if self._allowed and self.seconds_left < self._allowed:
             seconds = f"the {self._limits.file_seconds:g} s that a file has"
         self._stack.seek(0)
         *_, stack = self._stack.read().decode(errors="replace").split("Timeout (")

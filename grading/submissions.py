@@ -110,6 +110,18 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
     return [Submission(one_line(path.stem), path, class_name, single=True)]
 
 
+def find_one(text: str) -> Submission:
+    """Finds the one submission to mark.
+
+    Raises:
+      UserError: If there is none, or several.
+    """
+    found = find(text)
+    if len(found) > 1:
+        raise UserError(f"expected one submission, found {len(found)} in {text}")
+    return found[0]
+
+
 def hidden(name):
     """Returns whether a file is not the student's, but a system's or an editor's."""
     return name.startswith((".", "__pycache__", "__MACOSX"))

@@ -44,8 +44,8 @@ def test_products_and_convolutions_are_counted_by_hand():
 
 
 def test_numbers_have_three_digits_and_spreads_their_range():
-    numbers = [report.number(value) for value in (0.9584, 12.34, 999, 1234.5)]
-    assert numbers == ["0.958", "12.3", "999", "1,234"]
+    numbers = [report.number(value) for value in (0.9584, 12.34, 999, 999.7, 1234.5)]
+    assert numbers == ["0.958", "12.3", "999", "1,000", "1,234"]
     assert report.spread([1, 2, 6]) == "3 [1, 6]" and report.spread([2, 2]) == "2"
     assert report.spread([1, 2, 6], max) == "6 [1, 6]"
     table = report.table([["", "a"], ["long", "1 [2]"]])
@@ -140,6 +140,7 @@ def test_the_summary_has_the_best_set_first_and_real_images_last():
         (speed.main, ["--recipes=other"], "--recipes must be some of minimal"),
         (quality.main, ["--steps=0"], "must be an integer of at least 1, got 0"),
         (quality.main, ["--seconds=5", "--steps=5"], "--steps: not allowed with argument --sec"),
+        (quality.main, ["--runs=a: --new", "--table=labels"], "--table: not allowed with argument"),
         (quality.main, ["--only=other"], "--only must be some of minimal"),
         (quality.main, ["--runs=no colon"], "'NAME: --FLAG=VALUE ...'"),
         (quality.main, ["--runs=../x: --r1_gamma=1"], "'NAME: --FLAG=VALUE ...'"),

@@ -483,15 +483,17 @@ def test_file_in_the_project_does_not_find_the_solution(limited):
         ("correct.py:Gan()", "expected FILE.py:CLASS"),
         ("empty", "nothing to mark"),
         ("twice", "two submissions have the same name: ann; rename one"),
+        ("class", "expected one submission, found 2 in class"),
     ],
 )
 def test_wrong_file_or_folder_is_reported_in_one_line(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     write_submission(tmp_path / "twice", {"ann.py": "", "Ann.ipynb": "", "ann.pdf": ""})
+    write_submission(tmp_path / "class", {"ann.py": "", "bob.py": ""})
     (tmp_path / "correct.py").write_text(CORRECT, encoding="utf-8")
     with pytest.raises(UserError, match=message) as error:
-        submissions.find(text)
+        submissions.find_one(text)
     assert "\n" not in str(error.value)
 
 

@@ -18,10 +18,9 @@ DENSE = {
 _SLOW, _SLOW_STEPS = ("dcgan", "upsampling_cnn", "pretrained_cnn"), 4
 
 
-def recipe_of(name: str, batch: int | None = None) -> recipes.Recipe:
-    """Returns a recipe, with its batch size replaced if one is given."""
-    recipe = recipes.get(name)
-    return recipe if batch is None else recipes.override(recipe, batch_size=batch)
+def recipe_of(name: str, batch: int) -> recipes.Recipe:
+    """Returns a recipe with another batch size."""
+    return recipes.override(recipes.get(name), batch_size=batch)
 
 
 def first_steps(name: str, batch: int) -> int:
@@ -57,9 +56,8 @@ class Job:
     """
 
     def __init__(self, name: str, batch: int, block: int):
-        self.name, self.block = name, block
+        self.name, self.batch, self.block = name, batch, block
         self.recipe = recipe_of(name, batch)
-        self.batch = self.recipe.batch_size
         folder = input_data.data_folder()
         data = input_data.read_data_sets(folder, validation_size=self.recipe.validation_size)
         self.pixels = data.train.pixels

@@ -28,8 +28,7 @@ def chosen(config):
     this file later, and grades the project's own class.
     """
     spec = config.getoption("gan", None)
-    (submission,) = submissions.find(str(ROOT / "models" / "gan.py") if spec is None else spec)
-    return submission
+    return submissions.find_one(str(ROOT / "models" / "gan.py") if spec is None else spec)
 
 
 def pytest_sessionstart(session):
