@@ -12,7 +12,7 @@ import textwrap
 
 from absl import flags
 
-from models import recipes
+from models import priors, recipes
 from models.recipes import (
     EVERYDAY,
     RECIPES,
@@ -89,7 +89,7 @@ class ModeOptions:
         "labels to draw in turn, of a run with --conditional",
         modes=("sample",),
         value="3,7",
-        unset="all ten",
+        unset="all in turn; for a walk the first",
     )
     interpolate: int | None = option(
         None,
@@ -103,8 +103,8 @@ class ModeOptions:
         None,
         _OTHER_MODES,
         "draw each coordinate of a normal z only from [-X, X] (Brock et al. 2019)",
-        bounds=(0.01, 100),
-        modes=("sample",),
+        bounds=(priors.SMALLEST_TRUNCATION, 100),
+        modes=("evaluate", "sample"),
         unset="none",
     )
     checkpoint: str | None = option(
@@ -135,25 +135,21 @@ FIELDS = {field.name: field for field in [_MODE, _RECIPE, *_OF_TRAINING, *_OTHER
 
 def define_flags():
     """Registers every flag, and --help."""
-    define = {
-        int: flags.DEFINE_integer,
-        float: flags.DEFINE_float,
-        bool: flags.DEFINE_boolean,
-        str: flags.DEFINE_string,
+    define = {  # by type and whether there may be several
+        (int, False): flags.DEFINE_integer,
+        (float, False): flags.DEFINE_float,
+        (bool, False): flags.DEFINE_boolean,
+        (str, False): flags.DEFINE_string,
+        (int, True): flags.DEFINE_multi_integer,
+        (str, True): flags.DEFINE_list,
     }
     hyperparameters = {field.name for field in recipes.hyperparameters()}
     for name, field in FIELDS.items():
-        kind, is_tuple = value_type(field)
         # Unset hyperparameters have the recipe's value.
         default = None if name in hyperparameters else field.default
-        if name == "gan":  # several for --mode=compare
-            flags.DEFINE_multi_string(name, None, field.metadata["help"])
-        elif is_tuple and kind is int:
-            flags.DEFINE_multi_integer(name, default, field.metadata["help"])
-        elif is_tuple:
-            flags.DEFINE_list(name, default, field.metadata["help"])
-        else:
-            define[kind](name, default, field.metadata["help"])
+        # --mode=compare takes several classes.
+        define_one = flags.DEFINE_multi_string if name == "gan" else define[value_type(field)]
+        define_one(name, default, field.metadata["help"])
     FLAGS.set_gnu_getopt()  # flags may follow other arguments
     flags.DEFINE_boolean("help", False, "show the flags, of one --mode or of all", short_name="h")
 

@@ -103,8 +103,8 @@ def load(
         images = sets[0][0]
         border = np.mean([images[:, [0, -1]].mean(), images[:, :, [0, -1]].mean()])
         if border > max(_BRIGHT_BORDER, images.mean()):
-            hint = "omit --invert" if invert else "--invert makes it bright on black"
-            log(f"Note: the ink looks dark on white; {hint}, like MNIST's.")
+            hint = "omit --invert" if invert else "--invert makes it bright on black, like MNIST's"
+            log(f"Note: the ink looks dark on white; {hint}.")
         if test.num_examples > train.num_examples:
             log("Note: there are more test than training images; their files may be swapped.")
     return Datasets(train, train[:0], test), info

@@ -53,8 +53,7 @@ def train():
     if FLAGS.eval_every:
         import evaluation
 
-        data = {name: FLAGS[name].value for name in ("dataset", "data_dir", "invert")}
-        extra.append(evaluation.scores_every(FLAGS.eval_every, **data))
+        extra.append(evaluation.scores_every(FLAGS.eval_every))
     _, stopped = training.start(FLAGS.recipe, extra=extra, **options, **overrides)
     return 128 + stopped if stopped else 0
 
@@ -68,6 +67,7 @@ def evaluate():
         folder.path,
         num_samples=FLAGS.num_samples or 10_000,
         seed=FLAGS.seed,
+        truncation=FLAGS.truncation,
         dataset=FLAGS.dataset,
         data_dir=FLAGS.data_dir,
         **_loading(),

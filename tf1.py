@@ -242,7 +242,7 @@ def _repair_tf_slim():
 def _changed_names(v1):
     """Returns names that changed, or whose arguments did: {module: {name: value}}."""
     nn, summary = v1.nn, v1.summary
-    flag_names = {**vars(v1.flags), "DEFINE_integer": _define_number}
+    flag_names = {**vars(v1.flags), "DEFINE_integer": _number_definer(v1)}
     mnist = {name: getattr(input_data, name) for name in input_data.__all__}
     mnist |= {"read_data_sets": read_data_sets, "load_mnist": read_data_sets}
     return {
@@ -300,10 +300,15 @@ def _axis_first(function, order):
     return wrapped
 
 
-def _define_number(name, default, *args, **names):
-    """Defines an integer flag; as before 1.5, np.inf may be its default."""
-    define = flags.DEFINE_float if isinstance(default, float) else flags.DEFINE_integer
-    return define(name, default, *args, **names)
+def _number_definer(v1):
+    """Returns a DEFINE_integer that also takes np.inf as the default, as before 1.5."""
+
+    def define(*args, **names):
+        default = args[1] if len(args) > 1 else names.get("default", names.get("default_value"))
+        kind = v1.flags.DEFINE_float if isinstance(default, float) else v1.flags.DEFINE_integer
+        return kind(*args, **names)
+
+    return define
 
 
 # The data.
@@ -312,8 +317,8 @@ def _define_number(name, default, *args, **names):
 def read_data_sets(train_dir="MNIST_data", fake_data=False, *args, **options):
     """Reads MNIST in a folder, or the packaged files if it has none."""
     source_url = options.get("source_url") or (args[5] if len(args) > 5 else None)
-    folder = Path(train_dir)
-    exist = all(list(folder.glob(f"{name.replace('-idx', '?idx')}*")) for name in data_sets.FILES)
+    folder = Path(train_dir).expanduser()
+    exist = len(data_sets.find(folder)) == len(data_sets.FILES)
     if not (fake_data or source_url or exist or folder == _DATA):
         if any(name in str(folder).lower() for name in _OTHER_SETS):
             raise UserError(f"{folder} must contain {', '.join(data_sets.FILES)}")
@@ -383,7 +388,7 @@ def _insert(finder):
     return before
 
 
-def install(folder: Path):
+def install(folder):
     """Substitutes TensorFlow 1, and what libraries have dropped since.
 
     Args:
@@ -412,12 +417,9 @@ def install(folder: Path):
     for name in collections.abc.__all__:
         setattr(collections, name, getattr(collections.abc, name))
     spec = collections.namedtuple("spec", "args varargs keywords defaults")
-    for module, name, value in [
-        (inspect, "getargspec", lambda function: spec(*inspect.getfullargspec(function)[:4])),
-        (builtins, "xrange", range),
-        (time, "clock", time.perf_counter),
-    ]:
-        setattr(module, name, value)
+    inspect.getargspec = lambda function: spec(*inspect.getfullargspec(function)[:4])
+    builtins.xrange = range
+    time.clock = time.perf_counter
 
 
 def _relax_tensorflow(v1):
@@ -444,10 +446,12 @@ def _relax_tensorflow(v1):
     flags.FlagValues._parse_flags = lambda values: values(sys.argv, known_only=True)
 
 
-def _toimage(arr, cmin=None, cmax=None, **_):
+def _toimage(arr, cmin=None, cmax=None, mode=None, **_):
     from PIL import Image
 
     arr = np.squeeze(arr)
+    if mode == "F":  # floats unchanged
+        return Image.fromarray(arr.astype(np.float32))
     if arr.dtype != np.uint8:  # stretched to 0..255
         low = arr.min() if cmin is None else cmin
         width = (arr.max() if cmax is None else cmax) - low
@@ -458,7 +462,7 @@ def _toimage(arr, cmin=None, cmax=None, **_):
 def _imresize(arr, size, interp="bilinear", mode=None):
     from PIL import Image
 
-    image = _toimage(arr)
+    image = _toimage(arr, mode=mode)
     if isinstance(size, int | np.integer):
         size = size / 100
     if isinstance(size, float):
@@ -488,8 +492,9 @@ def _own_files(script):
     """Returns a program's files: the script, and what it imports of its folder."""
     files = [script]
     for path in files:
-        names = re.findall(rb"^\s*(?:from|import)[ \t]+([\w.]+)", path.read_bytes(), re.MULTILINE)
-        for name in names:
+        lines = rb"^\s*(?:from[ \t]+([\w.]+)|import[ \t]+([\w., \t]+))"
+        imports = re.findall(lines, path.read_bytes(), re.MULTILINE)
+        for name in re.findall(rb"[\w.]+", b" ".join(map(b"".join, imports))):
             inner = name.decode().strip(".").replace(".", "/")
             for folder in {script.parent, path.parent}:
                 for each in (folder / f"{inner}.py", folder / inner / "__init__.py"):
@@ -560,8 +565,8 @@ def _divide(left, right):
 
 def run(script: Path, args: list[str]):
     """Runs a program as `__main__`; its folder replaces this one on `sys.path`."""
-    _translate_python_2(script)
     install(script.parent)
+    _translate_python_2(script)
     names = {path.stem for path in _ROOT.iterdir()} & {
         path.stem for path in script.parent.iterdir()
     }

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import input_data
+from models import priors
 from support import pictures, terminal
 from support.errors import UserError
 from support.files import write_json
@@ -26,6 +27,7 @@ def evaluate(
     *,
     num_samples: int = 10_000,
     seed: int = 0,
+    truncation: float | None = None,
     dataset: str | None = None,
     data_dir: str | None = None,
     log=print,
@@ -37,6 +39,7 @@ def evaluate(
       run_dir: The run's folder.
       num_samples: Number of samples, 128 to 100,000.
       seed: Seed of the latents.
+      truncation: The greatest absolute value of a latent, only for a normal prior.
       dataset: Name of the run's data set; None for the one in its configuration.
       data_dir: Folder of the images; None for the data set's own.
       log: Called with a table and sentences.
@@ -55,6 +58,8 @@ def evaluate(
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
     dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
+    if truncation is not None:
+        priors.get(recipe.prior).check_truncation(truncation)
     images, info = input_data.load(dataset, data_dir, invert=configuration.invert, log=log)
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))
@@ -63,19 +68,20 @@ def evaluate(
     from evaluation import conditional, metrics, reference, report
     from generation.generator import load
 
-    generator = load(run_dir, **loading)
-    samples, _ = generator.sample(num_samples, seed)
+    generator = load(run_dir, log=log, **loading)
+    samples, _ = generator.sample(num_samples, seed, truncation=truncation)
     samples = samples.reshape(num_samples, -1)
     generator.close()
     standard = reference.get(images, info, log)
     predictions = standard.classifier(samples)
     scores = metrics.score(*predictions, samples, standard.reference)
-    log(f"{num_samples:,} samples of --seed={seed} after step {generator.step:,}:")
+    truncated = "" if truncation is None else f" with --truncation={truncation:g}"
+    log(f"{num_samples:,} samples of --seed={seed}{truncated} after step {generator.step:,}:")
     log(report.table({"samples": scores, **standard.scores}))
     if standard.reference.has_classes:
         real = standard.reference.histogram
         confidence = next(iter(standard.scores.values())).mean_confidence
-        verdict = report.describe(scores, confidence, recipe.digit, info, real)
+        verdict = report.describe(scores, confidence, recipe, info, real)
         log(f"\n{verdict}")
     by_label = {}
     if recipe.conditional:
@@ -85,6 +91,7 @@ def evaluate(
     content = {
         "step": generator.step,
         "seed": seed,
+        "truncation": truncation,
         "raw": generator.raw,
         "recipe": configuration.recipe,
         "run_seed": configuration.seed,
@@ -112,25 +119,21 @@ def evaluate(
     return json.loads(json.dumps(content))
 
 
-def scores_every(
-    steps: int, dataset: str | None = None, data_dir: str | None = None, invert: bool = False
-):
-    """Returns a callback that scores during training.
+def scores_every(steps: int):
+    """Returns a function that makes a callback, which scores during training.
 
     Pass it to training in a list: `training.train(..., extra=[...])`.
 
     Args:
       steps: Steps from one score to the next.
-      dataset: Name of the data set; None for the set in `data_dir`, or MNIST.
-      data_dir: Folder of the images; None for the data set's own.
-      invert: Whether to exchange black and white.
     """
 
     def make_monitor(run):
         from evaluation import reference
         from evaluation.monitor import Monitor
 
-        images, info = input_data.load(dataset, data_dir, invert=invert, log=lambda line: None)
+        data = {name: getattr(run.options, name) for name in ("dataset", "data_dir", "invert")}
+        images, info = input_data.load(**data, log=lambda line: None)
         return Monitor(run, steps, reference.get(images, info), info)
 
     return make_monitor

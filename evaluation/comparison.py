@@ -40,7 +40,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         trained_with = (str(configuration.gan).rpartition(":")[2], configuration.gan_sha256)
         same = [gan for gan in gans if custom_class.parse(gan)[1:] == trained_with]
         same += [gan for gan in gans if gan == configuration.gan]
-        generator = generation.load(folder.path, gan=same[0] if same else None)
+        generator = generation.load(folder.path, gan=same[0] if same else None, log=log)
         samples, _ = generator.sample(_SAMPLES, seed)
         generator.close()
         rows.append((str(folder), samples.reshape(_SAMPLES, -1)))

@@ -54,8 +54,8 @@ class Scores(NamedTuple):
       mean_confidence: Mean probability of the most probable class, from 0.1 to 1. A classifier is
         also confident about images that belong to no class: see the score of uniform noise.
       histogram: Fractions of the ten classes, a list.
-      precision, recall, density, coverage, typical_precision: See `neighbour_scores`. Reference
-        scores that were cached by an earlier version have no typical precision.
+      precision, recall, density, coverage, typical_precision: See `neighbour_scores`. Older
+        reference scores, also the included ones of Fashion-MNIST, have no typical precision.
       total_variation: Half the sum of the differences of `histogram` from that of the training
         images: 0 if equal, 1 if they share no class.
     """

@@ -28,7 +28,6 @@ class Monitor(Callback):
 
     def __init__(self, run, every, standard, info):
         super().__init__(run, every)
-        self._run = run
         self._names = info.class_names
         self._classifier = standard.classifier
         if run.recipe.digit is None:
@@ -53,26 +52,26 @@ class Monitor(Callback):
         self._d_losses.extend(progress.d_loss for progress in block)
 
     def on_interval(self, step):
-        images = self._run.inference.generate(*self._drawn)
+        images = self.context.inference.generate(*self._drawn)
         predictions = self._classifier(images)
         distance = metrics.frechet_distance(*metrics.statistics(predictions.features), *self._real)
         histogram = metrics.class_histogram(predictions.probabilities.argmax(axis=1))
         scores, shares = {"frechet_distance": distance}, []
-        self._run.note = f"Fréchet distance {distance:.1f}"
+        self.context.note = f"Fréchet distance {distance:.1f}"
         if self._has_classes:
             scores["classes_covered"] = covered = metrics.classes_covered(histogram)
-            self._run.note += f", classes {covered}"
+            self.context.note += f", classes {covered}"
             shares = histogram
         self._table.append([(step, *scores.values(), *shares)])
-        self._run.report(step, {f"metrics/{name}": value for name, value in scores.items()})
+        self.context.report(step, {f"metrics/{name}": value for name, value in scores.items()})
         self._warn(step, histogram, images)
         if distance < self._best:
             self._best = distance
-            self._run.save_checkpoint(step, name="best")
+            self.context.save_checkpoint(step, name="best")
 
     def _warn(self, step, histogram, images):
         """Prints each new symptom once."""
-        symptoms, recipe = {}, self._run.recipe
+        symptoms, recipe = {}, self.context.recipe
         missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
         if missing and self._has_classes:
             symptoms["classes"] = (
@@ -96,6 +95,6 @@ class Monitor(Callback):
             )
         for name, sentence in symptoms.items():
             if name not in self._warned:
-                self._run.bar.line(f"Step {step:,}: {sentence}.")
+                self.context.bar.line(f"Step {step:,}: {sentence}.")
         self._warned = set(symptoms)
         self._images, self._d_losses = images, []

@@ -39,17 +39,18 @@ def table(columns: dict) -> str:
     return "\n".join(lines)
 
 
-def describe(scores, real_confidence: float, digit: int | None, info, real: np.ndarray) -> str:
+def describe(scores, real_confidence: float, recipe, info, real: np.ndarray) -> str:
     """Says whether the samples are digits and whether the generator has collapsed.
 
     Args:
       scores: `metrics.Scores` of the samples.
       real_confidence: Mean confidence of real images.
-      digit: The only digit that the run was trained on, or None.
+      recipe: The run's `Recipe`.
       info: DataSetInfo with the names of the classes.
       real: `[10]`, fractions among the training images, where a class may be rare or missing.
     """
     names, noun, histogram = info.class_names, info.noun, np.array(scores.histogram)
+    digit = recipe.digit
     plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
     top = np.argsort(-histogram, kind="stable")[:3]
     fractions = ", ".join(f"{names[k]} ({histogram[k]:.1%})" for k in top)
@@ -60,7 +61,7 @@ def describe(scores, real_confidence: float, digit: int | None, info, real: np.n
             "typical training images, and the classifier's mean confidence is "
             f"{scores.mean_confidence:.2f}, for real images {real_confidence:.2f}. What it takes "
             f"them for means little: {fractions}. "
-            "Train longer, or try --r1_gamma=1."
+            f"Train longer{'' if recipe.r1_gamma else ', or try --r1_gamma=1'}."
         )
     if digit is not None:
         return (
@@ -72,9 +73,10 @@ def describe(scores, real_confidence: float, digit: int | None, info, real: np.n
     dominant = [k for k in range(10) if histogram[k] > max(_DOMINANT, 2 * real[k])]
     if missing or dominant:
         lost = f" Almost missing: {', '.join(missing)}." if missing else ""
+        remedy = "See" if recipe.r1_gamma else "Try --r1_gamma=1; see"
         return (
-            f"Mode collapse: the most frequent {plural} are {fractions}.{lost} Try --r1_gamma=1; "
-            "see docs/collapse.md."
+            f"Mode collapse: the most frequent {plural} are {fractions}.{lost} {remedy} "
+            "docs/collapse.md."
         )
     rarest = present[np.argmin(histogram[present])]
     return (

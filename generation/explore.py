@@ -182,8 +182,8 @@ def _about(folder, generator, graph):
         notes.append(f"These weights have no scores yet: run {command}.")
     if graph.fixed_statistics:
         notes.append(
-            "This generator normalises by the statistics of its batch. Here they are those of 256 "
-            "draws, so that each latent has one image."
+            "This generator normalises by the statistics of its batch. Here they are those of "
+            f"{frozen.STATISTICS_BATCH} draws, so that each latent has one image."
         )
     return {
         "title": f"{configuration.recipe}, {steps} steps",

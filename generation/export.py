@@ -37,7 +37,7 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
     Args:
       run_dir: The run folder.
       target: The folder to write: a new one, an empty one or an earlier export.
-      log: A function of a line, for files that are skipped.
+      log: A function of a line, for damaged checkpoints and skipped files.
       **loading: Options of `generation.load`.
 
     Returns:
@@ -47,13 +47,13 @@ def export(run_dir, target, *, log: Callable = print, **loading) -> list[str]:
       UserError: If `target` is something else, or cannot be written; it is unchanged.
     """
     target = Path(target).expanduser().absolute()
+    _check_replaceable(target)
+    generator = generation.load(run_dir, log=log, **loading)
+    frozen = freeze(generator)
+    generator.close()
+    metadata = frozen.metadata()
     try:
-        _check_replaceable(target)
         target.parent.mkdir(parents=True, exist_ok=True)
-        generator = generation.load(run_dir, **loading)
-        frozen = freeze(generator)
-        generator.close()
-        metadata = frozen.metadata()
         with tempfile.TemporaryDirectory(prefix=".export-", dir=target.parent) as scratch:
             new, old = Path(scratch, "new"), Path(scratch, "old")
             _save_model(new / "saved_model", frozen, metadata)

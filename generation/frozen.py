@@ -10,7 +10,7 @@ from models import priors
 from models.inference import one_hot
 from support.errors import UserError
 
-_STATISTICS_BATCH = 256
+STATISTICS_BATCH = 256
 
 
 class Frozen(NamedTuple):
@@ -106,10 +106,10 @@ def _fix_statistics(frozen):
     ]
     if not norms:
         return frozen
-    shape = [_STATISTICS_BATCH, frozen.nlatent]
+    shape = [STATISTICS_BATCH, frozen.nlatent]
     values = {"z": frozen.prior.sample(np.random.default_rng(0), shape)}
     if frozen.classes:
-        values["labels"] = one_hot(np.resize(frozen.classes, _STATISTICS_BATCH))
+        values["labels"] = one_hot(np.resize(frozen.classes, STATISTICS_BATCH))
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(frozen.definition, name="")
         ops = [graph.get_operation_by_name(norm.name) for norm in norms]

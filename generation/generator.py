@@ -83,16 +83,18 @@ class Generator:
         return self.configuration.label_names()
 
     def scores(self, run_dir) -> dict | None:
-        """Returns the content of a run's metrics.json, or None if it has none of these weights.
+        """Returns the content of a run's metrics.json, or None if it has none of this generator.
 
-        The step is not enough: a new run in the same folder may have the same.
+        That is of these weights and without truncation. The step is not enough: a new run in the
+        same folder may have the same.
         """
         try:
             content = json.loads(Path(run_dir, "metrics.json").read_text(encoding="utf-8"))
             scored = [content[name] for name in ("checkpoint_sha256", "step", "raw")]
         except (OSError, ValueError, KeyError, TypeError):  # not scored yet, or damaged
             return None
-        return content if scored == [self.digest, self.step, self.raw] else None
+        is_same = scored == [self.digest, self.step, self.raw] and not content.get("truncation")
+        return content if is_same else None
 
     def generate(self, z: np.ndarray, labels: Labels | None = None) -> np.ndarray:
         """Generates images from latents.
@@ -203,9 +205,7 @@ class Generator:
             got = ",".join(map(str, chosen))
             raise UserError(f"--labels must be among the trained labels {each}, got {got}")
         if len(chosen) > n:
-            raise UserError(
-                f"--labels has {len(chosen)} labels: draw at least as many samples, got {n}"
-            )
+            raise UserError(f"--labels has {len(chosen)} labels: draw at least as many, got {n}")
         return np.resize(chosen, n)
 
     def close(self) -> None:

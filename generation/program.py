@@ -275,6 +275,8 @@ class _Compiler:
             before = size - 1
             if op.get_attr("padding") == b"SAME":
                 before -= _same_edges(out[axis], size, stride)[0]
+            elif op.get_attr("padding") == b"EXPLICIT":
+                before -= op.get_attr("explicit_paddings")[2 * axis]
             edges.append([before, out[axis] + size - 1 - given[axis] * stride - before])
         turned = np.ascontiguousarray(kernel[::-1, ::-1].swapaxes(2, 3))
         spread = self.emit_blocks(op.inputs[2], block)

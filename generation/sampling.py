@@ -16,15 +16,17 @@ _FRAMES_PER_LEG, _TILES_PER_LEG = 24, 8
 _MILLISECONDS = 60
 
 
-def check_out(out, suffixes) -> Path:
-    """Returns the path that `out` names.
+def check_out(out, suffixes) -> tuple[Path, str]:
+    """Returns the path that `out` names, and its suffix in lower case, / for a folder.
 
     Raises:
       UserError: If it ends in none of the suffixes, its folder does not exist, or it is a folder
         with numbered PNGs, which are not replaced.
     """
     path = Path(out).expanduser()
-    if (ending := _ending(out)) not in suffixes:
+    is_folder = str(out).endswith(("/", os.sep)) or path.is_dir()
+    ending = "/" if is_folder else path.suffix.lower()
+    if ending not in suffixes:
         hint = "; add --interpolate=6 for a walk" if ending in WALK_SUFFIXES else ""
         raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():
@@ -34,14 +36,7 @@ def check_out(out, suffixes) -> Path:
             f"--out={path}/ must not contain numbered images, found {found.name}; choose another "
             "folder"
         )
-    return path
-
-
-def _ending(out):
-    """Returns the suffix of a file in lower case, or / for a folder."""
-    path = Path(out).expanduser()
-    is_folder = str(out).endswith(("/", os.sep)) or path.is_dir()
-    return "/" if is_folder else path.suffix.lower()
+    return path, ending
 
 
 def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> None:
@@ -55,9 +50,9 @@ def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> 
       seed, truncation: Like `Generator.sample`.
       labels: Labels to draw in turn, of a conditional generator; None for all.
     """
-    path, ending, rows = check_out(out, SAMPLE_SUFFIXES), _ending(out), None
-    if labels is not None or generator.recipe.conditional:
-        rows = generator.labels_in_turn(n, labels)
+    path, ending = check_out(out, SAMPLE_SUFFIXES)
+    has_labels = labels is not None or generator.recipe.conditional
+    rows = generator.labels_in_turn(n, labels) if has_labels else None
     images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
     tiles, side = images.reshape(n, -1), math.ceil(math.sqrt(n))
     if ending == "/":
@@ -87,8 +82,7 @@ def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) ->
       seed, truncation: Like `Generator.sample`.
       labels: For a conditional generator, labels to cross between in turn; None keeps the first.
     """
-    path = check_out(out, WALK_SUFFIXES)
-    ending = _ending(out)
+    path, ending = check_out(out, WALK_SUFFIXES)
     frames = _TILES_PER_LEG if ending == ".png" else _FRAMES_PER_LEG
     images, latents = generator.interpolate(
         draws, frames, seed, truncation=truncation, labels=labels

@@ -30,7 +30,7 @@ class Gan:
         self._nlatent = nlatent
         self._generator_scope = _unused_scope("generator")
         self._discriminator_scope = _unused_scope("discriminator")
-        variables_before = tf.global_variables()
+        before = len(tf.global_variables())
 
         # Images in [0, 1], latents, and the learning rate of the optimizer that is run.
         self.x_placeholder = tf.placeholder(tf.float32, [None, ndims], "x")
@@ -48,9 +48,7 @@ class Gan:
         self.g_optimizer = self._minimize(self.g_loss, self._generator_scope, "g_optimizer")
 
         self.session = tf.InteractiveSession()
-        before = {variable.name for variable in variables_before}
-        ours = [variable for variable in tf.global_variables() if variable.name not in before]
-        self.session.run(tf.variables_initializer(ours))
+        self.session.run(tf.variables_initializer(tf.global_variables()[before:]))
 
     def _generator(self, z, reuse=False):
         """Builds G with one hidden layer of 64 ReLU units.

@@ -127,8 +127,8 @@ class Inference:
         """Returns the largest absolute value in the gradient of G's loss in its weights.
 
         Args:
-          x, z, labels: Images [n, ndims], latents [n, nlatent] and, for a conditional Gan, the
-            labels [n] of both.
+          x, z: Images [n, ndims], latents [n, nlatent].
+          labels: For a conditional Gan, the labels [n] to generate, with which D sees x too.
         """
         gan = self.gan
         feed = {gan.x_placeholder: x, gan.z_placeholder: z}
@@ -152,15 +152,14 @@ class Inference:
 
 def one_hot(labels):
     """Returns integers [n] from 0 to 9 as float32 [n, 10]."""
-    return np.eye(NUM_CLASSES, dtype=np.float32)[np.asarray(labels)]
+    return np.eye(NUM_CLASSES, dtype=np.float32)[np.asarray(labels, int)]
 
 
-def variables_behind(fetches, others=()):
-    """Returns the variables that the fetches read or write, and those in `others`."""
+def variables_behind(fetches):
+    """Returns the variables that the fetches read or write."""
     graph = tf.get_default_graph()
     operations = upstream_ops([graph.as_graph_element(fetch) for fetch in fetches])
-    kept = {variable.op for variable in others}
-    return [v for v in tf.global_variables() if v.op in operations | kept]
+    return [v for v in tf.global_variables() if v.op in operations]
 
 
 def assign(session, variables, values):

@@ -11,6 +11,7 @@ import tensorflow.compat.v1 as tf
 
 from input_data import SIDE
 from models import convolutions, passes, randomness
+from support.graphs import network_variables
 
 # The graph collection of (scope name, output shape), one for each layer with variables.
 LAYERS = "layers"
@@ -257,11 +258,8 @@ def minibatch_stddev(x, labels=None):
         sums = shard.mean(tf.matmul(rows, apart, transpose_a=True))  # [batches, labels, n]
         counts = shard.mean(tf.reduce_sum(rows, axis=1))[:, :, None]
         apart -= tf.matmul(rows, tf.math.divide_no_nan(sums, counts))
-    if shard.count == 1:
-        variance = tf.math.reduce_variance(apart, axis=1, keepdims=True)
-    else:
-        mean = shard.mean(tf.reduce_mean(apart, axis=1, keepdims=True))
-        variance = shard.mean(tf.reduce_mean(tf.square(apart - mean), axis=1, keepdims=True))
+    mean = shard.mean(tf.reduce_mean(apart, axis=1, keepdims=True))
+    variance = shard.mean(tf.reduce_mean(tf.square(apart - mean), axis=1, keepdims=True))
     spread = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=2, keepdims=True)
     column = tf.broadcast_to(spread, tf.concat([tf.shape(apart)[:2], [1]], axis=0))
     return tf.concat([x, tf.reshape(column, [-1, 1])], axis=1)
@@ -270,7 +268,7 @@ def minibatch_stddev(x, labels=None):
 class Layer(NamedTuple):
     """A layer with its output shape and its numbers of trained and fixed values.
 
-    The shape is empty for a class that is not built of this project's layers.
+    The shape is empty for a variable that no layer of this project created.
     """
 
     name: str
@@ -300,22 +298,23 @@ def summary(gan):
 def layers_of(gan, network):
     """Returns the layers of `generator` or `discriminator` in their order.
 
-    A class that is not built of this project's layers has a row for each variable.
+    Trainable variables that no layer of this project created have a row each.
     """
     graph, start = gan.x_hat.graph, f"{network}/"
     variables = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    trained = {v.op.name for v in graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)}
-    rows = []
+    trainable_variables = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
+    trained = {v.op.name for v in trainable_variables}
+    rows, listed = [], set()
     for scope, shape in graph.get_collection(LAYERS):
         if scope.startswith(start):
             # An optimizer's variables are a level below the layer's own.
             own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
             sizes = {v.op.name: v.shape.num_elements() for v in own}
+            listed |= sizes.keys()
             trainable = sum(size for name, size in sizes.items() if name in trained)
             fixed = sum(sizes.values()) - trainable
             rows.append(Layer(scope.removeprefix(start), shape, trainable, fixed))
-    if not rows:
-        for v in variables:
-            if v.op.name in trained and v.op.name.startswith(start):
-                rows.append(Layer(v.op.name.removeprefix(start), [], v.shape.num_elements(), 0))
+    for v in network_variables(gan, trainable_variables)[network]:
+        if v.op.name not in listed:
+            rows.append(Layer(v.op.name.removeprefix(start), [], v.shape.num_elements(), 0))
     return rows

@@ -61,7 +61,7 @@ class TrainingPass:
     def next_seed(self):
         """Returns a seed, int32 [2], that differs at every call."""
         self._draws += 1
-        return self._seed + tf.constant([self._draws * _SEED_STRIDE, 0])
+        return self._seed + tf.constant([self._draws * _SEED_STRIDE % 2**31, 0])
 
 
 _current: contextvars.ContextVar[TrainingPass | None] = contextvars.ContextVar(

@@ -418,11 +418,13 @@ def override(recipe: Recipe, **values) -> Recipe:
     loss = LOSSES[values.get("loss", recipe.loss)]
     if not loss.has_targets:
         values.setdefault("label_smoothing", 0.0)
-    interval = recipe.penalty_every
+    interval, pretraining_batch = recipe.penalty_every, recipe.pretraining_batch
     recipe = dataclasses.replace(recipe, **values)
     has_penalty = recipe.r1_gamma or recipe.r2_gamma or recipe.gradient_penalty
     if recipe.penalty_every != interval and not has_penalty:
         raise UserError("--penalty_every requires --r1_gamma, --r2_gamma or --gradient_penalty")
+    if recipe.pretraining_batch != pretraining_batch and not recipe.pretraining:
+        raise UserError("--pretraining_batch requires --pretraining")
     if recipe.label_smoothing and not loss.has_targets:
         raise UserError(
             f"--label_smoothing is not valid with --loss={recipe.loss}, which has no targets"

@@ -1,7 +1,7 @@
 """The known data sets and their IDX files: found or downloaded, checked and read.
 
-The format: http://yann.lecun.com/exdb/mnist/. `read` is the one function that `input_data` needs of
-a format: folder -> images and labels of the training and of the test set.
+The format: http://yann.lecun.com/exdb/mnist/. `read` returns images and labels of the training and
+of the test set in a folder.
 """
 
 import gzip
@@ -299,7 +299,7 @@ def describe(head: bytes) -> str:
     return "text" if bytes(head).isascii() and b"\0" not in head else "a file of another format"
 
 
-def download_idx(path: Path, urls, accepted=frozenset()) -> None:
+def download_idx(path: Path, urls, accepted) -> None:
     """Downloads an IDX file from the first address that has a valid one.
 
     Args:

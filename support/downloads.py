@@ -11,9 +11,7 @@ _SECONDS_TO_ANSWER = 30
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
-def download(
-    urls: Iterable[str], check: Callable[[bytes, str], None], *, protected: bool = True
-) -> bytes:
+def download(urls: Iterable[str], check: Callable[[bytes, str], None], *, protected: bool) -> bytes:
     """Downloads a file from the first address that has a valid one.
 
     Args:

@@ -20,7 +20,7 @@ class UserError(ValueError):
     """A value, file or folder that cannot be used, with a one-line message.
 
     The message says what was expected, what was found and what to do. `main.py` prints only this
-    line; all other exceptions are faults of the program and keep their traceback.
+    line, as for the other exceptions of `user_message`; the rest keep their traceback.
     """
 
 

@@ -7,11 +7,8 @@ import importlib
 
 
 class _LazyModule:
-    def __init__(self, name):
-        self._name = name
-
     def __getattr__(self, attribute):
-        return getattr(importlib.import_module(self._name), attribute)
+        return getattr(importlib.import_module("tensorflow.compat.v1"), attribute)
 
 
-tf = _LazyModule("tensorflow.compat.v1")
+tf = _LazyModule()

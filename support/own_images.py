@@ -46,7 +46,7 @@ _FOR_TESTS = ("test", "val")
 _LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)[^ ]*$")
 
 
-def read(path: Path, log: Callable = print) -> tuple[list[tuple], tuple[str, ...], str]:
+def read(path: Path, log: Callable) -> tuple[list[tuple], tuple[str, ...], str]:
     """Reads images, arrays or CSV: a folder, folders by class, or one file.
 
     Args:
@@ -141,7 +141,7 @@ def _cached(path, files, make, log):
     return arrays
 
 
-def _split(images, labels, is_test, class_names=(), changed=0):
+def _split(images, labels, is_test, class_names, changed):
     """Returns {name: array} of the images that are used, some of them for tests.
 
     Args:

@@ -1,7 +1,7 @@
 """Images and figures: sheets of samples, latent grids, curves and animations.
 
 An image is a float array `[height, width]` in [0, 1], 0 is black. Files are written atomically,
-and the same input gives the same bytes. No other module draws.
+and the same input gives the same bytes.
 """
 
 import contextlib
@@ -173,17 +173,9 @@ def report(
     sheet = tiles(rows.reshape(-1, NUM_PIXELS), per_class)
     with figure(path, 12, 1.1 + 0.45 * count) as drawn:
         left, right = drawn.subplots(1, 2, width_ratios=[bars_width, per_class])
-        for shift, values, label, colour in [
-            (-0.2, shares, "generated", BLUE),
-            (+0.2, real_shares, "real", GREY),
-        ]:
-            left.barh(
-                np.arange(count) + shift,
-                100 * np.asarray(values)[:count],
-                0.38,
-                label=label,
-                color=colour,
-            )
+        at = np.arange(count)
+        left.barh(at - 0.2, 100 * shares[:count], 0.38, label="generated", color=BLUE)
+        left.barh(at + 0.2, 100 * real_shares[:count], 0.38, label="real", color=GREY)
         left.set(xlabel="share of all images, %", ylim=(count - 0.5, -0.5))
         left.set_yticks(range(count), map(one_line, names), parse_math=False)
         left.tick_params(axis="y", length=0)
@@ -197,15 +189,12 @@ def report(
 def compare(path: str | Path, rows: Sequence[tuple[str, np.ndarray]]) -> None:
     """Saves a PNG with one labelled row of images for each (label, images `[n, 784]`)."""
     columns = max(len(images) for _, images in rows)
-    strips = []
-    for _, images in rows:
-        strip = tiles(images, columns=len(images))
-        strips.append(np.pad(strip, [(0, 0), (0, (columns - len(images)) * SIDE)]))
+    sheet = np.concatenate([tiles(images, columns) for _, images in rows])
     with figure(path, 0.5 * columns, 0.5 * len(rows)) as drawn:
         # The labels are outside of the axes, so that a long one does not shrink the images.
         drawn.set_layout_engine("none")
         axes = drawn.add_axes((0, 0, 1, 1))
-        _draw_rows(axes, np.concatenate(strips), [label for label, _ in rows])
+        _draw_rows(axes, sheet, [label for label, _ in rows])
 
 
 def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:

@@ -91,7 +91,7 @@ def find_line(
     return None
 
 
-def describe(error: BaseException, hints: Mapping[str, str] = PORTING_HINTS) -> str:
+def describe(error: BaseException, hints: Mapping[str, str]) -> str:
     """Returns an exception's type, message and first hint that fits, in one line.
 
     Args:

@@ -57,11 +57,17 @@ def trained(recipe, steps, engine="step", **options):
         return progress(built, (0, steps)), built.state()
 
 
-def generate(engine, z, labels=None):
+def changed(before, after):
+    """Returns the names under which two states differ in at least one bit."""
+    assert before.keys() == after.keys()
+    return {name for name in before if before[name].tobytes() != after[name].tobytes()}
+
+
+def generate(engine, z):
     """Returns images by the average of G's weights, if one is kept."""
     inference = Inference(engine.gan)
     inference.load(engine.state())
-    images = inference.generate(z, labels)
+    images = inference.generate(z)
     inference.session.close()
     return images
 

@@ -14,7 +14,9 @@ import input_data
 import training
 from evaluation import comparison, conditional, metrics, reference, report
 from evaluation.classifier import Predictions
+from models import recipes
 from support.errors import UserError
+from training.batches import Batches
 
 INFO = input_data.known(None)
 
@@ -37,26 +39,31 @@ def images_of(labels, features):
 FRACTIONS = np.full(10, 0.1)
 FIVE = 0.9 * np.eye(10)[5] + 0.01
 ROUGH = 0.005, 0.7  # typical precision and confidence
+ALL = recipes.get("minimal")
+ONE, WITH_R1 = recipes.override(ALL, digit=5), recipes.override(ALL, r1_gamma=1)
 
 
 @pytest.mark.parametrize(
-    ("drawn", "real", "digit", "look", "words"),
+    ("drawn", "real", "recipe", "look", "words"),
     [
-        (np.repeat([0.2, 0], 5), None, None, ROUGH, "lost: the rarest, class 0, has 20.0%"),
-        ([0.996, 0.004] + [0] * 8, None, None, ROUGH, "lost: the rarest, class 1, has 0.4%"),
-        ([0, *[0.25] * 4, *[0] * 5], np.repeat([0.2, 0], 5), None, ROUGH, "missing: class 0."),
-        (FIVE, FRACTIONS, 5, ROUGH, "only on class 5: 91.0% of the samples are classified as it"),
-        (FIVE, FRACTIONS, None, ROUGH, "Mode collapse: the most frequent classes are class 5 (91"),
-        (FIVE, FRACTIONS, None, (0.001, 1), "not like the training images: 0.1% of them"),
-        (FIVE, FRACTIONS, 5, (0.5, 0.5), "means little: class 5 (91.0%), class 0 (1.0%)"),
+        (np.repeat([0.2, 0], 5), None, ALL, ROUGH, "lost: the rarest, class 0, has 20.0%"),
+        ([0.996, 0.004] + [0] * 8, None, ALL, ROUGH, "lost: the rarest, class 1, has 0.4%"),
+        ([0, *[0.25] * 4, *[0] * 5], np.repeat([0.2, 0], 5), ALL, ROUGH, "missing: class 0."),
+        (FIVE, FRACTIONS, ONE, ROUGH, "only on class 5: 91.0% of the samples are classified as it"),
+        (FIVE, FRACTIONS, ALL, ROUGH, "Mode collapse: the most frequent classes are class 5 (91"),
+        (FIVE, FRACTIONS, ALL, ROUGH, "Try --r1_gamma=1; see docs/collapse.md."),
+        (FIVE, FRACTIONS, WITH_R1, ROUGH, ". See docs/collapse.md."),
+        (FIVE, FRACTIONS, ALL, (0.001, 1), "not like the training images: 0.1% of them"),
+        (FIVE, FRACTIONS, ONE, (0.5, 0.5), "means little: class 5 (91.0%), class 0 (1.0%)"),
+        (FIVE, FRACTIONS, WITH_R1, (0.001, 1), ". Train longer."),
     ],
 )
-def test_sentences_about_classes(drawn, real, digit, look, words):
+def test_sentences_about_classes(drawn, real, recipe, look, words):
     """Samples distributed like the data, also on one class, are no collapse."""
     typical, confidence = look
     scores = SimpleNamespace(histogram=drawn, typical_precision=typical, mean_confidence=confidence)
     real = np.array(drawn if real is None else real)
-    assert words in report.describe(scores, 0.99, digit, INFO, real)
+    assert words in report.describe(scores, 0.99, recipe, INFO, real)
 
 
 @pytest.mark.parametrize("name", reference.SHIPPED.values())
@@ -161,6 +168,30 @@ def test_a_run_is_scored(scored, small):
     assert (path / "report.png").stat().st_size > 1000
 
 
+def test_scores_are_of_the_runs_images_also_while_it_trains_and_of_truncated_samples(
+    small, small_data_dir, cache, tmp_path
+):
+    extra = [evaluation.scores_every(3)]
+    path = train(tmp_path / "run", small_data_dir, prior="normal", extra=extra)
+    generator, standard = generation.load(path), reference.get(small, INFO)
+
+    def distance(images):
+        found = metrics.statistics(standard.classifier(images).features)
+        return metrics.frechet_distance(*found, *standard.reference[:2])
+
+    rng = Batches(generator.recipe, small.train.pixels, seed=0).picture_rng()
+    (row,) = np.loadtxt(path / "metrics.csv", delimiter=",", skiprows=1, ndmin=2)
+    expected = distance(generator.generate(generator.latents(5000, rng)))
+    assert row[1] == pytest.approx(expected, rel=1e-5)
+    options = {"num_samples": 150, "truncation": 0.5, "data_dir": small_data_dir}
+    lines: list = []
+    scores = evaluation.evaluate(path, **options, log=lines.append)
+    images, _ = generator.sample(150, truncation=0.5)
+    assert scores["frechet_distance"] == pytest.approx(distance(images))
+    assert any("--seed=0 with --truncation=0.5 after step 3" in line for line in lines)
+    assert generator.scores(path) is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -168,6 +199,7 @@ def test_a_run_is_scored(scored, small):
         ({"checkpoint": "nope"}, "--checkpoint"),
         ({"gan": "my_gan.py:My"}, "--gan"),
         ({"data_dir": None}, "MNIST_data"),
+        ({"truncation": 2.0}, "--truncation requires --prior=normal"),
     ],
 )
 def test_invalid_options_are_rejected_before_a_classifier_is_trained(
@@ -216,6 +248,7 @@ def test_runs_are_compared(scored, custom, tmp_path):
         ({}, ""),
         ({"step": 8}, "other has no scores"),
         ({"checkpoint_sha256": "cd"}, "other has no scores"),
+        ({"truncation": 2.0}, "other has no scores"),
         ({"recall": None}, "other has no scores"),
         ({"classifier_sha256": "\x1b[2J"}, "other has no scores"),
         ({"classifier_sha256": "34" * 32}, "not comparable: each data set has its own classifier"),

@@ -61,7 +61,7 @@ np.savez(sys.argv[3], images=out.numpy(), drawn=many, **metadata)
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", EXPORTED)
 def test_exports_generate_the_same_images(recipe, tmp_path, monkeypatch):
-    monkeypatch.setattr(frozen, "_STATISTICS_BATCH", 32)
+    monkeypatch.setattr(frozen, "STATISTICS_BATCH", 32)
     folder = train(tmp_path, f"--recipe={recipe}")
     main("--mode=export", f"--run_dir={folder}")
     out, generator = folder / "export", generation.load(folder)

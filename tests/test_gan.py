@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import twin
-from assembly import trained
+from assembly import changed, trained
 
 import training
 from models import recipes
@@ -53,12 +53,6 @@ def weights_of(network, state):
     return {
         name for name in state if name.startswith(network) and name.endswith(("kernel", "bias"))
     }
-
-
-def changed(before, after):
-    """Returns the names under which two states differ in at least one bit."""
-    assert before.keys() == after.keys()
-    return {name for name in before if before[name].tobytes() != after[name].tobytes()}
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -57,6 +56,7 @@ def flags_in(text):
 
 def test_help_shows_each_flag_with_its_range_and_default():
     """Quickly, and without TensorFlow."""
+    resource = pytest.importorskip("resource", reason="not on Windows")
     words = [sys.executable, "-X", "importtime", str(ROOT / "main.py"), "--help"]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     shown = subprocess.run(words, capture_output=True, text=True, env=environment())
@@ -144,6 +144,7 @@ def refused(monkeypatch, tmp_path):
         (["--num_steps"], "Missing value for flag --num_steps; see python main.py --help"),
         (["--lr_milestones=1,5"], "--lr_milestones must be .*, got 1,5$"),
         (["--new=perhaps"], "--new must be True or False, got perhaps$"),
+        (["--pretraining_batch=32"], "--pretraining_batch requires --pretraining"),
         (["--penalty_every=4"], "--penalty_every requires --r1_gamma, --r2_gamma or"),
         (["--recipe=nosuch"], "--recipe must be one of minimal, .*, got nosuch"),
         (["--mode=nosuch"], "--mode must be one of train, .*, got nosuch"),

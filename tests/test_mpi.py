@@ -22,19 +22,20 @@ from models import layers, passes, recipes
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
+from support.graphs import upstream_ops
 from training import mpi
 from training.batches import Batches
 from training.updates import Updates
 
 ROOT = Path(__file__).resolve().parent.parent
 MPIRUN = Path(sys.executable).with_name("mpirun")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no mpirun for Windows")
 ENVIRONMENT = {
     **os.environ,
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
 }
-SLOW = pytest.mark.slow
 NET = "from models.gan import Gan\n\n\nclass Net(Gan):\n    pass\n"
 FAILING = """
 import itertools, os
@@ -258,7 +259,7 @@ def test_errors_at_the_start_are_one_line(start, ranks, flags, message):
     assert ended.stdout == ""
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRONG)
 def test_errors_of_one_rank_are_a_line_of_rank_0(pair, name):
     _, ended, _ = pair
@@ -318,7 +319,7 @@ def test_shards_are_the_parts_of_a_batch_in_order(name):
     pixels = np.random.default_rng(0).integers(0, 256, [50, 784], np.uint8)
     labels = np.arange(50) % 10
     whole = Batches(recipe, pixels, 1, labels).block(3, 5)
-    parts = [Batches(recipe, pixels, 1, labels, (i, 3)).block(3, 5) for i in range(3)]
+    parts = [Batches(recipe, pixels, 1, labels, Shard(i, 3)).block(3, 5) for i in range(3)]
     for field in whole._fields:
         arrays = [getattr(part, field) for part in parts]
         if field == "rates":
@@ -343,13 +344,7 @@ def test_shards_drop_what_the_whole_batch_drops(width):
 
 def calls_behind(op):
     """Returns the MPI calls that must run before an operation, or are this operation."""
-    found, waiting = set(), [op]
-    while waiting:
-        each = waiting.pop()
-        if each not in found:
-            found.add(each)
-            waiting += [*each.control_inputs, *(tensor.op for tensor in each.inputs)]
-    return [each for each in found if each.type == "PyFunc"]
+    return [each for each in upstream_ops([op]) if each.type == "PyFunc"]
 
 
 @pytest.mark.slow
@@ -372,7 +367,7 @@ def test_each_update_of_dcgan_is_one_chain_of_calls(monkeypatch):
 # Training.
 
 
-@SLOW
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNING)
 def test_several_processes_learn_what_one_learns(pair, name, monkeypatch):
     place, ended, _ = pair
@@ -386,7 +381,7 @@ def test_several_processes_learn_what_one_learns(pair, name, monkeypatch):
 # Stopping and failing.
 
 
-@SLOW
+@pytest.mark.slow
 def test_killed_and_stopped_a_run_ends_in_the_same_bytes(start, tmp_path):
     ranks = 3  # the sum of two numbers does not depend on their order
     seed = random.randrange(10**6)
@@ -423,14 +418,14 @@ def test_killed_and_stopped_a_run_ends_in_the_same_bytes(start, tmp_path):
     assert results(folder) == results(tmp_path / "unbroken")
 
 
-@SLOW
+@pytest.mark.slow
 def test_an_exception_on_one_rank_ends_all(pair):
     *_, ended = pair
     assert ended.code == 1, ended
     assert "out of luck" in ended.stderr
 
 
-@SLOW
+@pytest.mark.slow
 def test_losses_that_are_not_finite_are_reported_once(start, tmp_path):
     explosive = ["--r1_gamma=1e6", "--learning_rate=1", "--beta1=0", "--beta2=0"]
     ended = start(2, *explosive, "--noevents", "--run_dir=run").end(120)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from assembly import main
 from PIL import Image
-from small_sets import write_set
 
 import input_data
 from evaluation import reference
@@ -296,12 +295,7 @@ BAD = {
     "other files": (written("a.txt", b"x"), "four IDX files, PNG, .*with a.txt; nothing was down"),
     "other CSV": (written("a.csv", b"1,2,3\n"), "784 columns of pixels, got .* with a.csv"),
     "zip": (written("a.zip", b"PK"), "with a.zip"),
-    "EMNIST": (written("emnist-train.csv", b""), "EMNIST, whose images are transposed"),
     "nothing": (lambda folder: None, "empty; correct it, or add --dataset=mnist to"),
-    "missing": (shutil.rmtree, "is missing or empty"),
-    "a part of MNIST": (
-        lambda f: (write_set(f) / "t10k-labels-idx1-ubyte.gz").unlink(), "lacks t10k-labels-idx1"
-    ),
     "broken": (broken_image, r"bad\.png: expected a PNG, .*, found a damaged one \(image file is"),
     "a page": (written("page.jpg", b"<html>"), r"page\.jpg: expected a PNG, .* an HTML page$"),
     "empty": (written("a.png", b""), "a.png: expected a PNG, .*, found an empty file"),

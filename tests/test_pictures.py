@@ -157,7 +157,7 @@ def test_long_names_are_not_cut_off_and_do_not_shrink_the_images(tmp_path):
         [tmp_path / "a.png", tmp_path / "b.png"],
     )
     pictures.compare(paths[0], [(40 * "long", np.zeros([4, 784]))])
-    pictures.report(paths[1], DIGITS, np.zeros(len(DIGITS)), [0.1] * 10, [0.1] * 10, names)
+    pictures.report(paths[1], DIGITS, np.zeros(len(DIGITS)), EQUAL_SHARES, EQUAL_SHARES, names)
     for image in map(pixels, paths):
         for edge in (image[0], image[-1], image[:, 0], image[:, -1]):
             assert edge.min() == 255

@@ -73,6 +73,9 @@ GRAPHS = {
     "transposed convolution, same": lambda z: transposed(z, [5, 5, 2, 3], 8, 2, "SAME"),
     "transposed convolution, odd": lambda z: transposed(z, [5, 4, 2, 3], 7, 2, "SAME"),
     "transposed convolution, valid": lambda z: transposed(z, [3, 3, 2, 3], 9, 2, "VALID"),
+    "transposed convolution, explicit": lambda z: transposed(
+        z, [3, 3, 2, 3], 7, 2, [[0, 0], [2, 0], [1, 1], [0, 0]]
+    ),
     "transposed convolution, small kernel": lambda z: transposed(z, [2, 2, 2, 3], 12, 3, "SAME"),
     "nearest neighbours": lambda z: tf.image.resize_nearest_neighbor(image(z), [12, 8]),
     "depth to space": lambda z: batch_norm(tf.nn.depth_to_space(image(z, 8), 2)),

@@ -23,6 +23,7 @@ from small_sets import write_set
 from support.files import LEFTOVERS
 from training.run import RunFolder
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no forks")
 ROOT = Path(__file__).resolve().parent.parent
 # Each as imported by the program at some time, and none that starts threads.
 PRELOADED = ["pytest", "matplotlib.figure", "matplotlib.backends.backend_agg", "training.loop"]

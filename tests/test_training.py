@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import twin
-from assembly import PIXELS, assembled, frozen, main, progress
+from assembly import PIXELS, assembled, changed, frozen, main, progress
 from PIL import Image
 from small_sets import write_set
 
@@ -180,7 +180,7 @@ class Convolution(Gan):
 def test_bfloat16_requires_convolutions_also_of_a_class():
     with assembled(small(), "step", gan_class=Convolution, precision="bfloat16") as engine:
         assert np.isfinite(progress(engine, (0, 1))).all()
-    message = "--precision=bfloat16 requires networks with convolutions"
+    message = "--precision=bfloat16 requires TensorFlow's convolutions"
     with pytest.raises(UserError, match=message), assembled(small(), precision="bfloat16"):
         pass
 
@@ -415,7 +415,7 @@ def test_pretraining_trains_only_the_discriminator(name, engine, loss):
         x, z = built._batches.held_out(greys[:100], 100, epoch=0)
         y, y_hat = inference.logits(x[:64] / np.float32(255), z[:64])
     assert frozen(after[0]) == frozen(after[1])
-    moved = {n for n in before if not np.array_equal(before[n], after[0][n])}
+    moved = changed(before, after[0])
     assert moved
     assert all(n.startswith(("discriminator", "d_adam", "beta")) for n in moved)
     assert after[0]["d_adam/updates"] == 128 // 64 * (2 if recipe.separate_updates else 1)
@@ -466,13 +466,13 @@ def test_changed_code_of_a_custom_class_is_refused_by_name(train, custom):
         lambda: generation.load(run, gan=custom).close(),
     ]
     before = sorted(run.rglob("*"))
-    for changed, old, new in [
+    for network, old, new in [
         ("generator", "tf.tanh, ", "tf.sin, "),
         ("discriminator", ", tf.tanh", ", tf.sin"),
     ]:
         write_helper(custom, HELPER.replace(old, new))
-        for use in ways if changed == "discriminator" else ways[:1]:
-            with pytest.raises(UserError, match=f"the code of the {changed} has changed since"):
+        for use in ways if network == "discriminator" else ways[:1]:
+            with pytest.raises(UserError, match=f"the code of the {network} has changed since"):
                 use()
     assert sorted(run.rglob("*")) == before
     write_helper(custom)

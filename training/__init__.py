@@ -8,6 +8,8 @@ import dataclasses
 import os
 from pathlib import Path
 
+import numpy as np
+
 import input_data
 from models import custom_class, recipes
 from support import terminal
@@ -63,6 +65,8 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
                 raise UserError(f"{key} is not an option of training; {hint}")
             if isinstance(value, os.PathLike):
                 values[key] = os.fspath(value)
+            elif isinstance(value, np.generic):
+                values[key] = value.item()
         options = RunOptions(**{key: value for key, value in values.items() if key in fields})
         overrides = {key: value for key, value in values.items() if key not in fields}
         recipe = recipe_for(name, options, log, **overrides)
@@ -160,8 +164,7 @@ def build(name: str, seed: int = 0, **overrides):
     recipe = recipes.override(recipes.get(name), **overrides)
     tf.set_random_seed(seed)
     gan = recipes.build_gan(recipe)
-    before = {variable.name for variable in tf.global_variables()}
+    before = len(tf.global_variables())
     Updates(gan, recipe, seed).install()
-    new = [variable for variable in tf.global_variables() if variable.name not in before]
-    gan.session.run(tf.variables_initializer(new))
+    gan.session.run(tf.variables_initializer(tf.global_variables()[before:]))
     return gan

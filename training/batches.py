@@ -11,6 +11,7 @@ import numpy as np
 
 from input_data import NUM_PIXELS
 from models import priors
+from models.passes import WHOLE
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _IMAGES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)
@@ -63,10 +64,10 @@ class Batches:
     """Batches in a shuffled order, every image once per epoch, and new latents.
 
     Attributes:
-      classes: Labels that a conditional recipe learns, those that occur; None without labels.
+      classes: Labels that a conditional recipe learns, those that occur; None if it is not.
     """
 
-    def __init__(self, recipe, pixels, seed, labels=None, shard=(0, 1)):
+    def __init__(self, recipe, pixels, seed, labels=None, shard=WHOLE):
         """Draws nothing yet.
 
         Args:
@@ -74,7 +75,7 @@ class Batches:
           pixels: uint8 [n, 784].
           seed: Integer below 2**31.
           labels: Integers [n] from 0 to 9, which a conditional recipe requires.
-          shard: Index and number of the equal parts of each batch, of which `block` returns one.
+          shard: The `passes.Shard` of each batch that `block` returns.
         """
         self._shard = shard
         self.recipe = recipe
@@ -106,8 +107,7 @@ class Batches:
 
     def part(self, batch, axis=0):
         """Returns this process's shard of a batch along an axis."""
-        index, count = self._shard
-        return np.array_split(np.asarray(batch), count, axis)[index]
+        return np.array_split(np.asarray(batch), self._shard.count, axis)[self._shard.index]
 
     def pretraining(self, count):
         """Returns real images and latents to train D on first.

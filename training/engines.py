@@ -31,20 +31,19 @@ class Progress(NamedTuple):
 class _Engine:
     """A session, the variables that training changes, and the batches to train on."""
 
-    def __init__(self, gan, batches, train_ops, averages, precision, jit=False):
+    def __init__(self, gan, batches, train_ops, precision, jit=False):
         """Opens a session and initialises the variables.
 
         Args:
           gan: Instance in the current default graph.
           batches: `Batches`.
           train_ops: Operations that training runs.
-          averages: Variables of moving averages, which no train op may read.
           precision: `float32` or `bfloat16`.
           jit: Whether XLA compiles the train ops.
         """
         self.gan = gan
         self._batches = batches
-        variables = variables_behind([*train_ops, gan.x_hat], averages)
+        variables = variables_behind([*train_ops, gan.x_hat])
         self._variables = {variable.op.name: variable for variable in variables}
         for name in sorted(RESERVED_NAMES & self._variables.keys()):
             raise UserError(f"a variable must not be called {name}: checkpoints use that name")
@@ -85,9 +84,9 @@ class StepEngine(_Engine):
 
     name = "step"
 
-    def __init__(self, gan, batches, averages=(), precision="float32"):
+    def __init__(self, gan, batches, precision="float32"):
         train_ops = [gan.d_optimizer, gan.d_loss, gan.g_optimizer, gan.g_loss]
-        super().__init__(gan, batches, train_ops, averages, precision)
+        super().__init__(gan, batches, train_ops, precision)
 
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields lists of one Progress."""
@@ -129,7 +128,7 @@ class FusedEngine(_Engine):
         loop = tf.function(self._loop, autograph=False, jit_compile=jit)
         self._losses = loop(self._inputs, self._count)
         train_ops = [self._losses, *other_ops]
-        super().__init__(updates.gan, batches, train_ops, updates.averages(), precision, jit)
+        super().__init__(updates.gan, batches, train_ops, precision, jit)
 
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields a list of Progress for each block."""
@@ -228,5 +227,5 @@ def run_step(session, gan, block, conditional=False):
 
 
 def has_convolutions(gan):
-    """Returns whether a Gan's graph has convolutions."""
+    """Returns whether a Gan's graph has TensorFlow's convolutions; stable_cnn's are products."""
     return any(op.type.startswith("Conv") for op in gan.x_hat.graph.get_operations())

@@ -45,8 +45,8 @@ def train(
       RunError: If losses or weights are not finite, or no checkpoint is valid.
     """
     with tf.Graph().as_default(), contextlib.ExitStack() as stack:
-        train_set, shard = images.train, (ranks.index, ranks.count)
-        batches = Batches(recipe, train_set.pixels, options.seed, train_set.file_labels, shard)
+        data = images.train
+        batches = Batches(recipe, data.pixels, options.seed, data.file_labels, ranks.shard)
         engine = make_engine(recipe, batches, options, gan_class, ranks=ranks, log=log)
         hard_labels = dataclasses.replace(recipe, label_smoothing=0.0)
         inference = Inference(engine.gan, training_loss(engine.gan, hard_labels))
@@ -148,7 +148,7 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
     with contextlib.closing(gan.session):  # each engine opens its own
         if options.precision == "bfloat16" and not has_convolutions(gan):
             raise UserError(
-                "--precision=bfloat16 requires networks with convolutions, such as dcgan's; use "
+                "--precision=bfloat16 requires TensorFlow's convolutions, such as dcgan's; use "
                 "float32, in which XLA compiles the others"
             )
         if gan_class:
@@ -166,13 +166,13 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
                     "its networks use; create it in the scope that var_list names"
                 )
                 log(f"Warning: {custom_class.error_at(variable, message)}.")
-            return StepEngine(gan, batches, precision=options.precision)
+            return StepEngine(gan, batches, options.precision)
         updates = Updates(gan, recipe, options.seed, ranks.shard)
         # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
         slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")
         if options.engine == "step" or (options.engine == "auto" and slow_under_xla):
             updates.install()
-            return StepEngine(gan, batches, updates.averages(), options.precision)
+            return StepEngine(gan, batches, options.precision)
         if recipe.pretraining:
             updates.install()
         return FusedEngine(

@@ -20,6 +20,7 @@ from models import passes
 from support import errors
 from support.errors import UserError
 from support.lazy import tf
+from training.options import processor_cores
 from training.run import digest
 
 # How many processes a launcher has started, in Open MPI, MPICH and Slurm. SLURM_NTASKS is not one
@@ -77,7 +78,6 @@ def connect(environ=os.environ):
 class SingleProcess:
     """One process without MPI, with the interface of `Ranks`."""
 
-    index = 0
     count = 1
     is_chief = True
     shard = passes.WHOLE
@@ -288,10 +288,6 @@ def _share_cores(host):
     Args:
         host: communicator of the ranks on this host.
     """
-    if hasattr(os, "sched_getaffinity"):
-        cores = os.sched_getaffinity(0)
-    else:
-        cores = set(range(os.cpu_count() or 1))
     # A launcher may have bound each rank to cores of its own.
-    cores = set().union(*host.allgather(cores))
+    cores = set().union(*host.allgather(processor_cores()))
     os.environ.setdefault(_THREADS, str(max(1, len(cores) // host.size)))

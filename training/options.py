@@ -110,7 +110,7 @@ class RunOptions:
         WHILE_TRAINING,
         "steps between checkpoints",
         bounds=(1, _MANY),
-        unset="5000, with convolutions 100",
+        unset="5000; 100 with TensorFlow's convolutions, as in dcgan",
     )
     events: bool = option(
         True,
@@ -247,7 +247,7 @@ class Configuration:
         values, standard = recipes.values_of(recipe), recipes.values_of(recipes.get(recipe_name))
         versions = {package: importlib.metadata.version(package) for package in _PACKAGES}
         # Sums over other numbers of cores differ in the last bits.
-        versions["number of processor cores"] = str(processor_cores())
+        versions["number of processor cores"] = str(len(processor_cores()))
         return cls(
             recipe=recipe_name,
             hyperparameters=values,
@@ -414,11 +414,11 @@ class Configuration:
         return {name: _text(value) for name, value in facts.items()}
 
 
-def processor_cores() -> int:
-    """Returns the number of processor cores that this process may use."""
+def processor_cores() -> set[int]:
+    """Returns the processor cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
 
 
 def _checksum(data, recipe):

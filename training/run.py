@@ -88,7 +88,7 @@ class RunFolder:
             with self._errors():
                 if new and self._has_run():
                     self._move_to_backup(log)
-                # Before the lock, whose file would be the first change of a folder that is refused.
+                # Before the lock, whose file would be the first change of a rejected folder.
                 self._resume(configuration, log=lambda line: None)
                 self.path.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(self.file(_LOCK), timeout=0))

@@ -157,10 +157,6 @@ class Updates:
             for name, value in before.items():
                 setattr(gan, name, value)
 
-    def averages(self):
-        """Returns the variables of the average of G's weights; none if no average is kept."""
-        return [] if self._ema is None else [self._ema.average(v) for v in self._g.variables]
-
     def _separate_updates(self, real, generated, learning_rate):
         """Updates D by the loss's gradient at real images, then by that at generated ones.
 
@@ -331,12 +327,7 @@ class _Optimizer:
             lambda: self._learning_rate, recipe.beta1, recipe.beta2, name=self._name
         )
         self.count = tf.get_variable(
-            f"{self._name}/updates",
-            [],
-            tf.int32,
-            initializer=tf.zeros_initializer(),
-            trainable=False,
-            use_resource=True,
+            f"{self._name}/updates", [], tf.int32, trainable=False, use_resource=True
         )
 
     def training_pass(self, stream=0, batches=1):

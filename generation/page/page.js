@@ -536,6 +536,6 @@ if (about.film) showFilm(about.film);
 listen();
 element("plane").classList.toggle("line", nlatent === 1);
 element("space-text").textContent = isWhole
-  ? "All latents there are. Drag, and the digit follows."
-  : "Through three draws, A, B and C. Drag, and the digit follows.";
+  ? "All latents there are. Drag, and the image follows."
+  : "Through three draws, A, B and C. Drag, and the image follows.";
 readAddress();
