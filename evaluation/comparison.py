@@ -70,7 +70,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
 
 
 def _column(folder, generator):
-    """Returns the cells of a run by the label of their row; `-` where there is no value."""
+    """Returns the cells of a run by the label of their row, `-` without a value."""
     losses, scores = ["-"] * 2, ["-"] * (2 + len(_SCORES))
     if table := folder.losses():  # means over the last hundredth of the run
         last = np.mean(table[-max(1, len(table) // 100) :], axis=0)

@@ -258,7 +258,7 @@ def neighbour_scores(real: np.ndarray, fake: np.ndarray) -> dict[str, float]:
 
 
 def _squared_radii(points, *ks):
-    """Returns the squared distance of each point to its k-th nearest neighbour, for each k.
+    """Returns the squared distance of each point to its k-th neighbour, for each k.
 
     The shape is `[number of ks, n]`.
     """

@@ -83,9 +83,9 @@ class Generator:
         return self.configuration.label_names()
 
     def scores(self, run_dir) -> dict | None:
-        """Returns the content of a run's metrics.json, or None if it has none of this generator.
+        """Returns the content of a run's metrics.json, None if it is of other samples.
 
-        That is of these weights and without truncation. The step is not enough: a new run in the
+        They must be of these weights, without truncation. The step is not enough: a new run in the
         same folder may have the same.
         """
         try:

@@ -54,7 +54,7 @@ def main(memory_gb):
 
 
 def set_alarm(seconds):
-    """Ends this process after that time, if the parent was killed and cannot; 0: never."""
+    """Ends this process after that time, in case the parent was killed; 0: never."""
     if hasattr(signal, "alarm"):
         signal.alarm(seconds)
 

@@ -219,7 +219,7 @@ def animation(path: str | Path, frames: np.ndarray, milliseconds: int) -> None:
 
 
 def film(path: str | Path, pngs: Sequence[tuple[str, Path]]) -> None:
-    """Saves an animation of at most 200 PNGs of one size, each with a caption below it.
+    """Saves an animation of at most 200 PNGs of one size, with captions below.
 
     They are evenly chosen and stay in their order.
 

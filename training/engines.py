@@ -227,5 +227,8 @@ def run_step(session, gan, block, conditional=False):
 
 
 def has_convolutions(gan):
-    """Returns whether a Gan's graph has TensorFlow's convolutions; stable_cnn's are products."""
+    """Returns whether a Gan's graph has TensorFlow's convolution operations.
+
+    The convolutions of stable_cnn are matrix products.
+    """
     return any(op.type.startswith("Conv") for op in gan.x_hat.graph.get_operations())

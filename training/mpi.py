@@ -283,7 +283,7 @@ class Mean:
 
 
 def _share_cores(host):
-    """Divides the cores of this host by its ranks, unless the number of threads is set.
+    """Divides this host's cores by its ranks, unless the number of threads is set.
 
     Args:
         host: communicator of the ranks on this host.

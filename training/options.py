@@ -317,7 +317,7 @@ class Configuration:
         return "-".join([*parts, self.recipe, *(f"{k}={_text(v)}" for k, v in values.items())])
 
     def resumed_by(self, other, step, path, log):
-        """Returns the configuration with which `other` resumes this run after `step` steps.
+        """Returns the configuration with which `other` resumes this run.
 
         Its number of steps may differ. Other package versions are only logged, because their
         results may be the same; the run keeps those with which it began. A run without a

@@ -215,7 +215,7 @@ class RunFolder:
 
     @contextlib.contextmanager
     def _errors(self, only_full=False):
-        """Context manager that turns OSErrors, or only those of a full disk, into RunErrors."""
+        """Context manager that turns OSErrors, or only a full disk's, into RunErrors."""
         try:
             yield
         except Timeout as error:
@@ -287,7 +287,7 @@ class Table:
 
 
 def read_table(path, columns, last=math.inf, every=None):
-    """Returns all complete rows of a `Table` up to the step `last`; none if it is missing.
+    """Returns the complete rows of a `Table` up to `last`; none if it is missing.
 
     Raises:
       RunError: If one is damaged.
