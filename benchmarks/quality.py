@@ -143,17 +143,17 @@ def _main(name, *flags):
 
 
 def steps_per_second(name: str, flags: tuple) -> float:
-    """Trains ever longer runs until two differ by half a second; returns that rate.
+    """Trains ever longer runs until two differ by two seconds; returns that rate.
 
-    The difference excludes the time of compilation. The longer run is repeated, because other
-    work may have disturbed it.
+    The difference excludes the time of compilation, which varies by some tenths of a second. The
+    longer run is repeated, because other work may have disturbed it.
     """
     steps, before = 4, math.inf
     while True:
         seconds = _seconds(name, flags, steps)
-        if seconds - before > 0.5:
+        if seconds - before > 2:
             seconds = min(seconds, _seconds(name, flags, steps))
-        if seconds - before > 0.5:
+        if seconds - before > 2:
             return (steps - steps // 8) / (seconds - before)
         steps, before = 8 * steps, seconds
 
@@ -216,9 +216,10 @@ def compare(
     pool = ThreadPoolExecutor(jobs, initializer=pin)
     try:
         rates = {}
-        if seconds:  # before any run is timed
-            measured = pool.map(steps_per_second, unfinished, unfinished.values())
-            rates = dict(zip(unfinished, measured, strict=True))
+        if seconds:  # before any run is timed, by as many processes at a time
+            names = list(unfinished) * (1 if len(unfinished) >= jobs else jobs)
+            measured = pool.map(steps_per_second, names, [unfinished[name] for name in names])
+            rates = dict(zip(names, measured, strict=True))
         futures = [pool.submit(run.measure, rates.get(run.name, 0.0)) for run in runs]
         for number, (run, future) in enumerate(zip(runs, futures, strict=True), 1):
             scores = future.result()
