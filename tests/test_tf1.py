@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from absl import flags
 
 import tf1
 from support.errors import UserError
@@ -116,6 +117,14 @@ def test_pictures_are_scipys(tmp_path):
         assert misc["imresize"](np.zeros([4, 6]), size).shape == (2, 3)
     half = misc["imresize"](np.full([4, 6], 0.5), 50, mode="F")  # not stretched
     np.testing.assert_array_equal(half, np.full([2, 3], np.float32(0.5)))
+
+
+def test_integer_flags_take_the_first_names_of_their_arguments():
+    with tf1.substituted():
+        import tensorflow as tf
+    values = flags.FlagValues()
+    tf.flags.DEFINE_integer("most", default_value=np.inf, docstring="any", flag_values=values)
+    assert values(["program"]) and values.most == np.inf
 
 
 @pytest.mark.parametrize(

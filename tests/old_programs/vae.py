@@ -10,7 +10,7 @@ from tensorflow.contrib.learn.python.learn.datasets.mnist import read_data_sets
 
 flags = tf.app.flags
 flags.DEFINE_integer("steps", 3, "steps")
-flags.DEFINE_integer("most", np.inf, docstring="any number, as before 1.5")
+flags.DEFINE_integer("most", np.inf, "any number, as before 1.5")
 flags.DEFINE_string("log_dir", "logs", "folder")
 FLAGS = flags.FLAGS
 
