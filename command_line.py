@@ -236,7 +236,7 @@ def help_text(mode=None, recipe="minimal"):
         if group.startswith("Hyper"):
             heading = f"{group} (defaults: {recipe}'s)"
         elif group == _OTHER_MODES and mode is not None:
-            heading = "What to write"
+            heading = "What to score" if mode == "evaluate" else "What to write"
         if entries:
             parts.append("\n".join([heading, *entries]))
     return "\n\n".join(parts)
