@@ -86,8 +86,7 @@ def sample():
     labels = None if FLAGS.labels is None else [_label(text, names) for text in FLAGS.labels]
     out = _out() or str(folder.file("walk.gif" if draws else "sampled.png"))
     sampling.check_out(out, sampling.WALK_SUFFIXES if draws else sampling.SAMPLE_SUFFIXES)
-    if FLAGS.truncation is not None:
-        priors.get(folder.configuration().full_recipe().prior).check_truncation(FLAGS.truncation)
+    priors.get(folder.configuration().full_recipe().prior).check_truncation(FLAGS.truncation)
     import generation
 
     generator = generation.load(folder.path, **_loading())

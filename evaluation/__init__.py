@@ -58,8 +58,7 @@ def evaluate(
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
     dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
-    if truncation is not None:
-        priors.get(recipe.prior).check_truncation(truncation)
+    priors.get(recipe.prior).check_truncation(truncation)
     images, info = input_data.load(dataset, data_dir, invert=configuration.invert, log=log)
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))

@@ -169,14 +169,12 @@ def _about(folder, generator, graph):
     with contextlib.suppress(ValueError, KeyError, TypeError):  # if the file is damaged
         if content := generator.scores(folder):
             columns = {"this run": content, **content["reference_scores"]}
-            scores = [
-                ["", *columns],
-                *(
-                    [LABELS[name], *(f"{column[name]:.4g}" for column in columns.values())]
-                    for name in SCORES
-                    if content[name] is not None  # of classes, without labels
-                ),
-            ]
+            rows = [["", *columns]]
+            for name in SCORES:
+                if content[name] is not None:  # of classes, without labels
+                    cells = [f"{column[name]:.4g}" for column in columns.values()]
+                    rows.append([LABELS[name], *cells])
+            scores = rows  # all of them, or none
     if not scores:
         command = "python main.py --mode=evaluate --run_dir=DIR"
         notes.append(f"These weights have no scores yet: run {command}.")

@@ -67,11 +67,13 @@ class Prior:
         return z
 
     def check_truncation(self, limit):
-        """Checks that `truncate` accepts this limit.
+        """Checks that `truncate` accepts this limit, unless it is None: no truncation.
 
         Raises:
           UserError: If it does not.
         """
+        if limit is None:
+            return
         if not self.spherical:
             raise UserError(f"--truncation requires --prior=normal, but this run used {self.name}")
         if not limit >= SMALLEST_TRUNCATION:

@@ -10,6 +10,7 @@ Importing this module does not import TensorFlow.
 import dataclasses
 import importlib
 import inspect
+import os
 import types
 import typing
 
@@ -397,6 +398,15 @@ def values_of(recipe: Recipe) -> dict:
     return {field.name: getattr(recipe, field.name) for field in hyperparameters()}
 
 
+def plain_value(value):
+    """Returns a NumPy number as Python's, a list as a tuple, and a path as text."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list):
+        return tuple(value)
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
 def override(recipe: Recipe, **values) -> Recipe:
     """Returns the recipe with some hyperparameters replaced.
 
@@ -407,10 +417,7 @@ def override(recipe: Recipe, **values) -> Recipe:
     for name, value in values.items():
         if name not in fields:
             raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
-        if isinstance(value, list):
-            value = tuple(value)
-        elif isinstance(value, np.generic):
-            value = value.item()
+        value = plain_value(value)
         check_value(fields[name], value)
         if value_type(fields[name])[0] is float and value is not None:
             value = float(value)  # so that 1 and 1.0 are the same run

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import twin
-from assembly import PIXELS, assembled, feed, frozen, generate, progress
+from assembly import PIXELS, assembled, changed, feed, frozen, generate, progress
 
 from models import layers, recipes
 from support.errors import UserError
@@ -38,15 +38,6 @@ def inputs(engine, rate=1e-3):
     """Returns a feed of images, latents and a learning rate."""
     latents = np.random.default_rng(5).normal(size=[BATCH, engine.gan.z_placeholder.shape[1]])
     return feed(engine, PIXELS[:BATCH] / 255, latents, rate)
-
-
-def changed(before, after):
-    """Returns the names of weights and averages in which two states differ."""
-    return {
-        name
-        for name in before
-        if not np.array_equal(before[name], after[name]) and "_adam" not in name
-    }
 
 
 # Networks.
@@ -106,7 +97,7 @@ def test_each_update_changes_only_its_own_network(engine, name):
     ]:
         before = engine.state()
         assert np.isfinite(engine.session.run(fetches, inputs(engine))[0])
-        moved = changed(before, engine.state())
+        moved = {name for name in changed(before, engine.state()) if "_adam" not in name}
         own = {v for v in before if v.startswith(f"{network}/") and "_adam" not in v}
         assert moved <= own
         # A bias before batch normalisation has no effect, and almost no gradient.

@@ -5,10 +5,7 @@ path = training.train("minimal", num_steps=20_000)    # like `python main.py`; t
 
 import contextlib
 import dataclasses
-import os
 from pathlib import Path
-
-import numpy as np
 
 import input_data
 from models import custom_class, recipes
@@ -63,10 +60,7 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
                 close = meant(key, known)
                 hint = f"did you mean {close}?" if close else f"choose from {', '.join(known)}"
                 raise UserError(f"{key} is not an option of training; {hint}")
-            if isinstance(value, os.PathLike):
-                values[key] = os.fspath(value)
-            elif isinstance(value, np.generic):
-                values[key] = value.item()
+            values[key] = recipes.plain_value(value)
         options = RunOptions(**{key: value for key, value in values.items() if key in fields})
         overrides = {key: value for key, value in values.items() if key not in fields}
         recipe = recipe_for(name, options, log, **overrides)
