@@ -83,11 +83,8 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
             stack.enter_context(folder.open_for_training(configuration, new=options.new, log=log))
 
         terminal.import_tensorflow()
-        from support import pictures
         from training import loop
 
-        if ranks.is_chief:
-            pictures.import_matplotlib()
         gan_class = None
         if options.gan:
             gan_class = custom_class.load(options.gan)
