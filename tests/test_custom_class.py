@@ -1,16 +1,13 @@
 """Custom classes: classes with the article's interface, written by strangers."""
 
-import json
 import re
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
-from assembly import assembled, changed, frozen, generate, main, progress, trained
+from assembly import assembled, generate, main, progress, trained
 from small_sets import write_set
 
 from models import custom_class, layers, recipes
@@ -106,10 +103,6 @@ READING = {
         lines="points = 0.3 * self.x_placeholder + 0.7 * self.x_hat\n"
         "    logits = self._discriminator(points, reuse=True)"
     ),
-    "DRAGAN": PENALTY.format(
-        lines="points = self.x_placeholder + 0.5 * tf.math.reduce_std(self.x_placeholder)\n"
-        "    logits = self._discriminator(points, reuse=True)"
-    ),
     "R1": PENALTY.format(lines="logits, points = y, self.x_placeholder"),
     "R2": PENALTY.format(lines="logits, points = y_hat, self.x_hat"),
     "feature matching": """
@@ -198,17 +191,6 @@ def test_fused_engine_notes_that_a_class_has_its_own_updates(written, name):
     assert any("Use --engine=step to keep its own" in line for line in lines) == expected
 
 
-def test_step_engine_runs_the_classs_own_train_ops(written):
-    custom = written(INIT + "    self.d_optimizer = tf.group(self.d_loss)")
-    with assembled(small(), gan_class=custom) as engine:
-        before = engine.state()
-        progress(engine, (0, 2))
-        after = engine.state()
-    moved = changed(before, after)
-    assert "generator/pixels/weights" in moved
-    assert not [name for name in moved if name.startswith("discriminator")]
-
-
 DRAWS = {
     "tf.nn.dropout(x, rate=0.5)": "RandomUniform",
     "tf.cond(x[0, 0] >= 0, lambda: tf.nn.dropout(x, rate=0.5), lambda: x)": "RandomUniform",
@@ -249,16 +231,6 @@ def test_updates_in_the_graphs_collection_are_run(written):
     _, state = trained(recipe, 4, "fused without XLA", gan_class=custom)
     passes_through_g = 4 * (2 + 3)
     np.testing.assert_array_equal(state["generator/mean"], np.full(3, passes_through_g))
-
-
-def test_resumed_run_of_its_own_train_ops_ends_in_the_same_bytes(written):
-    custom, recipe = written(), small()
-    rows, state = trained(recipe, 4, gan_class=custom)
-    first, halfway = trained(recipe, 2, gan_class=custom)
-    with assembled(recipe, gan_class=custom) as built:
-        built.load(halfway)
-        assert first + progress(built, (2, 4)) == rows
-        assert frozen(built.state()) == frozen(state)
 
 
 def test_class_imports_its_neighbours_and_not_those_of_another(tmp_path):
@@ -442,33 +414,8 @@ def test_file_that_cannot_be_imported_is_rejected_in_one_line(written, before):
         written(before=before)
 
 
-@pytest.mark.parametrize(
-    "spec, words",
-    [
-        ("mine.py", "--gan must be FILE.py:CLASS, such as my_gan.py:Gan, got 'mine.py'"),
-        ("no/such/file.py:Gan", "--gan: no/such/file.py does not exist; check the path"),
-        ("~/mine.py:Other", r"--gan must name a class of .*mine.py \(Gan, Mine\), got Other"),
-    ],
-)
-def test_wrong_name_is_rejected(written, tmp_path, monkeypatch, spec, words):
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_class_that_the_file_does_not_have_is_rejected(written, tmp_path):
     written()
+    words = r"--gan must name a class of .*mine.py \(Gan, Mine\), got Other"
     with pytest.raises(UserError, match=words):
-        custom_class.load(spec)
-
-
-@pytest.mark.slow
-def test_file_of_2018_trains_and_samples(tmp_path):
-    """Real processes; the file turns version 2's behaviour off."""
-    mine = ARTICLE.replace("disable_eager_execution", "disable_v2_behavior")
-    (tmp_path / "mine.py").write_text(mine)
-    train = [f"--data_dir={write_set(tmp_path / 'data')}", "--num_steps=3", "--noevents"]
-    for flags in [
-        [*train, "--engine=step", "--run_dir=step"],
-        [*train, "--engine=fused", "--run_dir=fused"],
-        ["--mode=sample", "--run_dir=fused", "--out=x.npz"],
-    ]:
-        command = [sys.executable, ROOT / "main.py", "--gan=mine.py:Gan", *flags]
-        subprocess.run(command, cwd=tmp_path, check=True)
-    config = json.loads((tmp_path / "step" / "config.json").read_text())
-    assert config["gan"] == "mine.py:Gan" and len(config["gan_sha256"]) == 64
+        custom_class.load(f"{tmp_path}/mine.py:Other")

@@ -57,7 +57,7 @@ def test_names_and_orders_of_before_1_0(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("program", ["gan.py", "layers.py", "rnn.py", "vae.py"])
+@pytest.mark.parametrize("program", ["gan.py", "rnn.py", "vae.py"])
 def test_programs_train(program, tmp_path):
     printed, errors = run(PROGRAMS / program, folder=tmp_path)
     assert len(printed) >= 3
@@ -240,7 +240,7 @@ def ended(tmp_path_factory):
             words = training(f"{name}-{part}", engine, steps)
             commands[f"{name}-{part}-{steps}"] = (name, words)
         commands[f"{name}-{other}"] = (name, training(f"{name}-{other}", other, 2))
-    commands |= {name: (name, training(name, "step", 2)) for name in ("Dropped", "Twice")}
+    commands["Dropped"] = ("Dropped", training("Dropped", "step", 2))
     commands["train"] = ("Gan", training("run", "fused", 4))
     for mode in ("export", "explore", "sample", "evaluate"):
         samples = ["--num_samples=500"] if mode in ("sample", "evaluate") else []
@@ -257,7 +257,6 @@ def test_classes_train(ended):
         assert (place / f"{name}-parts" / "losses.csv").read_text() == whole  # resumed exactly
         assert "Done: 2 steps" in printed[f"{name}-{other}"]
     assert "Note: discriminator/dropout/dropout/" in printed["Dropped"]  # its random numbers
-    assert "Variable generator/inputs-layer/kernel already exists" in printed["Twice"]
     for mode in ("export", "explore", "sample", "evaluate"):
         assert "Saved" in printed[mode], printed[mode]
 

@@ -84,11 +84,3 @@ class Slim(Gan):
             return tf.contrib.layers.fully_connected(
                 hidden, self._ndims, activation_fn=tf.nn.sigmoid, scope="out"
             )
-
-
-class Twice(Gan):
-    """A second generator without `reuse`, which TensorFlow 1 rejected."""
-
-    def _discriminator(self, x, reuse=False):
-        self._generator(self.z_placeholder)
-        return super()._discriminator(x, reuse)
