@@ -14,30 +14,19 @@ import numpy as np
 import pytest
 from assembly import main
 from PIL import Image
+from processes import MAIN, Process, sends_signals, wait_until
 from small_sets import write_set
-from test_resume import PROGRESS, SUMMARY, Ended, done, steps_of_checkpoints
+from test_resume import SUMMARY, done, steps_of_checkpoints
 
 from command_line import FIELDS, MODES
 from training.run import RunFolder
 
 ROOT = Path(__file__).resolve().parent.parent
-MAIN = [sys.executable, str(ROOT / "main.py")]
 
 
 def environment():
     """Returns this process's environment without what makes TensorFlow quiet."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("TF_", "PYTHON"))}
-
-
-def start(place, *words):
-    """Starts `python main.py ...` in a folder, with pipes as its streams."""
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([*MAIN, *words], cwd=place, env=environment(), text=True, **pipes)
-
-
-def end(process):
-    stdout, stderr = process.communicate(timeout=300)
-    return Ended(process.returncode, stdout, stderr)
 
 
 @pytest.fixture(scope="module")
@@ -188,11 +177,9 @@ def test_only_our_lines_are_printed(tmp_path, monkeypatch):
     """On the real files, also in a shell that a notebook started."""
     monkeypatch.setenv("MPLBACKEND", "module://nosuch")
     flags = ("--num_steps", "300", "--checkpoint_every=80", "--image_every=150")
-    ended = end(start(tmp_path, *flags))
-    assert ended.code == 0
-    assert re.fullmatch(SUMMARY + done(300, "runs/minimal"), ended.stdout)
-    for line in ended.stderr.splitlines():
-        assert re.fullmatch(PROGRESS, line)
+    code, stdout, stderr = Process(tmp_path, *MAIN, *flags, env=environment()).end()
+    assert (code, stderr) == (0, "")
+    assert re.fullmatch(SUMMARY + done(300, "runs/minimal"), stdout)
     folder = tmp_path / "runs" / "minimal"
     assert steps_of_checkpoints(folder) == [160, 240, 300]
     losses = np.array(RunFolder(folder).losses())
@@ -204,14 +191,14 @@ def test_only_our_lines_are_printed(tmp_path, monkeypatch):
         assert len(np.unique(tiles.reshape(400, 784), axis=0)) > 300
 
 
+@sends_signals
 def test_signal_during_the_import_of_tensorflow_ends_cleanly(tmp_path, data_dir):
-    process = start(tmp_path, f"--data_dir={data_dir}", "--num_steps=10", "--run_dir=run")
-    folder = tmp_path / "run"
-    while process.poll() is None and not (folder / "config.json").exists():
-        time.sleep(0.005)
+    flags = (f"--data_dir={data_dir}", "--num_steps=10", "--run_dir=run")
+    process, folder = Process(tmp_path, *MAIN, *flags, env=environment()), tmp_path / "run"
+    wait_until(process, (folder / "config.json").exists)
     time.sleep(0.2)  # the import comes next, and takes seconds
-    process.send_signal(signal.SIGINT)
-    code, stdout, stderr = end(process)
+    process.send(signal.SIGINT)
+    code, stdout, stderr = process.end()
     assert (code, stderr) == (128 + signal.SIGINT, "")
     assert stdout.splitlines()[-1] == "Stopped by SIGINT."
     assert [path.name for path in folder.rglob("*.npz")] == []
