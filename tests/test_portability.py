@@ -1,13 +1,12 @@
 """The program without POSIX-only names, and in a folder of any name."""
 
 import ast
-import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import Process
 from small_sets import write_set
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,37 +38,6 @@ def test_posix_names_are_used_only_behind_hasattr(package):
     assert not found
 
 
-PROGRAM = """
-import os, signal, sys
-import filelock, matplotlib, tensorflow
-from assembly import main
-
-sys.modules.update(dict.fromkeys(["fcntl", "resource", "pwd", "termios"]))
-del signal.SIGHUP, signal.SIGKILL, os.sched_getaffinity, os.O_DIRECTORY
-for command in sys.argv[1:]:
-    code, _, error = main(*command.split())
-    assert not code, error
-"""
-
-
-@pytest.mark.slow
-def test_commands_run_without_posix_names(tmp_path):
-    train = "--run_dir=run --batch_size=4 --checkpoint_every=2"
-    commands = [
-        f"{train} --num_steps=4",
-        f"{train} --num_steps=6",
-        f"{train} --num_steps=4 --new",
-        "--mode=evaluate --run_dir=run --num_samples=128",
-        "--mode=sample --run_dir=run",
-        "--mode=explore --run_dir=run",
-    ]
-    path = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    words = [sys.executable, "-c", PROGRAM, *commands]
-    ended = subprocess.run(words, cwd=tmp_path, env=path, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    assert (tmp_path / "run.old-1" / "checkpoints" / "step-000000006.npz").exists()
-
-
 MINE = """
 from models.gan import Gan
 class Mine(Gan):
@@ -97,8 +65,7 @@ def test_folder_of_any_name(tmp_path):
     data = write_set(place / "data", suffix="", train=100, test=20)
 
     def run(*words):
-        command = [sys.executable, *words]
-        ended = subprocess.run(command, cwd=place, capture_output=True, text=True)
+        ended = Process(place, sys.executable, *words).end()
         return ended.stderr or ended.stdout
 
     train = ("main.py", f"--data_dir={data}", "--num_steps=2", "--batch_size=4")

@@ -20,7 +20,6 @@ QUICK = (
     "--batch_size=8",
     "--checkpoint_every=40",
     "--image_every=50",
-    "--validation_size=5000",
     # Resumed between two penalised steps, all three penalties end in the same bytes too.
     "--r1_gamma=1",
     "--r2_gamma=1",
@@ -37,6 +36,7 @@ SUMMARY = "".join(
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
+    """Images of which a run holds half out for validation."""
     return write_set(tmp_path_factory.mktemp("resume") / "data", suffix="", train=10_000, test=20)
 
 
