@@ -11,7 +11,7 @@ import main as program
 from models import recipes
 from models.inference import Inference
 from training.batches import Batches
-from training.engines import FusedEngine
+from training.engines import FusedEngine, StepEngine
 from training.loop import make_engine
 from training.options import RunOptions
 from training.updates import Updates
@@ -28,15 +28,21 @@ def assembled(
     """Context manager for an engine, whose graph is the default one.
 
     Args:
-      engine: `auto`, `step`, `fused` or `fused without XLA`.
+      engine: `auto`, `step`, `fused`, `fused without XLA`, or `our updates` in the step engine,
+        also of a custom class.
       **options: Further fields of RunOptions.
     """
     batches = Batches(recipe, pixels, seed, np.resize(LABELS, len(pixels)))
     with tf.Graph().as_default():
-        if engine == "fused without XLA":
+        if engine in ("fused without XLA", "our updates"):
             tf.set_random_seed(seed)
             gan = recipes.build_gan(recipe, gan_class)
-            built = FusedEngine(Updates(gan, recipe, seed), batches, jit=False)
+            updates = Updates(gan, recipe, seed)
+            if engine == "our updates":
+                updates.install()
+                built = StepEngine(gan, batches)
+            else:
+                built = FusedEngine(updates, batches, jit=False)
             gan.session.close()
         else:
             gan = gan_class and f"{gan_class.__module__}.py:{gan_class.__name__}"
@@ -72,16 +78,15 @@ def generate(engine, z):
     return images
 
 
-def frozen(state):
-    """Returns {name: bytes} of {name: array}."""
-    return {name: array.tobytes() for name, array in state.items()}
-
-
-def feed(engine, x=None, z=None, rate=1e-3):
-    """Returns a feed of the Gan's placeholders."""
+def update(engine, network, x, z, rate=1e-3):
+    """Runs one update of a network; returns its loss before."""
     gan = engine.gan
-    values = {gan.x_placeholder: x, gan.z_placeholder: z, gan.learning_rate_placeholder: rate}
-    return {key: value for key, value in values.items() if value is not None}
+    ops = {
+        "discriminator": [gan.d_loss, gan.d_optimizer],
+        "generator": [gan.g_loss, gan.g_optimizer],
+    }
+    feed = {gan.x_placeholder: x, gan.z_placeholder: z, gan.learning_rate_placeholder: rate}
+    return engine.session.run(ops[network], feed)[0]
 
 
 def main(*flags):

@@ -3,7 +3,6 @@
 import ast
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -99,30 +98,12 @@ def test_texts_name_only_flags_that_exist():
 # Refusals.
 
 
-@pytest.fixture
-def refused(monkeypatch, tmp_path):
-    """A function of flags that returns the line that refuses them."""
-    monkeypatch.chdir(tmp_path)
-
-    def refused(*words):
-        before = sorted(tmp_path.rglob("*"))
-        code, out, err = main(*words)
-        assert (code, out) == (1, "")
-        (line,) = err.splitlines()
-        assert line.startswith("main.py: ") and len(line) < 700
-        assert sorted(tmp_path.rglob("*")) == before
-        return line
-
-    return refused
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--nosuch=1"], "--nosuch is not a flag; see python main.py --help"),
         (["--num_step=1"], "--num_step is not a flag; did you mean --num_steps?"),
         (["--epochs=1"], "--epochs is not a flag; did you mean --num_steps?"),
-        (["--n_latent=8"], "--n_latent is not a flag; did you mean --nlatent?"),
         (["--no-events"], "--no-events is not a flag; did you mean --noevents?"),
         (["--evaluate"], "--evaluate is not a flag; did you mean --mode=evaluate?"),
         (["train", "--seed=1"], "unexpected argument train; use --mode=train, see python main.py"),
@@ -135,7 +116,6 @@ def refused(monkeypatch, tmp_path):
         (["--new=perhaps"], "--new must be True or False, got perhaps$"),
         (["--pretraining_batch=32"], "--pretraining_batch requires --pretraining"),
         (["--penalty_every=4"], "--penalty_every requires --r1_gamma, --r2_gamma or"),
-        (["--recipe=nosuch"], "--recipe must be one of minimal, .*, got nosuch"),
         (["--mode=nosuch"], "--mode must be one of train, .*, got nosuch"),
         (["--prior="], "--prior= is empty: give it a value, or omit it"),
         (["--recipe=upsampling_cnn", "--conditional"], "--conditional requires networks that"),
@@ -143,7 +123,6 @@ def refused(monkeypatch, tmp_path):
         (["--labels=3"], "--labels is only valid with --mode=sample"),
         (["--out=a"], "only valid with --mode=sample, export, explore or compare$"),
         (["--mode=sample"], "--mode=sample requires --run_dir; no runs in runs/"),
-        (["--mode=sample", "--run_dir=x", "--digit=3"], "--digit is only valid with --mode=train$"),
         (["--mode=evaluate", "--run_dir=nosuch"], "--run_dir=nosuch is not a run folder"),
         (["--mode=evaluate", f"--run_dir={__file__}"], "is a file; name a run folder"),
         (["--mode=compare", "--run_dirs=none"], "--run_dirs=none is not a run folder"),
@@ -151,8 +130,14 @@ def refused(monkeypatch, tmp_path):
     ],
     ids=str,
 )
-def test_wrong_flags_are_refused_by_name(refused, words, message):
-    assert re.search(message, refused(*words))
+def test_wrong_flags_are_refused_by_name(monkeypatch, tmp_path, words, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = main(*words)
+    assert (code, out) == (1, "")
+    (line,) = err.splitlines()
+    assert line.startswith("main.py: ") and len(line) < 700
+    assert re.search(message, line)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_tilde_in_a_path_is_the_home_folder(data_dir, tmp_path, monkeypatch):
@@ -161,11 +146,9 @@ def test_tilde_in_a_path_is_the_home_folder(data_dir, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.chdir(tmp_path)
     (home / "mine.py").write_text("from models.gan import Gan\n\n\nclass Mine(Gan):\n    pass\n")
-    shutil.copytree(data_dir, home / "data")
-    class_and_run = ("--gan=~/mine.py:Mine", "--run_dir=~/run")
-    code, _, err = main("--data_dir=~/data", *class_and_run, "--num_steps=2", "--batch_size=4")
-    assert code == 0, err
-    assert main("--mode=sample", *class_and_run, "--out=~/a.png")[0] == 0
+    flags = ("--gan=~/mine.py:Mine", "--run_dir=~/run")
+    assert main(f"--data_dir={data_dir}", *flags, "--num_steps=2", "--batch_size=4")[0] == 0
+    assert main("--mode=sample", *flags, "--out=~/a.png")[0] == 0
     assert {path.name for path in home.iterdir()} >= {"run", "a.png"}
     assert [path.name for path in tmp_path.iterdir()] == ["home"]
 

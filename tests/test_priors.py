@@ -67,28 +67,10 @@ def test_truncation_that_would_never_end_or_has_no_effect_is_rejected(name, limi
         priors.get(name).truncate(np.random.default_rng(0), [4], limit)
 
 
-@pytest.mark.parametrize("name", CDFS)
-@pytest.mark.parametrize("nlatent", [1, 2, 10])
-def test_walks_start_and_end_at_the_draws(name, nlatent):
-    a, b = draws(name, [2, 5, nlatent])
-    prior = priors.get(name)
-    np.testing.assert_allclose(prior.interpolate(a, b, 0), a, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(prior.interpolate(a, b, 1), b, rtol=1e-5, atol=1e-5)
-    assert prior.interpolate(a, b, 0.5).dtype == np.float32
-
-
-def test_normal_walk_keeps_norms_and_turns_evenly():
-    a, b = draws("normal", [2, 100]).astype(np.float64)
-    b *= np.linalg.norm(a) / np.linalg.norm(b)
-    walk = priors.get("normal").interpolate(a, b, np.linspace(0, 1, 11)).astype(np.float64)
-    np.testing.assert_allclose(np.linalg.norm(walk, axis=1), np.linalg.norm(a), rtol=1e-5)
-    chords = np.linalg.norm(np.diff(walk, axis=0), axis=1)
-    np.testing.assert_allclose(chords, chords[0], rtol=1e-4)
-
-
 def test_bounded_walk_is_the_straight_line_and_a_normal_one_an_arc():
     walk = priors.get("uniform").interpolate([-1.0, 0.5], [1.0, 0.5], 0.25)
     np.testing.assert_allclose(walk, [-0.5, 0.5])
+    assert walk.dtype == np.float32
     walk = priors.get("normal").interpolate([2.0, 0.0], [0.0, 4.0], [1 / 3, 1 / 2])
     expected = [[8 / 3 * sqrt(3) / 2, 8 / 3 / 2], [3 * sqrt(1 / 2), 3 * sqrt(1 / 2)]]
     np.testing.assert_allclose(walk, expected, rtol=1e-6)

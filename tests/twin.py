@@ -1,4 +1,4 @@
-"""Article 003's networks, their losses and Adam in float64 NumPy, for comparison.
+"""Article 003's networks and their losses in float64 NumPy, for comparison.
 
 `w` are the variables by name in float64, `recipe` a Recipe, x images and z latents.
 """
@@ -97,37 +97,6 @@ def directional(function, w, name, direction):
     size = 1e-7
     ahead, behind = ({**w, name: w[name] + step * direction} for step in (size, -size))
     return (function(ahead) - function(behind)) / (2 * size)
-
-
-def d_gradients(w, x, label):
-    """Returns {name: gradient} of mean(ce(label, D(x))) for D's four variables."""
-    before = _dense(w, "discriminator/hidden", x)
-    hidden = np.maximum(before, 0)
-    d_logits = (sigmoid(_dense(w, "discriminator/logit", hidden)) - label) / len(x)
-    d_hidden = (d_logits @ w["discriminator/logit/kernel"].T) * (before > 0)
-    return {
-        "discriminator/hidden/kernel": x.T @ d_hidden,
-        "discriminator/hidden/bias": d_hidden.sum(axis=0),
-        "discriminator/logit/kernel": hidden.T @ d_logits,
-        "discriminator/logit/bias": d_logits.sum(axis=0),
-    }
-
-
-class Adam:
-    """Kingma & Ba 2015, in the order of the end of their section 2; epsilon 1e-8."""
-
-    def __init__(self, rate, beta1=0.9, beta2=0.999):
-        self.rate, self.beta1, self.beta2 = rate, beta1, beta2
-        self.t, self.m, self.v = 0, {}, {}
-
-    def step(self, w, gradients):
-        """Moves w in place."""
-        self.t += 1
-        correction = np.sqrt(1 - self.beta2**self.t) / (1 - self.beta1**self.t)
-        for name, g in gradients.items():
-            self.m[name] = self.beta1 * self.m.get(name, 0) + (1 - self.beta1) * g
-            self.v[name] = self.beta2 * self.v.get(name, 0) + (1 - self.beta2) * g**2
-            w[name] -= self.rate * correction * self.m[name] / (np.sqrt(self.v[name]) + 1e-8)
 
 
 def _dense(w, layer, x):
