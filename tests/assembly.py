@@ -2,6 +2,8 @@
 
 import contextlib
 import io
+import subprocess
+import sys
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -100,3 +102,10 @@ def main(*flags):
         except SystemExit as end:
             code = end.code or 0
     return code, out.getvalue(), err.getvalue()
+
+
+def python(*words, **options):
+    """Runs Python in another process, which must succeed; returns its stdout."""
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

@@ -4,12 +4,10 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from assembly import main
+from assembly import main, python
 from small_sets import write_set
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -71,10 +69,7 @@ def test_command_runs(command, workplace):
 @pytest.mark.parametrize("page", [name for name, text in PAGES.items() if "```python" in text])
 def test_python_blocks_run(page, workplace):
     blocks = re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL)
-    command = [sys.executable, "-c", "\n".join(blocks)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    python("-c", "\n".join(blocks), env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,15 +1,13 @@
 """The contract of `Gan`: article 003's names and values."""
 
 import contextlib
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import twin
-from assembly import changed, trained
+from assembly import changed, python, trained
 
 import training
 from models import recipes
@@ -202,5 +200,4 @@ def check_both_engines():
 def test_both_engines_train_without_the_behaviour_of_version_2():
     code = "import tensorflow.compat.v1 as tf; tf.disable_v2_behavior()\n"
     code += "import conftest, test_gan; test_gan.check_both_engines()"
-    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    python("-c", code, cwd=HERE)

@@ -3,13 +3,12 @@
 import gzip
 import hashlib
 import lzma
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
+from assembly import python
 from small_sets import NAMES, idx, numbered_images, numbers_of, payloads, write_set
 from tensorflow.python.framework import random_seed
 
@@ -366,7 +365,4 @@ def test_file_instead_of_a_folder_is_unchanged(tmp_path):
 def test_import_is_light():
     heavy = ("tensorflow", "matplotlib", "scipy", "tqdm", "requests")
     code = f"import sys, input_data; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    assert python("-c", code, cwd=ROOT).strip() == "[]"
