@@ -12,7 +12,6 @@ from assembly import changed, python, trained
 import training
 from models import recipes
 from models.gan import Gan
-from models.inference import assign
 
 HERE = Path(__file__).parent
 NLATENT = 10
@@ -27,13 +26,13 @@ def random_batch(ndims=784, nlatent=NLATENT, count=8, seed=0):
     return rng.random((count, ndims), np.float32), z
 
 
-def update(model, network, x, z, rate=1e-3):
+def update(model, network, x, z):
     """Runs one update of the network and returns its loss before."""
     loss, optimizer = {
         "generator": (model.g_loss, model.g_optimizer),
         "discriminator": (model.d_loss, model.d_optimizer),
     }[network]
-    feed = {model.x_placeholder: x, model.z_placeholder: z, model.learning_rate_placeholder: rate}
+    feed = {model.x_placeholder: x, model.z_placeholder: z, model.learning_rate_placeholder: 1e-3}
     return model.session.run([loss, optimizer], feed)[0]
 
 
@@ -63,52 +62,10 @@ def fresh(cls=Gan, *args, **options):
         model.session.close()
 
 
-@pytest.fixture(scope="module")
-def article():
-    with fresh(nlatent=NLATENT) as model:
-        yield model, state(model)
-
-
 @pytest.fixture
-def model(article):
-    """The article's Gan with its initial weights, in its graph and session."""
-    model, beginning = article
-    assign(model.session, variables(model), beginning)
-    with model.x_hat.graph.as_default(), model.session.as_default():
+def model():
+    with fresh(nlatent=NLATENT) as model:
         yield model
-
-
-# Shapes, names and counts.
-
-
-def test_placeholders_and_outputs(model):
-    logits = model._discriminator(model.x_hat, reuse=True)
-    for tensor, shape in [
-        (model.x_placeholder, [None, 784]),
-        (model.z_placeholder, [None, NLATENT]),
-        (model.learning_rate_placeholder, []),
-        (model.x_hat, [None, 784]),
-        (logits, [None, 1]),
-        (model.d_loss, []),
-        (model.g_loss, []),
-    ]:
-        assert (tensor.dtype, tensor.shape.as_list()) == (tf.float32, shape)
-    assert isinstance(model.session, tf.InteractiveSession)
-
-
-def test_reuse_adds_no_variable_and_returns_the_same_values(model):
-    before = tf.global_variables()
-    x, z = random_batch()
-    x_hat = model._generator(model.z_placeholder, reuse=True)
-    logits = model._discriminator(model.x_placeholder, reuse=True)
-    assert tf.global_variables() == before
-    same, x_hat, logits = model.session.run(
-        [model.x_hat, x_hat, logits], {model.x_placeholder: x, model.z_placeholder: z}
-    )
-    w = twin.doubles(state(model))
-    assert x_hat.tobytes() == same.tobytes()
-    np.testing.assert_allclose(x_hat, twin.generate(w, z), atol=1e-6)
-    np.testing.assert_allclose(logits, twin.logits(w, x), atol=1e-5)
 
 
 # The losses and their gradients.
@@ -138,24 +95,13 @@ def test_update_of_one_network_against_central_differences(model, network, loss)
         assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-3, abs=1e-6)
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-@pytest.mark.parametrize("rate", [0, 1e-5, 1e-2])
-def test_learning_rate_is_the_size_of_the_first_step(model, network, rate):
-    before = state(model)
-    update(model, network, *random_batch(), rate)
-    after = state(model)
-    for name in weights_of(network, before):
-        # float32 weights resolve steps only to about 1e-8.
-        step = np.abs(after[name].astype(np.float64) - before[name]).max()
-        assert step == pytest.approx(rate, rel=2e-3, abs=2e-8)
-
-
 # Samples.
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_samples(model, count):
     _, z = random_batch(count=count)
+    assert isinstance(model.session, tf.InteractiveSession)
     samples = model.generate_samples(z)
     assert (samples.shape, samples.dtype) == ((count, 784), np.float32)
     assert ((samples >= 0) & (samples <= 1)).all()
