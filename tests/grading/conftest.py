@@ -1,19 +1,16 @@
 """The grading kit as `python -m pytest tests/grading --gan=FILE.py:Gan`."""
 
-import sys
 from pathlib import Path
 
 import pytest
 
+from grading import submissions
+from grading.checks import Gradebook, failures, summary
+from grading.process import Limits, Process
+from support.errors import UserError
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT))
-
-from grading import submissions  # noqa: E402
-from grading.checks import Gradebook, failures, summary  # noqa: E402
-from grading.process import Limits, Process  # noqa: E402
-from support.errors import UserError  # noqa: E402
-
 GRADEBOOK = pytest.StashKey()
 
 
