@@ -1,16 +1,11 @@
 """Small data sets in IDX files, with a number in each image."""
 
 import gzip
-import struct
 
 import numpy as np
 
-NAMES = (
-    "train-images-idx3-ubyte",
-    "train-labels-idx1-ubyte",
-    "t10k-images-idx3-ubyte",
-    "t10k-labels-idx1-ubyte",
-)
+from support.data_sets import FILES as NAMES
+from support.data_sets import idx_content
 
 
 def numbered_images(count, first=0):
@@ -27,12 +22,9 @@ def numbers_of(images):
     return list(pixels[:, 0] * 256 + pixels[:, 1])
 
 
-def idx(array, magic=None, count=None):
-    """Returns bytes as the content of an IDX file, also with a wrong header."""
-    array = np.asarray(array, np.uint8)
-    magic = 0x800 + array.ndim if magic is None else magic
-    shape = (len(array) if count is None else count, *array.shape[1:])
-    return struct.pack(f">{1 + len(shape)}I", magic, *shape) + array.tobytes()
+def idx(array):
+    """Returns images or labels as the content of an IDX file."""
+    return idx_content(np.asarray(array, np.uint8))
 
 
 def payloads(train=30, test=7):

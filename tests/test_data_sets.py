@@ -108,12 +108,6 @@ def test_select_holds_out_images_and_keeps_one_digit(tmp_path, labels, one_hot):
     assert chosen.train.labels.ndim == (2 if one_hot else 1)
 
 
-def test_select_without_options_keeps_everything(mnist):
-    chosen = select(mnist)
-    assert [part.num_examples for part in chosen] == [60_000, 0, 10_000]
-    assert select(mnist, digit=5).test.num_examples == 892
-
-
 @pytest.mark.parametrize("digit", [5, 10, -1, "3"])
 def test_missing_digit_is_named_with_the_existing_ones(tmp_path, digit):
     data = read_data_sets(labelled_set(tmp_path, np.arange(30) % 3 * 2), validation_size=0)
