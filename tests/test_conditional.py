@@ -14,6 +14,7 @@ from support.errors import UserError
 
 RECIPE = recipes.override(recipes.get("minimal"), conditional=True, batch_size=4)
 LABELS = np.array([3, 0, 7])
+OTHERS = LABELS[::-1]
 X = np.random.default_rng(0).random([3, 784], np.float32)
 
 
@@ -28,6 +29,16 @@ def weights(gan, name):
     return [gan.session.run(variables[f"{name}/{part}"]) for part in ("kernel", "bias")]
 
 
+def feed(gan, to_generate=OTHERS):
+    """Returns a feed of real images with LABELS, and of latents with those to generate."""
+    return {
+        gan.x_placeholder: X,
+        gan.z_placeholder: np.ones([3, 4]),
+        gan.x_labels_placeholder: one_hot(LABELS),
+        gan.labels_placeholder: one_hot(to_generate),
+    }
+
+
 @pytest.mark.parametrize("conditioning", ["projection", "concat"])
 def test_logits_by_hand(conditioning):
     gan = ConditionalGan(nlatent=4, conditioning=conditioning)
@@ -38,8 +49,7 @@ def test_logits_by_hand(conditioning):
     if conditioning == "projection":
         embedding, shift = weights(gan, "embedding")
         expected += (features * (embedding[LABELS] + shift)).sum(axis=1)
-    feed = {gan.x_placeholder: X, gan.x_labels_placeholder: one_hot(LABELS)}
-    y = gan.session.run(gan._discriminator(gan.x_placeholder, reuse=True), feed)
+    y = gan.session.run(gan._discriminator(gan.x_placeholder, reuse=True), feed(gan))
     np.testing.assert_allclose(y[:, 0], expected, atol=1e-4)
 
 
@@ -71,33 +81,18 @@ def test_mixin_needs_only_features():
 )
 def test_losses_have_real_and_generated_images_with_their_own_labels(build):
     gan = build()
-    others = LABELS[::-1]
-    feed = {
-        gan.x_placeholder: X,
-        gan.z_placeholder: np.ones([3, 4]),
-        gan.x_labels_placeholder: one_hot(LABELS),
-        gan.labels_placeholder: one_hot(others),
-    }
     y = gan._discriminator(tf.constant(X), reuse=True, labels=tf.constant(one_hot(LABELS)))
-    y_hat = gan._discriminator(gan.x_hat, reuse=True, labels=tf.constant(one_hot(others)))
+    y_hat = gan._discriminator(gan.x_hat, reuse=True, labels=tf.constant(one_hot(OTHERS)))
     expected = [gan._discriminator_loss(y, y_hat), gan._generator_loss(y_hat)]
-    expected, actual = gan.session.run([expected, [gan.d_loss, gan.g_loss]], feed)
+    expected, actual = gan.session.run([expected, [gan.d_loss, gan.g_loss]], feed(gan))
     assert actual == pytest.approx(expected, rel=1e-5)
 
 
 def test_both_images_of_a_pair_have_one_label():
     gan = training.build("minimal", conditional=True, nlatent=4, loss="relativistic")
     found = [
-        gan.session.run(
-            [gan.d_loss, gan.g_loss],
-            {
-                gan.x_placeholder: X,
-                gan.z_placeholder: np.ones([3, 4]),
-                gan.x_labels_placeholder: one_hot(LABELS),
-                gan.labels_placeholder: one_hot(to_generate),
-            },
-        )
-        for to_generate in (LABELS, LABELS[::-1])
+        gan.session.run([gan.d_loss, gan.g_loss], feed(gan, to_generate))
+        for to_generate in (LABELS, OTHERS)
     ]
     assert found[0] == found[1]
 

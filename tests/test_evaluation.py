@@ -197,9 +197,7 @@ def test_scores_are_of_the_runs_images_also_while_it_trains_and_of_truncated_sam
     [
         ({"num_samples": 127}, "--num_samples must be from 128 to 100,000 for scores, got 127"),
         ({"checkpoint": "nope"}, "--checkpoint"),
-        ({"gan": "my_gan.py:My"}, "--gan"),
         ({"data_dir": None}, "MNIST_data"),
-        ({"truncation": 2.0}, "--truncation requires --prior=normal"),
     ],
 )
 def test_invalid_options_are_rejected_before_a_classifier_is_trained(
