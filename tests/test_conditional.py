@@ -1,5 +1,7 @@
 """Conditional GANs: logits by hand, R1 at fixed labels, and rejected classes."""
 
+import functools
+
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
@@ -72,15 +74,10 @@ def test_mixin_needs_only_features():
 
 
 @pytest.mark.parametrize(
-    "build",
-    [
-        lambda: ConditionalGan(nlatent=4),
-        lambda: training.build("minimal", conditional=True, nlatent=4),
-    ],
-    ids=["the class's own", "the recipe's"],
+    "build", [ConditionalGan, functools.partial(training.build, "minimal", conditional=True)]
 )
 def test_losses_have_real_and_generated_images_with_their_own_labels(build):
-    gan = build()
+    gan = build(nlatent=4)
     y = gan._discriminator(tf.constant(X), reuse=True, labels=tf.constant(one_hot(LABELS)))
     y_hat = gan._discriminator(gan.x_hat, reuse=True, labels=tf.constant(one_hot(OTHERS)))
     expected = [gan._discriminator_loss(y, y_hat), gan._generator_loss(y_hat)]

@@ -55,9 +55,11 @@ def labelled(conditional):
     return generation.load(conditional)
 
 
-def arrays(path):
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def sample(run, folder, *flags):
+    """Returns the arrays of samples that main.py writes."""
+    main("--mode=sample", f"--run_dir={run}", f"--out={folder / 'x.npz'}", *flags)
+    with np.load(folder / "x.npz", allow_pickle=False) as file:
+        return dict(file)
 
 
 def metadata_of(exported):
@@ -73,9 +75,7 @@ def metadata_of(exported):
 
 
 def test_samples_follow_from_the_seed_in_python_and_on_the_command_line(run, generator, tmp_path):
-    out = tmp_path / "samples.npz"
-    main("--mode=sample", f"--run_dir={run}", "--num_samples=37", "--seed=3", f"--out={out}")
-    saved = arrays(out)
+    saved = sample(run, tmp_path, "--num_samples=37", "--seed=3")
     assert saved.keys() == {"images", "latents"}
     images, latents = saved["images"], saved["latents"]
     assert images.dtype == np.float32 and images.shape == (37, 28, 28)
@@ -145,24 +145,21 @@ def test_walk_passes_through_its_draws_on_the_sphere(generator):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--mode=sample", "--run_dir={run}", "--out=x.bmp"], ".npz or .png, got x.bmp"),
-        (["--mode=sample", "--run_dir={run}", "--out=x.gif"], "got x.gif; add --interpolate=6"),
-        (["--mode=export", "--run_dir={run}", "--out=g.tflite"], "must be a folder for --mode=exp"),
-        (["--mode=sample", "--run_dir={run}", "--out=no/such/x.png"], "no folder"),
-        (["--mode=sample", "--run_dir={run}", "--checkpoint=worst"], "worst"),
-        (["--mode=sample", "--run_dir={run}", "--num_samples=3", "--interpolate=2"], "not valid"),
-        (["--mode=sample", "--run_dir={run}", "--labels=3"], "this run has no labels"),
-        (["--mode=sample", "--run_dir={run}", "--labels=x"], "labels from 0 to 9"),
-        (["--mode=compare", "--run_dirs={run}", "--out=notes.txt"], "must end in .png"),
-        (
-            ["--mode=sample", "--run_dir={run}", "--interpolate=2", "--out=x.mp4"],
-            ".png or .npz, got",
-        ),
-        (["--mode=explore", "--run_dir={run}", "--out=page.pdf"], "must end in .html"),
+        ("--mode=sample --run_dir={run} --out=x.bmp", ".npz or .png, got x.bmp"),
+        ("--mode=sample --run_dir={run} --out=x.gif", "got x.gif; add --interpolate=6"),
+        ("--mode=export --run_dir={run} --out=g.tflite", "must be a folder for --mode=export"),
+        ("--mode=sample --run_dir={run} --out=no/such/x.png", "no folder"),
+        ("--mode=sample --run_dir={run} --checkpoint=worst", "worst"),
+        ("--mode=sample --run_dir={run} --num_samples=3 --interpolate=2", "not valid"),
+        ("--mode=sample --run_dir={run} --labels=3", "this run has no labels"),
+        ("--mode=sample --run_dir={run} --labels=x", "labels from 0 to 9"),
+        ("--mode=compare --run_dirs={run} --out=notes.txt", "must end in .png"),
+        ("--mode=sample --run_dir={run} --interpolate=2 --out=x.mp4", ".png or .npz, got"),
+        ("--mode=explore --run_dir={run} --out=page.pdf", "must end in .html"),
     ],
 )
 def test_bad_input_is_one_line(run, flags, words):
-    out, err = main(*(flag.format(run=run) for flag in flags), ok=False)
+    out, err = main(*(flag.format(run=run) for flag in flags.split()), ok=False)
     assert out == "" and len(err.splitlines()) == 1 and words in err
 
 
@@ -171,9 +168,7 @@ def test_bad_input_is_one_line(run, flags, words):
     [(("--labels=3,7",), [3, 7]), pytest.param((), range(10), marks=pytest.mark.slow)],
 )
 def test_labels_are_drawn_in_turn(conditional, labelled, flags, cycle, tmp_path):
-    out = tmp_path / "x.npz"
-    main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={out}", *flags)
-    saved = arrays(out)
+    saved = sample(conditional, tmp_path, "--num_samples=12", *flags)
     assert saved["labels"].tolist() == np.resize(cycle, 12).tolist()
     again = labelled.generate(saved["latents"], saved["labels"])
     np.testing.assert_allclose(saved["images"], again, atol=1e-6)
@@ -221,9 +216,8 @@ def test_walk_keeps_a_label_or_crosses(labelled):
 @pytest.mark.slow
 def test_labels_that_the_images_lack_are_not_drawn(tmp_path):
     """Samples and exports of a set of 3s and 5s have no other labels."""
-    run, out = train(tmp_path, "--conditional", labels=np.uint8([3, 5])), tmp_path / "x.npz"
-    main("--mode=sample", f"--run_dir={run}", "--num_samples=5", f"--out={out}")
-    saved = arrays(out)
+    run = train(tmp_path, "--conditional", labels=[3, 5])
+    saved = sample(run, tmp_path, "--num_samples=5")
     assert saved["labels"].tolist() == [3, 5, 3, 5, 3]
     _, err = main("--mode=sample", f"--run_dir={run}", "--labels=4", ok=False)
     assert "--labels must be among the trained labels 3, 5, got 4" in err
