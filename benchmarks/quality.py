@@ -10,6 +10,7 @@ The runs are kept in the --out folder: the same command resumes a comparison tha
 
 import argparse
 import configparser
+import hashlib
 import itertools
 import json
 import math
@@ -38,8 +39,6 @@ TABLES.optionxform = str  # type: ignore  # names keep their capitals
 TABLES.read(Path(__file__).with_name("tables.ini"), encoding="utf-8")
 
 _NAME = re.compile(r"\w[\w .'-]*")
-# Flags of main.py that this command sets, or that would make it do something else than train.
-_RESERVED = {"seed", "run_dir", "new", "mode", "summary", "help", "flagfile"}
 # Flags that open a run again if it was trained with them.
 _LOADING = ("--gan=", "--data_dir=")
 # Scores of the summary and, with whether more is better, of the verdict.
@@ -64,7 +63,7 @@ class Run(NamedTuple):
       steps: Number of steps, None for as many as the flags say.
       seconds: Seconds of training to fit into instead, or None.
       seed: The run's seed.
-      folder: The run's folder; its scores are kept in a JSON file next to it.
+      out: Folder of the runs, and of a JSON file with the scores of each.
     """
 
     name: str
@@ -72,29 +71,18 @@ class Run(NamedTuple):
     steps: int | None
     seconds: int | None
     seed: int
-    folder: Path
+    out: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, another one for other flags or another length."""
+        made_by = repr([self.flags, self.steps, self.seconds]).encode()
+        return self.out / f"{self.name}-{self.seed}-{hashlib.sha256(made_by).hexdigest()[:8]}"
 
     @property
     def record(self) -> Path:
         """The file of the scores."""
         return self.folder.with_name(f"{self.folder.name}.json")
-
-    def kept(self) -> dict | None:
-        """Returns the scores, if an earlier command has finished the run.
-
-        Raises:
-          UserError: If that command had other flags or another length.
-        """
-        if not self.record.exists():
-            return None
-        content = json.loads(self.record.read_text(encoding="utf-8"))
-        made_by = content["made_by"]
-        if made_by != self._made_by():
-            raise UserError(
-                f"{self.folder} contains a run with other flags or of another length: {made_by}, "
-                f"now {self._made_by()}; choose another name or --out"
-            )
-        return content["scores"]
 
     def measure(self, rate: float) -> dict:
         """Trains and scores the run with main.py, unless that was done before.
@@ -106,9 +94,8 @@ class Run(NamedTuple):
           The content of metrics.json with `steps`, `training_seconds` and `command_seconds`. The
           seconds are None if the training was stopped and resumed.
         """
-        scores = self.kept()
-        if scores:
-            return scores
+        if self.record.exists():
+            return json.loads(self.record.read_text(encoding="utf-8"))
         steps = max(1, int(self.seconds * rate)) if self.seconds else self.steps
         length = [f"--num_steps={steps}"] if steps else []
         is_new, began = not self.folder.exists(), time.monotonic()
@@ -122,11 +109,8 @@ class Run(NamedTuple):
         scores["steps"] = summary["steps"]
         scores["training_seconds"] = summary["seconds"] if is_unbroken else None
         scores["command_seconds"] = command_seconds
-        write_json(self.record, {"made_by": self._made_by(), "scores": scores})
+        write_json(self.record, scores)
         return scores
-
-    def _made_by(self):
-        return {"flags": list(self.flags), "steps": self.steps, "seconds": self.seconds}
 
 
 def _main(name, *flags):
@@ -196,7 +180,7 @@ def compare(
     out = Path(out).resolve()
     # The first seed of all sets before the second: a table of every set exists early.
     runs = [
-        Run(key, flags, steps, seconds, seed, out / "runs" / f"seed-{seed}" / key)
+        Run(key, flags, steps, seconds, seed, out / "runs")
         for seed, (key, flags) in itertools.product(range(seeds), sets.items())
     ]
     heading = (
@@ -204,7 +188,7 @@ def compare(
         f"{report.machine()}"
     )
     print(f"{len(sets)} sets of flags, {seeds} seeds each: {', '.join(sets)}.", flush=True)
-    unfinished = {run.name: run.flags for run in runs if not run.kept()}
+    unfinished = {run.name: run.flags for run in runs if not run.record.exists()}
     outcomes: dict[str, list] = {}
     pin = None
     if jobs > 1 and hasattr(os, "sched_setaffinity"):
@@ -400,13 +384,6 @@ def parse_runs(texts: list[str]) -> dict[str, tuple]:
         if not colon or not _NAME.fullmatch(name) or name in runs:
             raise UserError(f"--runs must be 'NAME: --FLAG=VALUE ...', each NAME once, got {text}")
         runs[name] = tuple(shlex.split(flags))
-        for flag in runs[name]:
-            word = flag.removeprefix("--").partition("=")[0].removeprefix("no")
-            if not flag.startswith("--") or word in _RESERVED:
-                raise UserError(
-                    f"--runs={text}: each flag must be --FLAG=VALUE or --FLAG, and none that this "
-                    f"command sets itself, got {flag}"
-                )
     return runs
 
 

@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks import report, roofline
-from benchmarks.peers.job import Job, first_steps, recipe_of
+from benchmarks import report
+from benchmarks.peers.job import Job, first_steps
 from models import recipes
 from support import terminal
 from support.errors import UserError, reason
@@ -69,8 +69,6 @@ _BATCHES = {"dcgan": 64}
 _BY_BATCH, _LARGER_BATCHES = [_FUSED, _LITERAL, _TUNED, _JAX], (64, 256, 1024)
 
 _TURN_SECONDS = 0.8  # of a turn's longer run
-# Two losses are called equal if they differ from the median by less than a fraction plus a margin.
-_LOSS_FRACTION, _LOSS_MARGIN = 0.3, 0.1
 
 
 class Racer:
@@ -173,43 +171,32 @@ def run_race(
     return racers, unavailable
 
 
-def section(name: str, batch: int, racers: list, unavailable: dict, flop_rate: float) -> str:
+def section(name: str, batch: int, racers: list, unavailable: dict) -> str:
     """Returns the Markdown of a race.
 
     Args:
       name: Name of the recipe.
       batch: Number of images per batch.
       racers, unavailable: What `run_race` returned.
-      flop_rate: FLOPs per second of a large product.
     """
-    recipe = recipe_of(name, batch)
-    parameters = roofline.parameters(recipe)
-    flops, traffic = roofline.step_cost(recipe)
-    least = 1e6 * roofline.least_seconds(recipe, flop_rate)
+    parameters = racers[0].parameters
     text = (
         f"G has {parameters[0]:,} parameters, D {parameters[1]:,}. The start ends after "
-        f"{first_steps(name, batch)} steps, of which the losses are means. A step has "
-        f"{report.number(flops / 1e6)} MFLOP and {report.number(traffic / 1e6)} MB of memory "
-        f"traffic: at least {report.number(least)} µs."
+        f"{first_steps(name, batch)} steps, of which the losses are means."
     )
-    header = ["", "µs per step", "times ours", "of the roofline", "losses of D, G"]
+    header = ["", "µs per step", "times ours", "losses of D, G"]
     rows, notes = [[*header, "s to start", "peak MiB"]], [text]
-    medians = np.median([racer.losses for racer in racers], axis=0)
-    limits = _LOSS_FRACTION * np.abs(medians) + _LOSS_MARGIN
     for racer in racers:
         label = racer.contestant.label
         pairs = zip(racer.microseconds, racers[0].microseconds, strict=True)
         ratios = [theirs / ours for theirs, ours in pairs]
         time_cell = report.spread(racer.microseconds, statistics.median)
         ratio = report.spread(ratios, statistics.median)
-        fraction = f"{least / statistics.median(racer.microseconds):.0%}"
         losses = "{:.2f}, {:.2f}".format(*racer.losses)
-        if (np.abs(racer.losses - medians) > limits).any():
-            losses += " (different)"
         if racer.parameters != parameters:
             notes.append(f"{label} trains other networks.")
         start, peak = report.number(racer.start), f"{racer.peak / 2**20:,.0f}"
-        rows.append([label, time_cell, ratio, fraction, losses, start, peak])
+        rows.append([label, time_cell, ratio, losses, start, peak])
     notes += [f"Unavailable: {label} ({why})." for label, why in unavailable.items()]
     return "\n\n".join([f"## {name}, batch {batch}", report.table(rows), " ".join(notes)])
 
@@ -250,22 +237,17 @@ def measure(names: list[str], rounds: int) -> str:
     if "minimal" in names:
         plan += [("minimal", batch, _BY_BATCH) for batch in _LARGER_BATCHES]
     terminal.import_tensorflow()
-    flop_rate = roofline.measure_flops()
     turns = sum(len(contestants) for *_, contestants in plan) * (1 + rounds)
     with contextlib.closing(terminal.Bar(turns, unit="turn")) as bar:
         races = []
         for name, batch, contestants in plan:
             found = run_race(name, batch, contestants, rounds, lambda note: bar.advance(1, note))
             races.append((name, batch, found))
-    flop_rate = max(flop_rate, roofline.measure_flops())
     heading = (
         f"Written by `python -m benchmarks`: {rounds} rounds; medians, and in brackets the "
-        f"range of the rounds.\n\n{report.machine()} A large float32 product reaches "
-        f"{report.number(flop_rate / 1e9)} GFLOP/s. The float32 roofline of a step is the larger "
-        "of the times for its arithmetic at that rate and for its memory traffic at the rate of a "
-        "copy."
+        f"range of the rounds.\n\n{report.machine()}"
     )
-    sections = [section(name, batch, *found, flop_rate) for name, batch, found in races]
+    sections = [section(name, batch, *found) for name, batch, found in races]
     return "\n\n".join(["# Speed", heading, *sections]) + "\n"
 
 

@@ -5,7 +5,6 @@ all other interaction, `page.html` and `page.css` define the layout.
 """
 
 import base64
-import contextlib
 import hashlib
 import html
 import io
@@ -24,12 +23,10 @@ from input_data import SIDE
 from support.errors import UserError
 from support.files import atomic_write
 
-MAX_BYTES = 10 * 2**20
-
 _PARTS = Path(__file__).parent / "page"
 _MAX_SLIDERS = 16
 _SLOPE_IMAGES, _SLOPE_STEP = 300, 0.05
-_FILM_FRAMES, _FILM_TILES, _MAX_FILM_BYTES = (48, 24, 12), 6, 600_000
+_FILM_FRAMES, _FILM_TILES = 24, 6
 # The scores that a page shows, if the run has any.
 SCORES = ("frechet_distance", "classes_covered", "precision", "recall", "memorised_share")
 
@@ -55,11 +52,6 @@ def explore(run_dir, out, **loading) -> None:
     names = [name if k in graph.classes else None for k, name in enumerate(generator.class_names)]
     about = _about(Path(run_dir).expanduser(), generator, graph)
     content = page(graph, about, names if graph.classes else [])
-    if len(content) > MAX_BYTES:
-        raise UserError(
-            f"the page must be at most {MAX_BYTES / 2**20:.0f} MB, got "
-            f"{len(content) / 2**20:.3g}; use --mode=export"
-        )
     with atomic_write(out) as temporary:
         temporary.write_bytes(content)
 
@@ -69,8 +61,7 @@ def page(graph, about, labels=()) -> bytes:
 
     Args:
       graph: A `Frozen`.
-      about: Facts of the run to show, in the form of `_about`; its film is omitted if the
-        generator is too large for it.
+      about: Facts of the run to show, in the form of `_about`.
       labels: The names of a conditional generator's labels, None for untrained ones.
 
     Returns:
@@ -79,10 +70,8 @@ def page(graph, about, labels=()) -> bytes:
     compiled, prior = program.compile_graph(graph), graph.prior
     constants, weights = _pack(compiled.constants)
     levels, quantiles = prior.quantiles()
-    has_room = len(weights) + 2 * _MAX_FILM_BYTES < MAX_BYTES
     data = {
         **about,
-        "film": about["film"] if has_room else None,
         "nlatent": graph.nlatent,
         "classes": list(labels),
         "program": {
@@ -166,16 +155,14 @@ def _about(folder, generator, graph):
             facts[name] = ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     facts |= {"seed": str(configuration.seed), "latents": f"{graph.nlatent}, {graph.prior.name}"}
     scores, notes = [], []
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # if the file is damaged
-        if content := generator.scores(folder):
-            columns = {"this run": content, **content["reference_scores"]}
-            rows = [["", *columns]]
-            for name in SCORES:
-                if content[name] is not None:  # of classes, without labels
-                    cells = [f"{column[name]:.4g}" for column in columns.values()]
-                    rows.append([LABELS[name], *cells])
-            scores = rows  # all of them, or none
-    if not scores:
+    if content := generator.scores(folder):
+        columns = {"this run": content, **content["reference_scores"]}
+        scores.append(["", *columns])
+        for name in SCORES:
+            if content[name] is not None:  # of classes, without labels
+                cells = [f"{column[name]:.4g}" for column in columns.values()]
+                scores.append([LABELS[name], *cells])
+    else:
         command = "python main.py --mode=evaluate --run_dir=DIR"
         notes.append(f"These weights have no scores yet: run {command}.")
     if graph.fixed_statistics:
@@ -203,19 +190,16 @@ def _film(folder):
     paths, side = sorted(folder.glob("step-*.png")), _FILM_TILES * SIDE
     if len(paths) < 2:
         return None
-    for count in _FILM_FRAMES:
-        chosen = np.unique(np.linspace(0, len(paths) - 1, count).round().astype(int))
-        sheet = Image.new("L", (side, side * len(chosen)))
-        for row, k in enumerate(chosen):
-            with Image.open(paths[k], formats=["PNG"]) as image:
-                sheet.paste(image.convert("L").crop((0, 0, side, side)), (0, row * side))
-        buffer = io.BytesIO()
-        sheet.quantize(32).save(buffer, format="PNG", optimize=True)
-        if buffer.tell() <= _MAX_FILM_BYTES:
-            png = base64.b64encode(buffer.getvalue()).decode()
-            steps = [int(paths[k].stem.removeprefix("step-")) for k in chosen]
-            return {"steps": steps, "sheet": f"data:image/png;base64,{png}"}
-    return None
+    chosen = np.unique(np.linspace(0, len(paths) - 1, _FILM_FRAMES).round().astype(int))
+    sheet = Image.new("L", (side, side * len(chosen)))
+    for row, k in enumerate(chosen):
+        with Image.open(paths[k], formats=["PNG"]) as image:
+            sheet.paste(image.convert("L").crop((0, 0, side, side)), (0, row * side))
+    buffer = io.BytesIO()
+    sheet.quantize(32).save(buffer, format="PNG", optimize=True)
+    png = base64.b64encode(buffer.getvalue()).decode()
+    steps = [int(paths[k].stem.removeprefix("step-")) for k in chosen]
+    return {"steps": steps, "sheet": f"data:image/png;base64,{png}"}
 
 
 def _pack(constants):

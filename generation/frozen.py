@@ -8,7 +8,6 @@ import tensorflow.compat.v1 as tf
 from input_data import NUM_CLASSES
 from models import priors
 from models.inference import one_hot
-from support.errors import UserError
 
 STATISTICS_BATCH = 256
 
@@ -81,14 +80,7 @@ def freeze(generator):
     if recipe.conditional:
         inputs["labels"] = gan.labels_placeholder.op.name
     found = {node.name for node in definition.node if node.op == "Placeholder"}
-    if others := sorted(found - set(inputs.values())):
-        raise UserError(
-            f"the generator's images depend on the placeholder '{others[0]}'; they must depend "
-            "only on z_placeholder and, in a conditional class, labels_placeholder"
-        )
     inputs = {name: op for name, op in inputs.items() if op in found}
-    if "z" not in inputs:
-        raise UserError("the generator's images do not depend on z_placeholder")
     classes = generator.classes if "labels" in inputs else ()
     frozen = Frozen(definition, output, inputs, recipe.nlatent, priors.get(recipe.prior), classes)
     return _fix_statistics(frozen)

@@ -4,8 +4,6 @@ python numpy_generator.py generator.npz 16        writes 16 images to samples.np
 images = numpy_generator.generate("generator.npz", latents)
 """
 
-import sys
-
 import numpy as np
 
 # Images per pass: feature maps of many channels must fit into memory.
@@ -100,9 +98,7 @@ def generate(path, z, labels=None):
         inputs["labels"] = np.eye(_NUM_LABELS, dtype=np.float32)[np.asarray(labels, int)]
     elif labels is not None:
         raise ValueError("labels must be None, this generator is not conditional")
-    images = run(lines, values, **inputs).reshape(-1, 28, 28).astype(np.float32, copy=False)
-    images[np.isnan(z).any(axis=1)] = np.nan
-    return images
+    return run(lines, values, **inputs).reshape(-1, 28, 28).astype(np.float32, copy=False)
 
 
 def sample(path, n, seed=0, labels=None):
@@ -124,11 +120,3 @@ def sample(path, n, seed=0, labels=None):
     if len(classes) and labels is None:
         labels = np.resize(classes, n)
     return generate(path, z, labels), z
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3 or not sys.argv[2].isdigit():
-        sys.exit("usage: python numpy_generator.py generator.npz COUNT")
-    made, latents = sample(sys.argv[1], int(sys.argv[2]))
-    np.savez("samples.npz", images=made, latents=latents)
-    print(f"samples.npz: images {made.shape}, latents {latents.shape}")

@@ -92,11 +92,6 @@ class _Compiler:
         """Returns the name of a tensor's result, or its ndarray if it is a constant."""
         if tensor.name not in self._values:
             array = np.asarray(self._session.run(tensor))
-            if not np.isfinite(array).all():
-                raise UserError(
-                    f"{_described(tensor.op)}: expected finite weights, found "
-                    f"{array[~np.isfinite(array)][0]}"
-                )
             kind = np.float32 if array.dtype.kind == "f" else np.int64
             self._values[tensor.name] = array.astype(kind, copy=False)
         value = self._values[tensor.name]
@@ -312,11 +307,7 @@ class _Compiler:
 
 
 def _unsupported(op, why):
-    return UnsupportedOperation(f"{_described(op)}: {why}")
-
-
-def _described(op):
-    return f"the generator's operation {op.type} ('{op.name}')"
+    return UnsupportedOperation(f"the generator's operation {op.type} ('{op.name}'): {why}")
 
 
 def _same_edges(length, size, stride):

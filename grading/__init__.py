@@ -29,6 +29,6 @@ def mark(spec, **limits):
       UserError: If the file or the class is missing.
     """
     from grading import marks, submissions
-    from grading.process import Limits
+    from grading.process import Limits, Process
 
-    return marks.mark(submissions.find_one(str(spec)), Limits(**limits))
+    return marks.mark(submissions.find_one(str(spec)), Process(Limits(**limits)))

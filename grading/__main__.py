@@ -8,7 +8,6 @@ Exit code: 0 if all students passed all checks, 1 if not, 4 if the command is wr
 
 import argparse
 import os
-import re
 import sys
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -19,7 +18,7 @@ with imports_of("grading"):
     from tqdm import tqdm
 
     from grading import marks, submissions
-    from grading.process import Limits, end_all
+    from grading.process import Limits, Process
 
 ALL_PASSED, SOME_FAILED, WRONG_COMMAND, INTERRUPTED = 0, 1, 4, 130
 
@@ -28,10 +27,6 @@ class Parser(argparse.ArgumentParser):
     """Argument parser that raises UserError for a wrong command."""
 
     def error(self, message):
-        found = re.match(r"argument (--\w+): invalid (\w+) value: (.*)", message)
-        if found:
-            expected = "an integer" if found[2] == "int" else "a number"
-            message = f"{found[1]} must be {expected}, got {found[3]}"
         raise UserError(f"{message}; see python -m grading --help")
 
 
@@ -52,10 +47,9 @@ def main(argv):
         help="students marked in parallel (one per core)",
     )
     add("--check_seconds", type=float, default=30, help="time limit per check in seconds (30)")
-    add("--file_seconds", type=float, default=300, help="time limit per student in seconds (300)")
     add("--memory_gb", type=float, default=4, help="memory limit per student in GB (4)")
     options = parser.parse_args(argv)
-    for name in ("jobs", "check_seconds", "file_seconds", "memory_gb"):
+    for name in ("jobs", "check_seconds", "memory_gb"):
         value, least = getattr(options, name), 2 if name == "memory_gb" else 1
         if not least <= value < 2**31:
             raise UserError(f"--{name} must be at least {least}, got {value}")
@@ -64,11 +58,11 @@ def main(argv):
     students = submissions.find(options.path, exclude=options.out)
     if sys.platform != "linux":
         print("Warning: memory is not limited on this system.", file=sys.stderr)
-    limits = Limits(options.check_seconds, options.file_seconds, options.memory_gb)
-    found = []
+    limits = Limits(options.check_seconds, options.memory_gb)
+    found, processes = [], [Process(limits) for _ in students]
     pool = ThreadPoolExecutor(options.jobs)
     try:
-        futures = [pool.submit(marks.mark, student, limits) for student in students]
+        futures = [pool.submit(marks.mark, *each) for each in zip(students, processes, strict=True)]
         bar = tqdm(as_completed(futures), "marking", len(futures), leave=False, disable=None)
         for future in bar:
             mark = future.result()
@@ -79,7 +73,8 @@ def main(argv):
                 marks.write_student(folder, mark)
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
-        end_all()
+        for process in processes:
+            process.end()
         pool.shutdown()
         found.sort(key=lambda mark: mark.name)
         if options.out and found:

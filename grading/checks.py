@@ -87,15 +87,12 @@ class Gradebook:
         self._process = process
         self._source = source
         self._gate_failed = False
-        self._reuse = False  # whether the next check may use the model of the last
 
     def mark(self, check):
         """Runs a check, unless one that it depends on failed, and returns its verdict."""
         behind = self._gate_failed
-        if (
-            self._process.seconds_left <= 0
-            or any(self.verdicts.get(name) for name in check.needs)
-            or (behind and check.without_constructor != BEHIND_A_GATE)
+        if any(self.verdicts.get(name) for name in check.needs) or (
+            behind and check.without_constructor != BEHIND_A_GATE
         ):
             verdict = NOT_REACHED
         else:
@@ -109,14 +106,12 @@ class Gradebook:
 
     def _ask(self, check, without_constructor):
         """Returns None if the property holds, else a sentence, or NOT_REACHED."""
-        sentence, reuse = check.sentence, self._reuse
-        self._reuse = False
+        sentence = check.sentence
         try:
-            with self._process.check(self._source.folder):
-                source = {name: str(value) for name, value in vars(self._source).items()}
-                sizes = None if without_constructor else check.sizes
-                self._process.ask("begin", source=source, sizes=sizes, reuse=reuse)
-                check.question(ModelProxy(self._process, self._source))
+            self._process.begin_check(self._source.folder)
+            gan = ModelProxy(self._process, self._source)
+            gan.begin([], None if without_constructor else check.sizes)
+            check.question(gan)
         except Unclear:
             return NOT_REACHED
         except (Wrong, Raised) as error:
@@ -130,7 +125,6 @@ class Gradebook:
         except Exception as error:
             found = f"{type(error).__name__}: {error}"
         else:
-            self._reuse = True
             return None
         return f"{sentence} ({one_line(found)})."
 

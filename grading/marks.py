@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from grading.checks import NOT_REACHED, all_checks, failures, grade, summary
-from grading.process import Limits, Process
+from grading.process import Process
 from grading.submissions import Submission, Unmarkable
 from support.errors import one_line
 from support.files import atomic_write, write_json, write_text
@@ -47,11 +47,10 @@ class Mark:
         return page(self)
 
 
-def mark(submission: Submission, limits: Limits) -> Mark:
+def mark(submission: Submission, process: Process) -> Mark:
     """Runs all checks on one submission, whatever it does."""
     began = time.monotonic()
     checks, reason, file = all_checks(), "", submission.path.name
-    process = Process(limits)
     try:
         with submission.opened() as source:
             if submission.path.is_dir():

