@@ -24,7 +24,7 @@ from models.recipes import (
 )
 from support import errors
 from support.errors import UserError
-from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions, meant
+from training.options import ENGINES, ONE_RUN, WHILE_TRAINING, RunOptions
 
 FLAGS = flags.FLAGS
 MODES = {
@@ -147,9 +147,7 @@ def define_flags():
     for name, field in FIELDS.items():
         # Unset hyperparameters have the recipe's value.
         default = None if name in hyperparameters else field.default
-        # --mode=compare takes several classes.
-        define_one = flags.DEFINE_multi_string if name == "gan" else define[value_type(field)]
-        define_one(name, default, field.metadata["help"])
+        define[value_type(field)](name, default, field.metadata["help"])
     FLAGS.set_gnu_getopt()  # flags may follow other arguments
     flags.DEFINE_boolean("help", False, "show the flags, of one --mode or of all", short_name="h")
 
@@ -158,18 +156,12 @@ def parse(argv):
     """Parses the command line; --help, or a wrong flag or value, ends the program."""
     try:
         rest = FLAGS(argv)[1:]
-    except flags.UnrecognizedFlagError as error:
-        switches = [f"no{name}" for name, field in FIELDS.items() if value_type(field)[0] is bool]
-        close = meant(error.flagname, [*FIELDS, "help", *switches])
-        close = f"mode={error.flagname}" if error.flagname in MODES else close
-        hint = f"did you mean --{close}?" if close else "see python main.py --help"
-        fail(f"--{error.flagname} is not a flag; {hint}")
     except (flags.Error, ValueError) as error:
         illegal = re.match(r"flag --(\w+)=(.*?): ", str(error), re.DOTALL)
         if illegal and illegal[1] in FIELDS:
             name, found = illegal[1], illegal[2] or "nothing"
             fail(f"--{name} must be {describe_values(FIELDS[name])}, got {found}")
-        fail(f"{error}; see python main.py --help")
+        fail(f"{str(error).rstrip(' ?')}; see python main.py --help")
     try:
         if FLAGS.help:
             print(help_text(FLAGS.mode if FLAGS["mode"].present else None, FLAGS.recipe))
@@ -190,15 +182,7 @@ def parse(argv):
             if FLAGS.mode not in (*modes, last_mode):
                 valid = f"{', '.join(modes)} or {last_mode}" if modes else last_mode
                 raise UserError(f"--{name} is only valid with --mode={valid}")
-            if name != "gan":
-                check_value(field, flag.value)
-            elif FLAGS.mode != "compare":  # which takes several
-                if len(flag.value) > 1:
-                    raise UserError(
-                        f"--gan must be given only once, got {', '.join(flag.value)}; a run has "
-                        "one class"
-                    )
-                (flag.value,) = flag.value
+            check_value(field, flag.value)
     except UserError as error:
         fail(error)
 

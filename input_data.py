@@ -6,6 +6,7 @@
 """
 
 import dataclasses
+import functools
 import math
 import operator
 import sys
@@ -32,10 +33,9 @@ from support.errors import DataError, UserError
 __all__ = [
     "DATASETS", "IMAGE_SHAPE", "NUM_CLASSES", "NUM_PIXELS", "SIDE", "DataError", "DataSet",
     "DataSetInfo", "Datasets", "data_folder", "dense_to_one_hot", "extract_images",
-    "extract_labels", "identify", "known", "load", "maybe_download", "read_data_sets", "read_idx",
+    "extract_labels", "identify", "known", "load", "read_data_sets", "read_idx",
     "select",
 ]  # fmt: skip
-FAKE_EXAMPLES = 10_000
 # TensorFlow takes seeds modulo this.
 _SEEDS = 2**31 - 1
 _PROJECT = Path(__file__).parent
@@ -84,7 +84,7 @@ def load(
     else:
         from support import own_images
 
-        sets, names, sentence = own_images.read(folder, log)
+        sets, names, sentence = own_images.read(folder)
     if invert:
         sets = [(255 - images, labels) for images, labels in sets]
         sentence += " Inverted them."
@@ -105,8 +105,6 @@ def load(
         if border > max(_BRIGHT_BORDER, images.mean()):
             hint = "omit --invert" if invert else "--invert makes it bright on black, like MNIST's"
             log(f"Note: the ink looks dark on white; {hint}.")
-        if test.num_examples > train.num_examples:
-            log("Note: there are more test than training images; their files may be swapped.")
     return Datasets(train, train[:0], test), info
 
 
@@ -162,23 +160,22 @@ def read_data_sets(
 
     Args:
       train_dir: The folder.
-      fake_data: Whether to read nothing and return fake sets.
+      fake_data: Must be false; the removed module's fake sets are not supported.
       one_hot: Whether labels are float64 `[n, 10]` instead of uint8 `[n]`.
       dtype, reshape, seed: As for DataSet.
       validation_size: Number of training images, from the start, that become the validation set.
-      source_url: Address of a folder from which missing files are downloaded; only files of
-        DATASETS if it is plain http.
+      source_url: Address of a folder from which missing files are downloaded, of any of DATASETS.
       dataset: One of DATASETS: without a `source_url`, missing files are downloaded from its
-        mirrors and compared with its checksums.
+        mirrors. All downloads are compared with the sets' checksums.
 
     Raises:
       DataError: For a bad file or folder or a failed download.
-      ValueError: For a `validation_size` outside 0..(training images).
+      ValueError: For a `validation_size` outside 0..(training images), or fake data.
       TypeError: For an unsupported `dtype`.
     """
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
     if fake_data:
-        return Datasets(*(DataSet([], [], fake_data=True, **options) for _ in Datasets._fields))
+        raise ValueError("fake_data must be False, got True; use real images")
     train, test = (
         DataSet(images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels, **options)
         for images, labels in data_sets.read(Path(train_dir).expanduser(), dataset, source_url)
@@ -196,8 +193,8 @@ class DataSet:
     Args:
       images: `[n, h, w, 1]`, `[n, h, w]` or `[n, pixels]`, in 0..255; not copied.
       labels: `[n]` of 0..9, or one-hot `[n, 10]`.
-      fake_data: Whether the set is empty, claims 10,000 examples, and returns fake batches.
-      one_hot: Whether fake labels are one-hot; real ones stay as given.
+      fake_data: Must be false, as in `read_data_sets`.
+      one_hot: Without effect: labels stay as given.
       dtype: Type of the returned images: float32 in [0, 1] or uint8 in 0..255 (NumPy's or
         TensorFlow's).
       reshape: Whether images are returned as `[n, pixels]` instead of `[n, h, w, 1]`.
@@ -206,7 +203,7 @@ class DataSet:
 
     Raises:
       TypeError: For another dtype.
-      ValueError: For unequal numbers of images and labels.
+      ValueError: For unequal numbers of images and labels, or fake data.
     """
 
     def __init__(
@@ -221,10 +218,8 @@ class DataSet:
     ):
         dtype = _image_dtype(dtype)
         if fake_data:
-            images, labels = np.empty((0, NUM_PIXELS), np.uint8), np.empty(0, np.uint8)
+            raise ValueError("fake_data must be False, got True; use real images")
         self.options = {"one_hot": one_hot, "dtype": dtype, "reshape": reshape, "seed": seed}
-        self.one_hot = one_hot
-        self._fake_data = fake_data
         self._scale = dtype == np.float32
         images = np.asarray(images)
         if reshape:
@@ -245,10 +240,8 @@ class DataSet:
             seed = tensorflow.compat.v1.get_default_graph().seed
         if seed is not None:  # by TensorFlow's rules
             np.random.seed(seed % _SEEDS)  # noqa: NPY002 - the removed module's generator
-        self._order = np.arange(len(self._given))
-        self._made = None  # all images in the order of the batches, once `images` was read
         self._labels = self.given_labels.copy()
-        self._num_examples = FAKE_EXAMPLES if fake_data else len(self._given)
+        self._num_examples = len(self._given)
         self._index_in_epoch = 0
         self._epochs_completed = 0
 
@@ -285,15 +278,12 @@ class DataSet:
         """All images in the order of the batches, converted when first read."""
         return self._images
 
-    @property
+    @functools.cached_property
     def _images(self):
-        if self._made is None:
-            self._made = np.array(self._convert(self._given[self._order]))
-        return self._made
-
-    @_images.setter
-    def _images(self, images):
-        self._made = images
+        if not self._scale:
+            return self._given.copy()
+        # A product, not a quotient: the removed module's bits; 255 becomes exactly 1.
+        return np.multiply(self._given, 1 / 255, dtype=np.float32)
 
     @property
     def labels(self) -> np.ndarray:
@@ -302,7 +292,7 @@ class DataSet:
 
     @property
     def num_examples(self) -> int:
-        """Number of images, n; 10,000 if fake."""
+        """Number of images, n."""
         return self._num_examples
 
     @property
@@ -322,8 +312,6 @@ class DataSet:
         shuffle; one of more than n has the rest and one complete epoch. Without `shuffle` the order
         is unchanged. Edits of a batch do not change the set.
 
-        With `fake_data`, returns two lists: images of 784 ones and labels of class 0.
-
         Raises:
           TypeError: For a batch size that is not an integer; the set is unchanged.
           ValueError: For a negative one.
@@ -333,9 +321,8 @@ class DataSet:
         batch_size = operator.index(batch_size)
         if batch_size < 0:
             raise ValueError(f"batch_size must be at least 0, got {batch_size}")
-        if fake_data or self._fake_data:
-            label = [1] + [0] * (NUM_CLASSES - 1) if self.one_hot else 0
-            return [[1] * NUM_PIXELS] * batch_size, [label] * batch_size
+        if fake_data:
+            raise ValueError("fake_data must be False, got True; use real images")
         start = self._index_in_epoch
         if shuffle and start == 0 and self._epochs_completed == 0:
             self._shuffle()
@@ -352,24 +339,12 @@ class DataSet:
 
     def _slice(self, start, stop):
         """Returns copies of the images and labels at `start` to `stop` of the order."""
-        if self._made is None:
-            images = self._convert(self._given[self._order[start:stop]])
-        else:
-            images = self._made[start:stop].copy()
-        return images, self._labels[start:stop].copy()
+        return self._images[start:stop].copy(), self._labels[start:stop].copy()
 
     def _shuffle(self):
         new = np.arange(self._num_examples)
         np.random.shuffle(new)  # noqa: NPY002 - the removed module's generator
-        self._labels = self._labels[new]
-        if self._made is None:
-            self._order = self._order[new]
-        else:
-            self._made = self._made[new]
-
-    def _convert(self, images):
-        # A product, not a quotient: the removed module's bits; 255 becomes exactly 1.
-        return np.multiply(images, 1 / 255, dtype=np.float32) if self._scale else images
+        self._images, self._labels = self._images[new], self._labels[new]
 
 
 def _image_dtype(dtype):
@@ -401,12 +376,3 @@ def extract_labels(f, one_hot=False, num_classes=NUM_CLASSES) -> np.ndarray:
 def dense_to_one_hot(labels_dense, num_classes) -> np.ndarray:
     """Returns integers `[n]` below `num_classes` as float64 `[n, num_classes]`."""
     return np.eye(num_classes)[np.ravel(labels_dense)]
-
-
-def maybe_download(filename, work_directory, source_url) -> str:
-    """Downloads `source_url` as `filename` if it is missing and returns its path."""
-    path = Path(work_directory).expanduser() / filename
-    if not path.exists():
-        accepted = data_sets.accepted_from(source_url, filename.removesuffix(".gz"))
-        data_sets.download_idx(path, [source_url], accepted)
-    return str(path)

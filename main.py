@@ -125,9 +125,6 @@ def compare():
     """Puts runs side by side."""
     if not FLAGS.run_dirs:
         raise UserError(f"--mode=compare requires --run_dirs; {_known_runs()}")
-    folders = [RunFolder(path) for path in FLAGS.run_dirs]
-    for folder in folders:
-        folder.configuration("--run_dirs")
     out = _out() or "comparison.png"
     if Path(out).suffix.lower() != ".png":
         raise UserError(f"--out must end in .png, got {out}")
@@ -135,7 +132,8 @@ def compare():
     terminal.import_tensorflow()
     from evaluation import comparison
 
-    comparison.compare([folder.path for folder in folders], out, FLAGS.seed, FLAGS.gan or ())
+    gans = FLAGS.gan.split(",") if FLAGS.gan else []
+    comparison.compare(FLAGS.run_dirs, out, FLAGS.seed, gans)
     print(f"\nSaved {out}.")
 
 

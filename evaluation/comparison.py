@@ -34,8 +34,9 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     """
     pictures.import_matplotlib()
     rows, columns, notes = [], [], []
-    for folder in map(RunFolder, run_dirs):
-        configuration, name = folder.configuration(), one_line(folder)
+    folders = [RunFolder(path) for path in run_dirs]
+    for folder, configuration in [(each, each.configuration("--run_dirs")) for each in folders]:
+        name = one_line(folder)
         # Of the classes given, the one with the same code; else the one of the same path and name.
         trained_with = (str(configuration.gan).rpartition(":")[2], configuration.gan_sha256)
         same = [gan for gan in gans if custom_class.parse(gan)[1:] == trained_with]

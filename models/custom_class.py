@@ -6,7 +6,6 @@ TensorFlow.
 """
 
 import contextlib
-import functools
 import hashlib
 import inspect
 import os
@@ -40,6 +39,11 @@ _HINTS = {
     ),
     "'NoneType' object has no attribute 'dtype'": "does a loss or a network return nothing?",
     r"\(\) takes no arguments": "__init__ must accept ndims and nlatent",
+    "must feed a value for placeholder": (
+        "with --engine=fused, compute losses from the arguments, self.x_placeholder or self.x_hat, "
+        "not from another tensor of __init__; or use --engine=step"
+    ),
+    "unsupported operations": "XLA cannot compile it: replace it, or use --engine=step",
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
 # Methods: their parameters, and what they return.
@@ -49,8 +53,6 @@ METHODS = {
     "_discriminator_loss": ("y, y_hat", "a scalar, the mean over the batch"),
     "_generator_loss": ("y_hat", "a scalar, the mean over the batch"),
 }
-# Operations with a random generator of their own, whose state is in no variable, have this.
-_OWN_GENERATOR = "seed2"
 
 _ROOT = Path(__file__).resolve().parent.parent
 _PACKAGES = ("models", "training", "generation", "evaluation", "support")
@@ -169,7 +171,7 @@ def check(gan, recipe):
     name = type(gan).__name__
     fed = _check_attributes(gan, recipe)
     _check_methods(gan, recipe.conditional)
-    logits = checked(gan, "_discriminator", fed=True)(gan.x_placeholder, reuse=True)
+    logits = call_again(gan, "_discriminator", gan.x_placeholder)
     outputs = [gan.x_hat, gan.d_loss, gan.g_loss, gan.d_optimizer, gan.g_optimizer, logits]
     for op in sorted(upstream_ops(outputs) - fed, key=lambda op: op.name):
         if op.type == "Placeholder":
@@ -217,8 +219,8 @@ def check_own_train_ops(gan, recipe):
     if not tf.get_collection(layers.LAYERS):
         return
     with passes.training(tf.constant([0, 0])) as running:
-        checked(gan, "_generator", fed=True)(gan.z_placeholder, reuse=True)
-        checked(gan, "_discriminator", fed=True)(gan.x_placeholder, reuse=True)
+        call_again(gan, "_generator", gan.z_placeholder)
+        call_again(gan, "_discriminator", gan.x_placeholder)
     if running.is_used:
         raise UserError(
             f"{name} has layers that differ in training, such as dropout and batch_norm of "
@@ -226,24 +228,12 @@ def check_own_train_ops(gan, recipe):
         )
 
 
-def random_ops(gan) -> list[str]:
-    """Returns the names of the train ops' operations that draw random numbers.
-
-    TensorFlow keeps their state in no variable, so that a resumed run draws other numbers than an
-    uninterrupted one. The bodies of branches, loops and functions are included.
-    """
-    library = gan.x_hat.graph.as_graph_def().library.function
-    bodies = {function.signature.name: list(function.node_def) for function in library}
-    nodes = [op.node_def for op in upstream_ops([gan.d_optimizer, gan.g_optimizer])]
-    names = set()
-    while nodes:
-        node = nodes.pop()
-        if _OWN_GENERATOR in node.attr:
-            names.add(node.name)
-        for value in node.attr.values():
-            for function in [value.func, *value.list.func]:
-                nodes += bodies.pop(function.name, [])
-    return sorted(names)
+def check_for_our_updates(gan):
+    """Rejects a class whose networks or losses cannot be called again, as our updates do."""
+    y_hat = call_again(gan, "_discriminator", call_again(gan, "_generator", gan.z_placeholder))
+    y = call_again(gan, "_discriminator", gan.x_placeholder)
+    call_again(gan, "_discriminator_loss", y, y_hat)
+    call_again(gan, "_generator_loss", y_hat)
 
 
 def untrained_variables(gan) -> list:
@@ -317,41 +307,20 @@ def _check_methods(gan, conditional):
             raise error_at(function, f"{name}: {error}; {expected}") from error
 
 
-def checked(gan, method: str, fed: bool = False):
-    """Returns a method of an instance that checks what it returns at every call.
-
-    Args:
-      fed: Whether the values of the placeholders are fed when the result is used.
-    """
+def call_again(gan, method: str, *inputs):
+    """Returns what a method of an instance returns for other inputs, with variables that exist."""
     function, name = getattr(gan, method), f"{type(gan).__name__}.{method}"
-
-    @functools.wraps(function)
-    def call(*inputs, **named):
-        before = len(tf.global_variables())
-        result = function(*inputs, **named)
-        for variable in tf.global_variables()[before:]:
-            raise error_at(
-                variable,
-                f"{name} creates another variable, {variable.op.name}, when it is called again: "
-                "create it with tf.get_variable under tf.variable_scope(..., reuse=reuse), or, "
-                "like a layer of Keras, in __init__",
-            )
-        is_scalar = method.endswith("_loss")
-        shape = getattr(result, "shape", type(result).__name__)
-        if not isinstance(result, tf.Tensor) or (is_scalar and shape.rank):
-            _, expected = METHODS[method]
-            raise error_at(function, f"{name} must return one tensor, {expected}, got {shape}")
-        if fed:
-            return result
-        current = [v for k, v in vars(gan).items() if k == "x_hat" or k.endswith("placeholder")]
-        for op in upstream_ops([result]) - upstream_ops([*inputs, *current]):
-            if op.type == "Placeholder":
-                raise error_at(
-                    function,
-                    f"{name} uses a tensor that __init__ made from the placeholder {op.name}, but "
-                    "--engine=fused calls it for other batches: compute it from the arguments, "
-                    "self.x_placeholder or self.x_hat, or train with --engine=step",
-                )
-        return result
-
-    return call
+    before, is_scalar = len(tf.global_variables()), method.endswith("_loss")
+    result = function(*inputs) if is_scalar else function(*inputs, reuse=True)
+    for variable in tf.global_variables()[before:]:
+        raise error_at(
+            variable,
+            f"{name} creates another variable, {variable.op.name}, when it is called again: create "
+            "it with tf.get_variable under tf.variable_scope(..., reuse=reuse), or, like a layer "
+            "of Keras, in __init__",
+        )
+    is_tensor = isinstance(result, tf.Tensor)
+    if not is_tensor or (is_scalar and result.shape.rank):
+        found, (_, expected) = result.shape if is_tensor else type(result).__name__, METHODS[method]
+        raise error_at(function, f"{name} must return one tensor, {expected}, got {found}")
+    return result

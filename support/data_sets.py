@@ -4,11 +4,11 @@ The format: http://yann.lecun.com/exdb/mnist/. `read` returns images and labels 
 of the test set in a folder.
 """
 
+import functools
 import gzip
 import hashlib
 import io
 import math
-import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from support.downloads import download, is_protected
+from support.downloads import download
 from support.errors import DataError, UserError
 from support.files import atomic_write
 
@@ -33,41 +33,6 @@ FILES = (
 MAX_EXAMPLES = 1_000_000
 # Of a file of unsigned bytes; the number of dimensions is added.
 _MAGIC = 0x800
-# What an IDX file may consist of, by its third byte.
-_TYPES = {
-    8: "unsigned bytes",
-    9: "signed bytes",
-    11: "16-bit integers",
-    12: "32-bit integers",
-    13: "32-bit floats",
-    14: "64-bit floats",
-}
-# The first bytes of files that are taken for images or labels, and what they are.
-_SIGNATURES = {
-    b"<?xml": "an XML page",
-    b"<": "an HTML page",
-    b"{": "JSON",
-    b"[": "JSON",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself",
-    b"\x1f\x8b": "a gzip file",
-    b"PK": "a ZIP archive",
-    b"\xfd7zXZ": "an xz file",
-    b"BZh": "a bzip2 file",
-    b"7z\xbc\xaf": "a 7-Zip archive",
-    b"Rar!": "a RAR archive",
-    b"\x28\xb5\x2f\xfd": "a Zstandard file",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"GIF8": "a GIF image",
-    b"BM": "a BMP image",
-    b"RIFF": "a WebP image",
-    b"%PDF": "a PDF file",
-    b"\x89HDF": "an HDF5 file",
-    b"\x01\x08\0\0": "labels in little-endian byte order",
-    b"\x03\x08\0\0": "images in little-endian byte order",
-}
-_HEAD = 512  # bytes from which `describe` recognises a file
 
 
 @dataclass(frozen=True)
@@ -260,107 +225,70 @@ def parse(file, item_shape: tuple, name) -> np.ndarray:
     file.seek(0)
     stream = gzip.GzipFile(fileobj=file) if is_compressed else file
     dimensions = 1 + len(item_shape)
-    header_size = 4 * (1 + dimensions)
     expected = f"images of {' x '.join(map(str, item_shape))}" if item_shape else "labels"
     try:
-        content = bytearray(stream.read(_HEAD))
-        found = describe(bytes(content))
-        require(found == expected, name, f"{expected} in IDX format", found)
-        _, count = struct.unpack_from(">2I", content)
+        header = stream.read(4 * (1 + dimensions))
+        count = int.from_bytes(header[4:8], "big")
+        right = struct.pack(f">{1 + dimensions}I", _MAGIC + dimensions, count, *item_shape)
+        require(header == right, name, f"{expected} in IDX format", describe(header))
         require(1 <= count <= MAX_EXAMPLES, name, f"1 to {MAX_EXAMPLES} items", count)
-        size = header_size + count * math.prod(item_shape)
+        size = count * math.prod(item_shape)
         # One byte more than expected shows trailing data, and makes gzip compare its CRC.
-        content += stream.read(max(0, size - len(content) + 1))
+        content = bytearray(stream.read(size + 1))
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{name}: expected a complete gzip file, found: {error}") from error
     found = str(len(content)) if len(content) < size else "more"
     require(len(content) == size, name, f"{size} bytes", found)
-    return np.frombuffer(content, np.uint8, offset=header_size).reshape(-1, *item_shape)
+    return np.frombuffer(content, np.uint8).reshape(-1, *item_shape)
 
 
 def describe(head: bytes) -> str:
-    """Returns what a file is by its first bytes, such as `an HTML page`."""
-    if not head:
-        return "an empty file"
-    if head[:2] == b"\0\0" and len(head) >= 8 and head[2] in _TYPES and 1 <= head[3] <= 4:
-        if head[2] != 8:
-            return f"an IDX file of {_TYPES[head[2]]}"
-        if len(head) < 4 * (1 + head[3]):
-            return f"an IDX file of only {len(head)} bytes"
-        _, *shape = struct.unpack_from(f">{head[3]}I", head, 4)
-        if not shape:
-            return "labels"
-        size = " x ".join(map(str, shape))
-        return f"{'colour ' if shape[2:] in ([3], [4]) else ''}images of {size}"
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    for signature, what in _SIGNATURES.items():
-        if start.startswith(signature):
-            return what
-    return "text" if bytes(head).isascii() and b"\0" not in head else "a file of another format"
-
-
-def download_idx(path: Path, urls, accepted) -> None:
-    """Downloads an IDX file from the first address that has a valid one.
-
-    Args:
-      path: Path of the file to save, in a folder that is created if it is missing.
-      urls: Addresses to try in turn.
-      accepted: SHA-256 of the uncompressed content or of the file, of which it must have one; if
-        empty, any valid file is accepted, but not through plain http from another machine.
-    """
-    item_shape = IMAGE_SHAPE if "idx3" in path.name else ()
-
-    def check(content, url):
-        actual = _checksums(content, parse(io.BytesIO(content), item_shape, url))
-        if accepted and accepted.isdisjoint(actual):
-            expected, found = " or ".join(sorted(accepted)), " and ".join(sorted(actual))
-            raise DataError(f"{url}: expected SHA-256 {expected}, found {found}")
-
-    content = download(urls, check, protected=not accepted)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def accepted_from(url: str, name: str) -> set[str]:
-    """Returns the SHA-256 that file `name` from `url` may have; empty for any file.
-
-    Through plain http, from which it could be changed on the way, only files of known sets.
-    """
-    if is_protected(url) or name not in FILES:
-        return set()
-    return {known(each).sha256[FILES.index(name)] for each in DATASETS}
+    """Returns what a file is by its first bytes."""
+    if head.startswith(b"\0\0\x08") and len(head) % 4 == 0:
+        sizes = struct.iter_unpack(">I", head[4 : 4 * (1 + head[3])])
+        shape = " x ".join(str(size) for (size,) in sizes)
+        return f"an IDX file of {head[3]} dimensions, {shape}"
+    return f"a file that starts with {head[:16]!r}" if head else "an empty file"
 
 
 def _complete(paths, folder, dataset, source_url):
-    """Downloads the files that are missing in `paths`, {name: path}, and adds them."""
+    """Downloads the files that are missing in `paths`, {name: path}, and adds them.
+
+    Each must be of a known set, and that of the files that exist: the sets have the same names and
+    counts, and one set's images with another set's labels would train without an error.
+    """
+    sets = [known(name) for name in (DATASETS if source_url else [dataset])]
+    for i, name in enumerate(FILES):
+        if name in paths:
+            found = _checksums(paths[name].read_bytes(), read_idx(paths[name]))
+            sets = [each for each in sets if each.sha256[i] in found]
     missing = [name for name in FILES if name not in paths]
-    info = known(dataset)
-    published = dict(zip(FILES, info.sha256, strict=True))
-    # The known sets have the same names and counts: one set's images with another set's labels
-    # would train without an error.
-    for name, path in paths.items() if not source_url else ():
-        if published[name] not in _checksums(path.read_bytes(), read_idx(path)):
-            raise DataError(
-                f"put {missing[0]} into {folder}, or name another folder: {path.name} is not of "
-                f"{info.title}, whose mirrors have the missing file"
-            )
+    if not sets:
+        raise DataError(
+            f"put {missing[0]} into {folder}, or name another folder: its files are not of the set "
+            "that would be downloaded"
+        )
+    mirrors = [source_url] if source_url else known(dataset).mirrors
     for name in missing:
-        path = folder / f"{name}.gz"
-        accepted = accepted_from(source_url, name) if source_url else {published[name]}
-        addresses = [source_url] if source_url else info.mirrors
+        path, accepted = folder / f"{name}.gz", {each.sha256[FILES.index(name)] for each in sets}
+        addresses = [f"{mirror.rstrip('/')}/{path.name}" for mirror in mirrors]
         try:
-            download_idx(path, [f"{a.rstrip('/')}/{path.name}" for a in addresses], accepted)
+            content = download(addresses, functools.partial(_check_download, path, accepted))
         except DataError as error:
-            reasons = [
-                re.sub(r"(?: for url:)? ?\S+://\S+", "", each).strip()
-                for each in str(error).split("; ")
-            ]
             raise DataError(
-                f"{folder} lacks {path.name} and downloading it failed "
-                f"({'; '.join(dict.fromkeys(reasons))}); copy the four files there"
+                f"{folder} lacks {path.name} and downloading it failed ({error}); copy the four "
+                "files there"
             ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
         paths[name] = path
+
+
+def _check_download(path, accepted, content):
+    array = parse(io.BytesIO(content), IMAGE_SHAPE if "idx3" in path.name else (), path.name)
+    found = _checksums(content, array)
+    require(bool(accepted & found), path.name, "a file of a known set", f"SHA-256 {min(found)}")
 
 
 def _checksums(content, array):

@@ -5,14 +5,11 @@ has bright ink. The longer side becomes 28 pixels with the aspect ratio kept; th
 and the rest is filled with the median of its border. The user's folder is never changed.
 """
 
-import collections
-import hashlib
-import os
 import re
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -28,30 +25,25 @@ from support.data_sets import (
     describe,
     require,
 )
-from support.errors import DataError, one_line, reason
-from support.files import atomic_write, cache_folder
+from support.errors import DataError, one_line
 
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 _IMAGES = "a PNG, JPEG, BMP, GIF or WebP image"
-_MAX_IMAGE_PIXELS = 50_000_000
-_MAX_BYTES = 2**32  # of one file, unpacked
 # A tenth of the images is held out for testing, and at least as many as scores require.
 _TEST_FRACTION, _MIN_TEST = 10, 128
 _MIN_SPLIT = 4 * _MIN_TEST
-_VERSION = 1  # of the rule: a change makes cached sets invalid
 # Names of folders, files and arrays, such as `train`, `x_test`, `mnist_train.csv`, `validation`.
 _PART = re.compile(r"(?:^[xy]?|[^a-z])(train|test|val)(?:ing|id|idation)?(?![a-z])")
 _FOR_TESTS = ("test", "val")
 _LABELS = re.compile(r"y(?![a-z])|y(?:train|test|val)|.*(?:label|target)[^ ]*$")
 
 
-def read(path: Path, log: Callable) -> tuple[list[tuple], tuple[str, ...], str]:
+def read(path: Path) -> tuple[list[tuple], tuple[str, ...], str]:
     """Reads images, arrays or CSV: a folder, folders by class, or one file.
 
     Args:
       path: The user's folder or file.
-      log: Function of a line for the user.
 
     Returns:
       (images, labels) of the training and of the test set, uint8 `[n, 28, 28]` and uint8 `[n]`,
@@ -63,8 +55,9 @@ def read(path: Path, log: Callable) -> tuple[list[tuple], tuple[str, ...], str]:
     """
     found = _files(path)
     pictures = [file for file in found if file.suffix.lower() in _SUFFIXES]
-    tables = [file for file in found if _has_arrays(file)]
-    files, reader = (pictures, _read_images) if pictures else (tables, _read_arrays)
+    files, reader = pictures, _read_images
+    if not pictures:
+        files, reader = [file for file in found if _has_arrays(file)], _read_arrays
     if not files:
         others = ", ".join(file.name for file in found[:3] if file != path)
         raise DataError(
@@ -72,28 +65,18 @@ def read(path: Path, log: Callable) -> tuple[list[tuple], tuple[str, ...], str]:
             f".npy arrays, or .csv files with {NUM_PIXELS} columns of pixels, got {path}"
             f"{others and f' with {others}'}; nothing was downloaded"
         )
-    if pictures and tables:
-        raise DataError(
-            f"--data_dir must have files of one form, got {path} with {pictures[0].name} and "
-            f"{tables[0].name}; name one file, or move the others away"
-        )
-    arrays = _cached(path, files, lambda: _split(*reader(path, files)), log)
-    masks = ~arrays["is_test"], arrays["is_test"]
-    sets = [(arrays["images"][mask], arrays["labels"][mask]) for mask in masks]
-    names = tuple(arrays["class_names"].tolist())
-    classes, counts = len(np.unique(arrays["labels"])), [len(images) for images, _ in sets]
-    suffixes = collections.Counter(file.suffix[1:].upper() for file in files)
-    sentence = f"Read {sum(counts):,} images "
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's about metadata, NumPy's about empty files
+        images, labels, is_test, names, unused = _split(*reader(path, files))
+    sets = [(images[mask], labels[mask]) for mask in (~is_test, is_test)]
+    classes, (train, tests) = len(np.unique(labels)), (len(images) for images, _ in sets)
+    sentence = f"Read {train:,} training and {tests:,} test images "
     sentence += f"of {classes} classes" if classes > 1 else "without labels"
     sentence += f" ({', '.join(names)})" if classes > 1 and names else ""
-    sentence += f" from {', '.join(f'{n:,} {suffix}' for suffix, n in suffixes.items())} "
-    sentence += f"file{'s' if len(files) > 1 else ''} in {path}: "
-    changed = arrays["changed"]
-    sentence += f"{changed:,} were made" if changed else "all were already"
-    tests = f"{counts[1]:,} are" if counts[1] else "too few to have some"
-    sentence += f" {SIDE} x {SIDE} and grey; {tests} for tests."
-    if arrays["unused"]:
-        sentence += f" {arrays['unused']:,} test images without labels are not used."
+    sentence += f" from {len(files):,} file{'s' if len(files) > 1 else ''} in {path}, as "
+    sentence += f"{SIDE} x {SIDE} grey images."
+    if unused:
+        sentence += f" {unused:,} test images without labels are not used."
     if ignored := sorted(set(found) - set(files)):
         sentence += f" Ignored {len(ignored):,} other files, such as {ignored[0].name}."
     return sets, names, sentence
@@ -116,59 +99,29 @@ def _files(path):
     return [file for file in files if runs.isdisjoint(file.parents)]
 
 
-def _cached(path, files, make, log):
-    """Returns {name: array} of `make()`, from the cache unless a file has changed."""
-    stats = [(os.fsencode(file.relative_to(path)), file.stat()) for file in files]
-    facts = [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
-    fingerprint = hashlib.sha256(repr((_VERSION, facts)).encode()).hexdigest()
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    cache = cache_folder() / f"images-{name}.npz"
-    try:
-        with np.load(cache) as saved:
-            if saved["fingerprint"] == fingerprint:
-                return dict(saved)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        pass  # missing or damaged
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's about metadata, NumPy's about empty files
-        arrays = make()
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(cache) as temporary:
-            np.savez(temporary, fingerprint=np.array(fingerprint), **arrays)
-    except OSError as error:
-        log(f"Note: cannot write {cache} ({reason(error)}); the images are read every time.")
-    return arrays
-
-
-def _split(images, labels, is_test, class_names, changed):
-    """Returns {name: array} of the images that are used, some of them for tests.
+def _split(images, labels, is_test, class_names=()):
+    """Splits images into those for training and for tests, and drops unusable ones.
 
     Args:
       images: uint8 `[n, 28, 28]`.
       labels: Integers `[n]`; -1 for images without a label.
       is_test: Whether each image is for tests, `[n]`.
       class_names: Names of the labels, if they have any.
-      changed: Number of images that were not 28 x 28 and grey.
+
+    Returns:
+      The arguments, with uint8 labels; and the number of images that are not used.
     """
     if is_test.all():
         is_test = ~is_test
     if (labels[~is_test] < 0).any():
         labels = np.zeros(len(images))
     used = labels >= 0  # Kaggle's test.csv has no labels
-    images, labels, is_test = images[used], labels[used], is_test[used]
+    images, labels, is_test = images[used], np.uint8(labels[used]), is_test[used]
     if not is_test.any() and len(images) >= _MIN_SPLIT:
         order = np.random.default_rng(0).permutation(len(images))  # they may be sorted by class
         images, labels = images[order], labels[order]
         is_test[: max(_MIN_TEST, len(images) // _TEST_FRACTION)] = True
-    return {
-        "images": images,
-        "labels": np.uint8(labels),
-        "is_test": is_test,
-        "class_names": np.array(class_names, np.str_),
-        "changed": np.array(changed),
-        "unused": np.array(np.count_nonzero(~used)),
-    }
+    return images, labels, is_test, tuple(class_names), np.count_nonzero(~used)
 
 
 def _part(name):
@@ -207,39 +160,28 @@ def _read_images(path, files):
         raise DataError(
             f"{files[without[0]]}: expected it in a folder named by its class, like other images"
         )
-    images, changed = _to_grey(map(_open, files), len(files))
-    return images, labels, is_test, [one_line(name) for name in names], changed
+    images = _to_grey(map(_open, files), len(files))
+    return images, labels, is_test, map(one_line, names)
 
 
 def _open(path):
     """Returns the first frame of an image file, upright."""
     try:
         with Image.open(path, formats=_FORMATS) as image:
-            size = image.width * image.height
-            require(size <= _MAX_IMAGE_PIXELS, path, f"at most {_MAX_IMAGE_PIXELS:,} pixels", size)
             if max(image.size) > 4 * SIDE:
                 image.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes large images faster
             return ImageOps.exif_transpose(image)
-    except DataError:
-        raise
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        if isinstance(error, OSError) and error.errno:
-            raise
-        with open(path, "rb") as file:
-            found = describe(file.read(64))
-        if found.endswith("image"):
-            found = f"a damaged one ({one_line(error)})"
-        raise DataError(f"{path}: expected {_IMAGES}, found {found}") from error
+        raise DataError(f"{path}: expected {_IMAGES} ({one_line(error)})") from error
 
 
 def _to_grey(images: Iterable, count: int):
-    """Returns Pillow images as uint8 `[n, 28, 28]`, and how many of them were changed."""
+    """Returns Pillow images as uint8 `[n, 28, 28]`."""
     grey = np.empty([count, *IMAGE_SHAPE], np.uint8)
-    changed, background = 0, None
+    background = None
     # Shown only in a terminal.
     progress = tqdm(images, "images", count, leave=False, unit="image", disable=None)
     for place, image in enumerate(progress):
-        changed += image.mode not in ("L", "1") or image.size != IMAGE_SHAPE
         if image.mode.startswith("I"):  # 16 bits
             image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
         if image.has_transparency_data:
@@ -260,7 +202,7 @@ def _to_grey(images: Iterable, count: int):
             place_in = (SIDE - width) // 2, (SIDE - height) // 2
             image.paste(small, place_in)
         grey[place] = image
-    return grey, changed
+    return grey
 
 
 # Arrays.
@@ -291,10 +233,6 @@ def _load(file):
     with open(file, "rb") as opened:
         head = opened.read(64)
         try:
-            size = file.stat().st_size
-            if head.startswith(b"PK"):
-                size = sum(member.file_size for member in zipfile.ZipFile(opened).infolist())
-            require(size <= _MAX_BYTES, file, f"at most {_MAX_BYTES:,} bytes", f"{size:,}")
             if layout := _csv_layout(file):
                 options = {"delimiter": ",", "quotechar": '"', "encoding": "utf-8-sig", "ndmin": 2}
                 table = np.loadtxt(file, np.float32, skiprows=layout[1], **options)
@@ -334,7 +272,7 @@ def _read_arrays(path, files):
                 f"y_train, found {', '.join(sorted(arrays))}"
             )
         (name,) = roles["images"]
-        images, changed = _to_bytes(arrays[name], f"{path} ({name})")
+        images = _to_bytes(arrays[name], f"{path} ({name})")
         labels = np.full(len(images), -1)
         if "labels" in roles:
             (name,) = roles["labels"]
@@ -344,13 +282,12 @@ def _read_arrays(path, files):
             require(len(labels) == len(images), place, f"{len(images):,} labels", len(labels))
             wrong = labels[~np.isin(labels, range(NUM_CLASSES))]
             require(not len(wrong), place, f"labels from 0 to {NUM_CLASSES - 1}", wrong[:1])
-        blocks.append((images, labels, np.full(len(images), part in _FOR_TESTS), changed))
-    *joined, changed = zip(*blocks, strict=True)
-    return *map(np.concatenate, joined), (), sum(changed)
+        blocks.append((images, labels, np.full(len(images), part in _FOR_TESTS)))
+    return map(np.concatenate, zip(*blocks, strict=True))
 
 
 def _to_bytes(images, place):
-    """Returns an array's images as uint8 `[n, 28, 28]`, and how many were changed."""
+    """Returns an array's images as uint8 `[n, 28, 28]`."""
     shape = list(images.shape)
     if images.ndim == 4 and shape[1] in (1, 3) and shape[3] not in (1, 3, 4):
         images = np.moveaxis(images, 1, 3)
@@ -369,5 +306,5 @@ def _to_bytes(images, place):
     if images.dtype != np.uint8 or high <= 1:
         images = np.uint8(np.rint(images * np.float32(255 if high <= 1 else 1)))
     if images.shape[1:] == IMAGE_SHAPE:
-        return images, 0
+        return images
     return _to_grey(map(Image.fromarray, images), len(images))

@@ -7,15 +7,15 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 
 
 @contextmanager
-def serving(handler, host="127.0.0.1"):
+def serving(handler):
     """Context manager that yields the address of a server of a folder."""
     if not isinstance(handler, type):
         handler = partial(Files, directory=str(handler))
-    server = ThreadingHTTPServer((host, 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
-        yield f"http://{host}:{server.server_port}/"
+        yield f"http://127.0.0.1:{server.server_port}/"
     finally:
         server.shutdown()
         server.server_close()
@@ -46,12 +46,6 @@ class Endless(Short):
     """States no length and sends 64 MB, or until the client closes the connection."""
 
     answer = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(2**26)
-
-
-class Commanding(Short):
-    """Sends long lines that command a terminal."""
-
-    answer = b"\x1b[2J\x1b]0;owned\x07" + 30_000 * b"Z" + b"\r\n\r\n"
 
 
 def redirect_to(target):

@@ -2,7 +2,6 @@
 
 import gzip
 import hashlib
-import lzma
 from pathlib import Path
 
 import numpy as np
@@ -127,16 +126,15 @@ def test_seeds_follow_tensorflows_rules(seed, graph_seed):
         assert numbers_of(numbered_set(30, seed=seed).next_batch(30)[0]) == expected
 
 
-@pytest.mark.parametrize("fake_data", [False, True])
 @pytest.mark.parametrize(
     ("size", "error"),
     [(-1, ValueError), *((bad, TypeError) for bad in (2.0, np.float32(2), "2", None, True, [2]))],
 )
-def test_bad_batch_size_leaves_the_set_unchanged(size, error, fake_data):
+def test_bad_batch_size_leaves_the_set_unchanged(size, error):
     data = numbered_set(10)
     assert numbers_of(data.next_batch(np.uint8(4), shuffle=False)[0]) == [0, 1, 2, 3]
     with pytest.raises(error):
-        data.next_batch(size, fake_data=fake_data)
+        data.next_batch(size)
     images, _ = data.next_batch(np.int64(8), shuffle=False)
     assert numbers_of(images) == [4, 5, 6, 7, 8, 9, 0, 1]
     assert data.epochs_completed == 1
@@ -162,12 +160,9 @@ def test_edited_and_replaced_images_are_in_the_batches():
     np.testing.assert_array_equal(data.next_batch(6, shuffle=False)[0], mirrored)
 
 
-@pytest.mark.parametrize("read_images", [False, True])
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-def test_edits_of_a_batch_do_not_change_the_set(read_images, dtype):
+def test_edits_of_a_batch_do_not_change_the_set(dtype):
     data = numbered_set(6, one_hot=True, dtype=dtype)
-    if read_images:
-        data.images.sum()
     images, labels = data.next_batch(6, shuffle=False)
     images[:], labels[:] = 1, 0.5
     images, labels = data.next_batch(6, shuffle=False)
@@ -213,10 +208,9 @@ def test_float_images(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, "int32", float, None, "no such dtype", 5])
-@pytest.mark.parametrize("fake_data", [False, True])
-def test_other_dtypes_are_rejected(small, dtype, fake_data):
+def test_other_dtypes_are_rejected(small, dtype):
     with pytest.raises(TypeError, match="Invalid image dtype"):
-        read_data_sets(small, dtype=dtype, fake_data=fake_data)
+        read_data_sets(small, dtype=dtype)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 3, 1), (3, 4, 3), (3, 12)])
@@ -250,12 +244,14 @@ def test_labels_of_files(small, one_hot):
     assert sets.test.file_labels.tolist() == [9, 8, 7, 6, 5, 4, 3]
 
 
-@pytest.mark.parametrize("one_hot, label", [(False, 0), (True, [1] + [0] * 9)])
-def test_fake_data(tmp_path, one_hot, label):
-    sets = read_data_sets(tmp_path / "none", fake_data=True, one_hot=one_hot)
-    assert [data_set.num_examples for data_set in sets] == [10_000] * 3
-    assert sets.train.next_batch(3) == ([[1] * 784] * 3, [label] * 3)
-    assert numbered_set(5, one_hot=one_hot).next_batch(3, fake_data=True)[1] == [label] * 3
+def test_fake_data_is_rejected(small):
+    for fake in (
+        lambda: read_data_sets(small, fake_data=True),
+        lambda: numbered_set(5, fake_data=True),
+        lambda: numbered_set(5).next_batch(3, fake_data=True),
+    ):
+        with pytest.raises(ValueError, match="fake_data must be False"):
+            fake()
 
 
 def test_odd_sets():
@@ -295,27 +291,18 @@ BAD_FILES = {
     "truncated gzip": (TRAIN_IMAGES, PACKED[:-200], "a complete gzip file, found: .*end-of-stream"),
     "junk after gzip": (TRAIN_IMAGES, PACKED + b"junk", "gzip file, found: Not a gzipped file"),
     "wrong CRC": (TRAIN_IMAGES, WRONG_CRC, "a complete gzip file, found: CRC check failed"),
-    "too short": (TRAIN_IMAGES, gzip.compress(IMAGES[:-1]), "expected 23536 bytes, found 23535"),
-    "too long": (TRAIN_IMAGES, gzip.compress(IMAGES + b"\0"), "expected 23536 bytes, found more"),
-    "half a header": (TRAIN_IMAGES, IMAGES[:10], "found an IDX file of only 10 bytes"),
+    "too short": (TRAIN_IMAGES, gzip.compress(IMAGES[:-1]), "expected 23520 bytes, found 23519"),
+    "too long": (TRAIN_IMAGES, gzip.compress(IMAGES + b"\0"), "expected 23520 bytes, found more"),
+    "half a header": (TRAIN_IMAGES, IMAGES[:10], "found a file that starts with b'"),
     "empty file": (TRAIN_IMAGES, b"", "of 28 x 28 in IDX format, found an empty file"),
     "empty gzip file": (TRAIN_IMAGES, gzip.compress(b""), "found an empty file"),
-    "web page": (TRAIN_IMAGES, b"\n<!doctype html>404", "found an HTML page"),
-    "compressed web page": (TRAIN_LABELS, gzip.compress(b"<html>"), "found an HTML page"),
-    "compressed twice": (TRAIN_IMAGES, gzip.compress(PACKED), "found a gzip file"),
-    "JSON": (TRAIN_IMAGES, b'{"error": 404}', "found JSON"),
-    "zip": (TRAIN_IMAGES, b"PK\3\4" + IMAGES, "found a ZIP archive"),
-    "xz": (TRAIN_IMAGES, lzma.compress(IMAGES), "found an xz file"),
-    "PNG": (TRAIN_LABELS, b"\x89PNG\r\n\x1a\n", "labels in IDX format, found a PNG image"),
-    "pointer": (TRAIN_IMAGES, b"version https://git-lfs.github.com/spec/v1", "Git LFS pointer"),
-    "message": (TRAIN_IMAGES, b"not found", "found text"),
-    "noise": (TRAIN_IMAGES, bytes(range(200, 256)), "found a file of another format"),
-    "labels for images": (TRAIN_IMAGES, LABELS, "images of 28 x 28 in IDX .*, found labels"),
-    "images for labels": (TRAIN_LABELS, PACKED, "labels in IDX .*, found images of 28 x 28"),
-    "image size": (TRAIN_IMAGES, idx(np.zeros([3, 32, 32])), "found images of 32 x 32"),
-    "colour": (TRAIN_IMAGES, idx(np.zeros([3, 28, 28, 3])), "colour images of 28 x 28 x 3"),
-    "floats": (TRAIN_IMAGES, b"\0\0\x0d" + IMAGES[3:], "IDX file of 32-bit floats"),
-    "byte order": (TRAIN_LABELS, b"\1\x08\0\0" + LABELS[4:], "labels in little-endian"),
+    "web page": (TRAIN_IMAGES, b"<!doctype html>404", "found a file that starts with b'<!doctype"),
+    "compressed twice": (TRAIN_IMAGES, gzip.compress(PACKED), "found a file that starts with b'"),
+    "labels for images": (TRAIN_IMAGES, LABELS, "images of 28 x 28 in IDX .* 1 dimensions, 30"),
+    "images for labels": (TRAIN_LABELS, PACKED, "labels in IDX .*, found .* 3 dimensions, 30"),
+    "image size": (TRAIN_IMAGES, idx(np.zeros([3, 32, 32])), "3 dimensions, 3 x 32 x 32"),
+    "colour": (TRAIN_IMAGES, idx(np.zeros([3, 28, 28, 3])), "found an IDX file of 4 dimensions"),
+    "floats": (TRAIN_IMAGES, b"\0\0\x0d" + IMAGES[3:], "found a file that starts with b'"),
     "no images": (TRAIN_IMAGES, idx(numbered_images(0)), "expected 1 to 1000000 items, found 0"),
     "a million and one": (TRAIN_LABELS, LABELS[:4] + TOO_MANY + LABELS[8:], "items, found 1000001"),
     "fewer labels": (TRAIN_LABELS, idx([1] * 29), "expected 30 labels as in train-im.*, found 29"),

@@ -101,11 +101,8 @@ def test_texts_name_only_flags_that_exist():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--nosuch=1"], "--nosuch is not a flag; see python main.py --help"),
-        (["--num_step=1"], "--num_step is not a flag; did you mean --num_steps?"),
-        (["--epochs=1"], "--epochs is not a flag; did you mean --num_steps?"),
-        (["--no-events"], "--no-events is not a flag; did you mean --noevents?"),
-        (["--evaluate"], "--evaluate is not a flag; did you mean --mode=evaluate?"),
+        (["--nosuch=1"], "Unknown command line flag 'nosuch'; see python main.py --help"),
+        (["--num_step=1"], "flag 'num_step'. Did you mean: num_steps; see"),
         (["train", "--seed=1"], "unexpected argument train; use --mode=train, see python main.py"),
         (["dcgan"], "; use --recipe=dcgan, "),
         (["--new", "true"], "unexpected argument true; write --FLAG=VALUE without spaces, see "),
@@ -126,7 +123,6 @@ def test_texts_name_only_flags_that_exist():
         (["--mode=evaluate", "--run_dir=nosuch"], "--run_dir=nosuch is not a run folder"),
         (["--mode=evaluate", f"--run_dir={__file__}"], "is a file; name a run folder"),
         (["--mode=compare", "--run_dirs=none"], "--run_dirs=none is not a run folder"),
-        (["--gan=a.py:A", "--gan=b.py:B"], "--gan must be given only once, got a.py:A, b.py:B"),
     ],
     ids=str,
 )

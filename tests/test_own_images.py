@@ -1,8 +1,6 @@
 """The user's own images: every form that is read, and what is refused."""
 
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,12 +17,6 @@ PIXELS = np.random.default_rng(0).integers(0, 256, (600, 28, 28), np.uint8)
 PIXELS[:, [0, -1]] = PIXELS[:, :, [0, -1]] = 0
 LABELS = np.arange(600, dtype=np.uint8) % 3
 PAIRS = {(p.tobytes(), label) for p, label in zip(PIXELS, LABELS, strict=True)}
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    return tmp_path / "cache" / "small_gans"
 
 
 @pytest.fixture
@@ -98,8 +90,7 @@ def test_labelled_sets_are_read_and_a_part_is_held_out(folder, form):
                  for name in ("pixels", "file_labels")), strict=True)  # fmt: skip
     assert {(pixels.tobytes(), label) for pixels, label in read} == PAIRS
     assert len(np.unique(data.train.file_labels[:20])) == 3  # not sorted by class
-    assert "Read 600 images of 3 classes" in lines and "Note" not in lines
-    assert "all were already 28 x 28 and grey; 128 are for tests" in lines
+    assert "Read 472 training and 128 test images of 3 classes" in lines and "Note" not in lines
     assert ("3 test images without labels are not used. Ignored" in lines) == (form == "csv")
     names = ("a", "b", "c") if "folders" in form else ("class 0", "class 1", "class 2")
     assert info.class_names[:3] == names and len(info.class_names) == 10 and info.name is None
@@ -118,7 +109,7 @@ def test_test_arrays_are_kept(folder, names):
     np.savez(folder / "a.npz", **dict(zip(names.split(), arrays, strict=True)))
     data, _, lines = load(folder)
     assert data.train.pixels.tobytes() == PIXELS.tobytes()
-    assert data.test.file_labels.tolist() == LABELS[:5].tolist() and "5 are for tests" in lines
+    assert data.test.file_labels.tolist() == LABELS[:5].tolist() and " and 5 test images" in lines
 
 
 def test_test_folders_are_kept(folder):
@@ -165,8 +156,8 @@ def test_images_of_any_size_and_colour_keep_their_form(folder, suffix):
     save(folder / f"a.{suffix}", wide)
     data, _, lines = load(folder)
     image = data.train.pixels.reshape(28, 28)
-    assert "too few to have some for tests" in lines and "without labels" in lines
-    assert "1 were made 28 x 28 and grey" in lines and "--invert makes it bright" in lines
+    assert "Read 1 training and 0 test images without labels" in lines
+    assert "as 28 x 28 grey images" in lines and "--invert makes it bright" in lines
     dark = np.argwhere(image < 100)
     assert (dark.mean(axis=0).round(1) == 13.5).all()
     assert (np.ptp(dark, axis=0) + 1).tolist() == [4, 8]
@@ -221,29 +212,6 @@ def test_colour_arrays_become_grey(folder):
     assert image[14, 14] == 150 and image[0, 0] == 0
 
 
-# The cache
-
-
-def test_a_changed_folder_is_read_again_into_the_same_cache_file(folder, cache):
-    save(folder / "a.png", PIXELS[0])
-    before = sorted(os.walk(folder))
-    load(folder)
-    (file,) = cache.iterdir()
-    file.write_bytes(file.read_bytes()[:-100])  # damaged
-    assert load(folder)[0].train.pixels.tobytes() == PIXELS[0].tobytes()
-    assert sorted(os.walk(folder)) == before
-    save(folder / "a.png", PIXELS[1] // 2)
-    assert load(folder)[0].train.pixels.tobytes() == (PIXELS[1] // 2).tobytes()
-    assert list(cache.iterdir()) == [file]
-
-
-def test_no_cache_is_no_error(folder, cache):
-    save(folder / "a.png", PIXELS[0])
-    cache.parent.write_text("a file")
-    data, _, lines = load(folder)
-    assert data.train.num_examples == 1 and f"Note: cannot write {cache}" in lines
-
-
 # What is refused
 
 
@@ -257,21 +225,9 @@ def many_classes(folder):
         save(folder / str(k) / "a.png", PIXELS[k])
 
 
-def mixed(folder):
-    save(folder / "a.png", PIXELS[0])
-    np.save(folder / "images.npy", PIXELS)
-
-
 def same_names(folder):
     for name in ("train.npz", "test.npz"):
         np.savez(folder / name, images=PIXELS)
-
-
-def flipped(folder):
-    np.savez_compressed(folder / "a.npz", x_train=PIXELS)
-    content = bytearray((folder / "a.npz").read_bytes())
-    content[200:300] = bytes(100)
-    (folder / "a.npz").write_bytes(content)
 
 
 def unsorted(folder):
@@ -294,19 +250,16 @@ def pickled(folder):
 BAD = {
     "other files": (written("a.txt", b"x"), "four IDX files, PNG, .*with a.txt; nothing was down"),
     "other CSV": (written("a.csv", b"1,2,3\n"), "784 columns of pixels, got .* with a.csv"),
-    "zip": (written("a.zip", b"PK"), "with a.zip"),
     "nothing": (lambda folder: None, "empty; correct it, or add --dataset=mnist to"),
-    "broken": (broken_image, r"bad\.png: expected a PNG, .*, found a damaged one \(image file is"),
-    "a page": (written("page.jpg", b"<html>"), r"page\.jpg: expected a PNG, .* an HTML page$"),
-    "empty": (written("a.png", b""), "a.png: expected a PNG, .*, found an empty file"),
+    "broken": (broken_image, r"bad\.png: expected a PNG, .*image \(image file is trunc"),
+    "a page": (written("page.jpg", b"<html>"), r"page\.jpg: expected a PNG, .* \(cannot identify"),
+    "empty": (written("a.png", b""), "a.png: expected a PNG, .*cannot identify"),
     "eleven classes": (many_classes, "at most 10 classes, found 11"),
-    "mixed": (mixed, "files of one form, got .* with a.png and images.npy"),
     "not all in folders": (unsorted, r"a\.png: expected it in a folder named by its class"),
     "deep": (lambda f: save(f / "a/b/c.png", PIXELS[0]), "one folder per class; set --data_dir to"),
     "pickle": (pickled, "x_train.npy: expected numbers: Object arrays cannot"),
-    "no arrays": (written("a.npz", b"<html>"), "a.npz: expected NumPy arrays, found an HTML page"),
+    "no arrays": (written("a.npz", b"<html>"), "a.npz: expected NumPy arrays, found .*<html"),
     "same names": (same_names, "expected the array images once, found it also in train.npz"),
-    "flipped bits": (flipped, "a.npz: expected numbers: "),
     "damaged": (written("a.npz", b"PK\3\4"), "a.npz: expected numbers: File is not a zip"),
     "labels": (arrays(x=PIXELS, y=LABELS[:9]), r"imäges \(y\): expected 600 labels, found 9"),
     "values": (arrays(x_train=PIXELS * 2.0), "pixels from 0 to 255, or from 0 to 1, found 0 to 5"),
@@ -315,10 +268,8 @@ BAD = {
     "text": (arrays(images=PIXELS.astype(str)), "numbers as pixels"),
     "label": (arrays(x_train=PIXELS, y_train=LABELS + 9), "labels from 0 to 9, found .10"),
     "names": (arrays(y_train=LABELS, z=LABELS), "one array of images .*, found y_train, z"),
-    "two": (arrays(a=PIXELS, b=PIXELS), "one array of images .*, found a, b"),
     "a gap": (written("a.csv", b",".join(784 * [b""])), "a.csv: expected numbers: could not conv"),
     "only a header": (written("a.csv", b",".join(784 * [b"x"])), "a images.: expected 1 to 1,0"),
-    "no numbers": (written("a.csv", 2 * (b",".join([b"x"] * 784) + b"\n")), "expected numbers"),
 }  # fmt: skip
 
 
@@ -333,19 +284,10 @@ def test_unusable_folders_are_refused_by_name(folder, case):
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize(
-    ("limit", "value", "write"),
-    [
-        ("_MAX_IMAGE_PIXELS", 783, image_files),
-        ("MAX_EXAMPLES", 599, image_files),
-        ("MAX_EXAMPLES", 599, kaggle),
-        ("_MAX_BYTES", 99_999, lambda f: np.savez_compressed(f / "a.npz", x=0 * PIXELS)),
-    ],
-)
-def test_limits(folder, monkeypatch, limit, value, write):
-    monkeypatch.setattr(own_images, limit, value)
-    write(folder)
-    with pytest.raises(DataError, match=f"expected (at most|1 to) {value:,} (pixels|images|bytes)"):
+def test_too_many_images_are_refused(folder, monkeypatch):
+    monkeypatch.setattr(own_images, "MAX_EXAMPLES", 599)
+    image_files(folder)
+    with pytest.raises(DataError, match="expected at most 599 images"):
         load(folder)
 
 
@@ -410,13 +352,3 @@ def test_few_images_train_but_have_no_scores(folder, tmp_path):
     assert code == 0, err
     _, _, err = main("--mode=evaluate", f"--run_dir={run}", data)
     assert "scores require at least 128 training and test images each, got 20 and 0" in err
-
-
-def test_the_cache_is_where_the_system_keeps_it(monkeypatch):
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("LOCALAPPDATA", "local")
-    for platform, place in (("win32", "local"), ("darwin", "Library/Caches"), ("linux", ".cache")):
-        monkeypatch.setattr("sys.platform", platform)
-        assert own_images.cache_folder() in (
-            Path(place, "small_gans"), Path.home() / place / "small_gans"
-        )  # fmt: skip

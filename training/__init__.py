@@ -13,7 +13,7 @@ from support import terminal
 from support.errors import UserError
 from support.lazy import tf
 from training import mpi
-from training.options import Configuration, RunOptions, check_precision, meant
+from training.options import Configuration, RunOptions, check_precision
 from training.run import RunFolder
 
 
@@ -50,17 +50,11 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
       The run's folder, and the signal that stopped the training or None.
     """
     fields = [field.name for field in dataclasses.fields(RunOptions)]
-    known = [*fields, *(field.name for field in recipes.hyperparameters())]
     ranks = mpi.connect()
     if not ranks.is_chief:
         log = lambda line: None  # noqa: E731
     with ranks.together(), contextlib.ExitStack() as stack:
-        for key, value in values.items():
-            if key not in known:
-                close = meant(key, known)
-                hint = f"did you mean {close}?" if close else f"choose from {', '.join(known)}"
-                raise UserError(f"{key} is not an option of training; {hint}")
-            values[key] = recipes.plain_value(value)
+        values = {key: recipes.plain_value(value) for key, value in values.items()}
         options = RunOptions(**{key: value for key, value in values.items() if key in fields})
         overrides = {key: value for key, value in values.items() if key not in fields}
         recipe = recipe_for(name, options, log, **overrides)

@@ -60,9 +60,9 @@ class Context:
         self._state = {}
         self.files = []
 
-    def table(self, name, columns, every=None):
+    def table(self, name, columns):
         """Returns an open `Table` in the run folder."""
-        table = Table(self.folder.file(name), columns, self.start, every)
+        table = Table(self.folder.file(name), columns, self.start)
         self.files.append(table)
         return table
 
@@ -151,7 +151,7 @@ class Losses(Callback):
 
     def __init__(self, context):
         super().__init__(context)
-        self._table = context.table("losses.csv", LOSS_COLUMNS, every=1)
+        self._table = context.table("losses.csv", LOSS_COLUMNS)
 
     def on_steps(self, block):
         self._table.append(block)

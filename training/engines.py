@@ -6,7 +6,6 @@ One runs a step, the other a block of steps per session call.
 step.
 """
 
-import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -91,9 +90,29 @@ class StepEngine(_Engine):
     def train(self, start, stop):
         """Trains steps start + 1 to stop; yields lists of one Progress."""
         for step in range(start, stop):
-            block = self._batches.block(step, step + 1)
-            losses = run_step(self.session, self.gan, block, self._batches.recipe.conditional)
-            yield [Progress(step + 1, *losses)]
+            inputs = self._batches.block(step, step + 1)
+            yield [Progress(step + 1, *self._step(Inputs(*(array[0] for array in inputs))))]
+
+    def _step(self, inputs):
+        """Runs one step; returns D's and G's loss before their last updates, as floats."""
+        gan, session, feed = self.gan, self.session, {}
+        conditional = self._batches.recipe.conditional
+        d_rate, g_rate = inputs.rates
+        for i in range(len(inputs.images)):
+            feed[gan.x_placeholder] = inputs.images[i].astype(np.float32) / np.float32(255)
+            feed[gan.z_placeholder] = inputs.d_latents[i]
+            feed[gan.learning_rate_placeholder] = d_rate
+            if conditional:
+                feed[gan.x_labels_placeholder] = one_hot(inputs.labels[i])
+                feed[gan.labels_placeholder] = one_hot(inputs.d_labels[i])
+            d_loss, _ = session.run([gan.d_loss, gan.d_optimizer], feed)
+        for i in range(len(inputs.g_latents)):  # G's update may read the last real images too
+            feed[gan.z_placeholder] = inputs.g_latents[i]
+            feed[gan.learning_rate_placeholder] = g_rate
+            if conditional:
+                feed[gan.labels_placeholder] = one_hot(inputs.g_labels[i])
+            g_loss, _ = session.run([gan.g_loss, gan.g_optimizer], feed)
+        return float(d_loss), float(g_loss)
 
 
 class FusedEngine(_Engine):
@@ -139,16 +158,7 @@ class FusedEngine(_Engine):
                 feed = dict(zip(self._inputs, upcoming.result(), strict=True))
                 if last < stop:
                     upcoming = pool.submit(self._padded_block, last, stop)
-                try:
-                    losses = self.session.run(self._losses, {**feed, self._count: last - first})
-                except tf.errors.InvalidArgumentError as error:
-                    unknown = re.search(r"unsupported operations .* on \w+: (\w+)", str(error))
-                    if unknown is None:
-                        raise
-                    raise UserError(
-                        f"--engine=fused: XLA cannot compile the operation {unknown[1]}; remove it "
-                        "from the networks and losses, or train with --engine=step"
-                    ) from error
+                losses = self.session.run(self._losses, {**feed, self._count: last - first})
                 rows = losses[: last - first].tolist()
                 yield [Progress(first + i, *row) for i, row in enumerate(rows, 1)]
 
@@ -195,35 +205,6 @@ class FusedEngine(_Engine):
                 done = [update]
         with tf.control_dependencies(done):
             return tf.identity(d_loss), tf.identity(g_loss)
-
-
-def run_step(session, gan, block, conditional=False):
-    """Runs one step of a Gan's train ops.
-
-    Args:
-      block: `Inputs` of one step.
-      conditional: Whether the Gan has placeholders of labels.
-
-    Returns:
-      D's and G's loss before their last updates, as floats.
-    """
-    feed, inputs = {}, Inputs(*(array[0] for array in block))
-    d_rate, g_rate = inputs.rates
-    for i in range(len(inputs.images)):
-        feed[gan.x_placeholder] = inputs.images[i].astype(np.float32) / np.float32(255)
-        feed[gan.z_placeholder] = inputs.d_latents[i]
-        feed[gan.learning_rate_placeholder] = d_rate
-        if conditional:
-            feed[gan.x_labels_placeholder] = one_hot(inputs.labels[i])
-            feed[gan.labels_placeholder] = one_hot(inputs.d_labels[i])
-        d_loss, _ = session.run([gan.d_loss, gan.d_optimizer], feed)
-    for i in range(len(inputs.g_latents)):  # G's update may read the last real images too
-        feed[gan.z_placeholder] = inputs.g_latents[i]
-        feed[gan.learning_rate_placeholder] = g_rate
-        if conditional:
-            feed[gan.labels_placeholder] = one_hot(inputs.g_labels[i])
-        g_loss, _ = session.run([gan.g_loss, gan.g_optimizer], feed)
-    return float(d_loss), float(g_loss)
 
 
 def has_convolutions(gan):

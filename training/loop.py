@@ -17,7 +17,6 @@ from training import mpi
 from training.batches import Batches, learning_rates
 from training.callbacks import Context, diverged, make_callbacks
 from training.engines import FusedEngine, StepEngine, has_convolutions
-from training.own_updates import has_own_updates
 from training.updates import Updates, training_loss
 
 _PRETRAINING_TEST_IMAGES = 512
@@ -69,8 +68,7 @@ def train(
             if options.own_train_ops and not has_convolutions(engine.gan):
                 log(
                     f"Note: the train ops of {gan_class.__name__} run. --engine=fused trains most "
-                    "classes with this project's Adam several times as fast; it says if it cannot, "
-                    "or if its updates differ."
+                    "classes with this project's Adam several times as fast."
                 )
             if recipe.pretraining:
                 pretrain(recipe, images.test.pixels, engine, batches, inference, ranks, log)
@@ -84,8 +82,6 @@ def train(
         received = stack.enter_context(stop_signals())
         while step < recipe.num_steps and not stopped:
             next_steps = [callback.next_step(step) for callback in callbacks]
-            if step == 0:
-                next_steps.append(1)  # to tell whose weights are not finite at once
             # The other ranks wait here while rank 0 draws, scores and saves.
             until = ranks.broadcast(min([recipe.num_steps, *next_steps]))
             for block in engine.train(step, until):
@@ -96,10 +92,7 @@ def train(
                     callback.on_steps(finite)
                 if ranks.is_chief and len(finite) < len(block):
                     step, d_loss, g_loss = block[len(finite)]
-                    what = f"d_loss is {d_loss}, g_loss {g_loss}"
-                    if step == 1 and np.isfinite(d_loss):
-                        what += " after an update of D"
-                    raise diverged(folder, step, what)
+                    raise diverged(folder, step, f"d_loss is {d_loss}, g_loss {g_loss}")
                 step = block[-1].step
                 stopped = ranks.agree_to_stop(received)
                 if stopped:
@@ -131,11 +124,11 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
       UserError: If the class does not have the required interface, or the options do not suit it.
     """
     own_train_ops = options.own_train_ops
-    if gan_class and not own_train_ops and has_own_updates(recipe, batches, gan_class):
+    if gan_class and not own_train_ops:
         log(
             f"Note: --engine=fused trains {gan_class.__name__}'s networks and losses with this "
-            "project's Adam; its own train ops do something else (another optimizer, clipping or "
-            "a penalty). Use --engine=step to keep its own."
+            "project's Adam. Another optimizer, clipping or a penalty in its train ops has no "
+            "effect; --engine=step keeps them."
         )
     if own_train_ops and ranks.count > 1:
         raise UserError(
@@ -151,13 +144,6 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
                 "--precision=bfloat16 requires TensorFlow's convolutions, such as dcgan's; use "
                 "float32, in which XLA compiles the others"
             )
-        if gan_class:
-            for name in custom_class.random_ops(gan)[:1]:
-                log(
-                    f"Note: {name} draws random numbers that no checkpoint holds; a resumed run "
-                    "will differ from an uninterrupted one. models/layers.py has dropout without "
-                    "this limit, for --engine=fused."
-                )
         if own_train_ops:
             custom_class.check_own_train_ops(gan, recipe)
             for variable in custom_class.untrained_variables(gan):
@@ -167,6 +153,8 @@ def make_engine(recipe, batches, options, gan_class=None, *, ranks=mpi.SINGLE, l
                 )
                 log(f"Warning: {custom_class.error_at(variable, message)}.")
             return StepEngine(gan, batches, options.precision)
+        if gan_class:
+            custom_class.check_for_our_updates(gan)
         updates = Updates(gan, recipe, options.seed, ranks.shard)
         # On a CPU, XLA is many times slower on convolutions than TensorFlow's kernels.
         slow_under_xla = has_convolutions(gan) and not tf.config.list_physical_devices("GPU")

@@ -5,7 +5,6 @@ fields of `models.recipes.Recipe`. Importing this module does not import TensorF
 """
 
 import dataclasses
-import difflib
 import importlib.metadata
 import json
 import os
@@ -29,31 +28,6 @@ _ALL_CLASSES = tuple(range(NUM_CLASSES))
 _PACKAGES = ("tensorflow", "numpy")
 # A run can be extended: its number of steps is not part of what it is.
 _EXTENDABLE = "num_steps"
-# Options, and what other projects call them.
-_OTHER_NAMES = {
-    "batch_size": "batch bs minibatch_size",
-    "beta1": "b1 adam_beta1",
-    "beta2": "b2 adam_beta2",
-    "checkpoint_every": "save_every save_freq save_interval",
-    "conditional": "cgan cond class_conditional",
-    "d_iters": "n_critic critic_iters d_steps",
-    "data_dir": "data data_path dataroot",
-    "ema_decay": "ema",
-    "g_learning_rate": "g_lr lr_g",
-    "gradient_penalty": "gp lambda_gp",
-    "image_every": "sample_interval sample_every",
-    "labels": "class classes y",
-    "learning_rate": "lr d_lr lr_d",
-    "nlatent": "latent_dim latent_size noise_dim z_dim zdim nz",
-    "num_samples": "samples n_samples",
-    "num_steps": "epochs n_epochs num_epochs steps iterations n_iter niter max_iter max_steps",
-    "out": "output o",
-    "r1_gamma": "r1 gamma",
-    "recipe": "model arch network",
-    "run_dir": "checkpoint_dir log_dir logdir model_dir output_dir out_dir resume save_dir",
-    "seed": "random_seed manual_seed random_state",
-    "weight_clip": "clip clip_value",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,13 +123,6 @@ class RunOptions:
     def own_train_ops(self) -> bool:
         """Whether a custom class's own train ops train it."""
         return self.gan is not None and self.engine != "fused"
-
-
-def meant(name: str, known) -> str | None:
-    """Returns the one of the known options that an unknown name probably means."""
-    plain = name.lower().replace("-", "_")
-    others = [own for own, names in _OTHER_NAMES.items() if own in known and plain in names.split()]
-    return next(iter(others + difflib.get_close_matches(plain, known, n=1, cutoff=0.65)), None)
 
 
 def check_precision(precision: str) -> None:
