@@ -5,16 +5,10 @@ The metrics compare its features.
 It shares nothing with any discriminator. `classifier_training` trains one.
 """
 
-import hashlib
-import io
-import zipfile
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-
-from support.errors import UserError
 
 NUM_FEATURES = 64
 # Keeps the activations of one batch below 100 MB.
@@ -99,21 +93,3 @@ def network(weights, images):
     features = tf.matmul(x, weights["dense1_kernel"]) + weights["dense1_bias"]
     logits = tf.matmul(tf.nn.relu(features), weights["dense2_kernel"]) + weights["dense2_bias"]
     return features, logits
-
-
-def load_arrays(path: Path, sha256: str | None = None) -> dict:
-    """Loads the arrays of an `.npz` file by name.
-
-    Raises:
-      UserError: If the file is missing or damaged, or its SHA-256 is not `sha256`.
-    """
-    try:
-        content = path.read_bytes()
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            loaded = dict(arrays)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: expected a valid .npz file ({error})") from error
-    found = hashlib.sha256(content).hexdigest()
-    if sha256 not in (None, found):
-        raise UserError(f"{path}: expected SHA-256 {sha256[:12]}, found {found[:12]}")
-    return loaded

@@ -1,7 +1,5 @@
 """Compares runs: a table of options and scores, and an image with samples."""
 
-import contextlib
-import shlex
 import textwrap
 
 import numpy as np
@@ -50,14 +48,7 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
         note = f"{name} overrides {', '.join(overrides) or 'nothing'}."
         notes += textwrap.wrap(note, 100, subsequent_indent="    ")
         if columns[-1]["classifier"] == "-":
-            flags = [f"--gan={configuration.gan}"] if configuration.gan else []
-            if configuration.dataset != "mnist":
-                known = configuration.dataset
-                flags.append(f"--dataset={known}" if known else "--data_dir=FOLDER")
-            command = shlex.join(
-                ["python", "main.py", "--mode=evaluate", f"--run_dir={folder}", *flags]
-            )
-            notes.append(f"{name} has no scores of these weights; run {one_line(command)} first.")
+            notes.append(f"{name} has no scores of these weights: run --mode=evaluate on it first.")
     for label, reason in _CONDITIONS.items():
         if len({column[label] for column in columns} - {"-"}) > 1:
             notes.append(f"Their scores are not comparable: {reason}.")
@@ -76,14 +67,11 @@ def _column(folder, generator):
     if table := folder.losses():  # means over the last hundredth of the run
         last = np.mean(table[-max(1, len(table) // 100) :], axis=0)
         losses = [f"{loss:.3f}" for loss in last[1:]]
-    with contextlib.suppress(ValueError, KeyError, TypeError):  # if the file is damaged
-        if content := generator.scores(folder.path):
-            if content["histogram"] is None:  # without classes
-                content["classes_covered"] = np.nan
-            # As numbers, because a file may contain characters that control the terminal.
-            classifier = f"{int(content['classifier_sha256'], 16):064x}"
-            values = [f"{float(content[score]):.4g}" for score in _SCORES]
-            scores = [classifier[:8], f"{int(content['num_samples']):,}", *values]
+    if content := generator.scores(folder.path):
+        if content["histogram"] is None:  # without classes
+            content["classes_covered"] = np.nan
+        classifier, count = one_line(content["classifier_sha256"])[:8], content["num_samples"]
+        scores = [classifier, f"{count:,}", *(f"{content[score]:.4g}" for score in _SCORES)]
     labels = "d_loss", "g_loss", *_CONDITIONS, *(metrics.LABELS[score] for score in _SCORES)
     return {
         "recipe": generator.configuration.recipe,

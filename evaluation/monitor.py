@@ -7,10 +7,6 @@ from training.callbacks import Callback
 
 # Fewer than a report's 10,000: enough to compare the distances of one run.
 _SAMPLES = 5_000
-# D separates all images below this mean cross-entropy; one that guesses has 1.39.
-_D_WINS = 0.02
-# Mean change of a pixel in [0, 1] between two scores.
-_G_FROZEN = 1e-3
 
 
 class Monitor(Callback):
@@ -44,12 +40,7 @@ class Monitor(Callback):
         self._table = run.table("metrics.csv", columns)
         self._best = min((row[1] for row in self._table.rows), default=np.inf)
         self._drawn = run.draw(_SAMPLES)
-        self._images = None
-        self._d_losses = []
-        self._warned = set()
-
-    def on_steps(self, block):
-        self._d_losses.extend(progress.d_loss for progress in block)
+        self._has_warned = False
 
     def on_interval(self, step):
         images = self.context.inference.generate(*self._drawn)
@@ -64,37 +55,22 @@ class Monitor(Callback):
             shares = histogram
         self._table.append([(step, *scores.values(), *shares)])
         self.context.report(step, {f"metrics/{name}": value for name, value in scores.items()})
-        self._warn(step, histogram, images)
+        self._warn(step, histogram)
         if distance < self._best:
             self._best = distance
             self.context.save_checkpoint(step, name="best")
 
-    def _warn(self, step, histogram, images):
-        """Prints each new symptom once."""
-        symptoms, recipe = {}, self.context.recipe
+    def _warn(self, step, histogram):
+        """Prints which classes are missing, once until none is."""
+        recipe = self.context.recipe
         missing = [self._names[k] for k in metrics.lost_classes(histogram, self._real_histogram)]
-        if missing and self._has_classes:
-            symptoms["classes"] = (
-                f"almost no samples of {', '.join(missing)}: the generator may have collapsed, or "
-                "needs more steps"
-            )
+        has_lost = bool(missing) and self._has_classes
+        if has_lost and not self._has_warned:
             unset = {"--r1_gamma": not recipe.r1_gamma, "--beta1=0": recipe.beta1}
-            if remedies := [flag for flag, is_unset in unset.items() if is_unset]:
-                symptoms["classes"] += f". If it stays so, try {' and '.join(remedies)}"
-        is_cross_entropy = recipe.loss in ("cross_entropy", "minimax")
-        if is_cross_entropy and self._d_losses and np.mean(self._d_losses) < _D_WINS:
-            symptoms["d_loss"] = (
-                f"D's loss is {np.mean(self._d_losses):.3f}: it separates all samples from real "
-                "images, and G learns little from it. Try "
-                f"{'' if recipe.r1_gamma else '--r1_gamma or '}a lower --learning_rate"
+            remedies = [flag for flag, is_unset in unset.items() if is_unset]
+            advice = f". If it stays so, try {' and '.join(remedies)}" if remedies else ""
+            self.context.bar.line(
+                f"Step {step:,}: almost no samples of {', '.join(missing)}: the generator may have "
+                f"collapsed, or needs more steps{advice}."
             )
-        if self._images is not None and np.abs(images - self._images).mean() < _G_FROZEN:
-            symptoms["frozen"] = (
-                "the samples hardly change: G has stopped learning. Its learning rate may be too "
-                "low, or it has converged"
-            )
-        for name, sentence in symptoms.items():
-            if name not in self._warned:
-                self.context.bar.line(f"Step {step:,}: {sentence}.")
-        self._warned = set(symptoms)
-        self._images, self._d_losses = images, []
+        self._has_warned = has_lost

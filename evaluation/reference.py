@@ -17,7 +17,7 @@ import numpy as np
 
 import input_data
 from evaluation import classifier_training, metrics
-from evaluation.classifier import NUM_FEATURES, Classifier, load_arrays
+from evaluation.classifier import NUM_FEATURES, Classifier
 from support.errors import UserError
 from support.files import atomic_write, cache_folder, write_json
 
@@ -64,7 +64,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
       log: Called with lines for the user.
 
     Raises:
-      UserError: If the set is too small, or a file in the cache is damaged.
+      UserError: If the set is too small.
     """
     key = checksum(data)
     if key in SHIPPED:
@@ -88,10 +88,7 @@ def get(data: input_data.Datasets, info: input_data.DataSetInfo, log=print) -> S
             if has_classes:
                 log(f"Training a classifier on {info.title} once; it is cached in {folder}.")
             make(data, folder, CACHED_STEPS)
-    try:
-        standard = load(folder, data)
-    except UserError as error:
-        raise UserError(f"delete {folder} and run the command again: {error}") from error
+    standard = load(folder, data)
     log(
         f"The classifier of {info.title} has {standard.test_accuracy:.1%} test accuracy; its "
         "scores are not comparable with those of other classifiers."
@@ -114,26 +111,15 @@ def checksum(data: input_data.Datasets) -> str:
 
 
 def load(folder: Path, data: input_data.Datasets) -> Standard:
-    """Loads a Standard that `make` wrote.
-
-    Raises:
-      UserError: If a file is missing, damaged or of another classifier.
-    """
-    path = folder / _SCORES
-    try:
-        content = json.loads(path.read_bytes())
-        scores = content["reference_scores"].items()
-        scores = {name: metrics.Scores(**each) for name, each in scores}
-        sha256, test_accuracy = content["classifier_sha256"], content["test_accuracy"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected reference scores ({error})") from error
-    classifier = Classifier(load_arrays(folder / _WEIGHTS, sha256), sha256)
-    arrays = load_arrays(folder / _STATISTICS)
-    measured_by = str(arrays.pop("classifier_sha256", None))
-    if measured_by != sha256:
-        raise UserError(f"{folder / _STATISTICS}: expected those of the classifier next to it")
+    """Loads a Standard that `make` wrote."""
+    content = json.loads((folder / _SCORES).read_bytes())
+    scores = {name: metrics.Scores(**each) for name, each in content["reference_scores"].items()}
+    with np.load(folder / _WEIGHTS) as weights, np.load(folder / _STATISTICS) as statistics:
+        classifier = Classifier(dict(weights), content["classifier_sha256"])
+        arrays = dict(statistics)
+    del arrays["classifier_sha256"]
     reference = metrics.Reference(**arrays, training_pixels=data.train.pixels)
-    return Standard(classifier, reference, scores, data, test_accuracy)
+    return Standard(classifier, reference, scores, data, content["test_accuracy"])
 
 
 def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
@@ -146,7 +132,7 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
     if has_classes:
         weights = classifier_training.train(data.train, num_steps)
     else:  # its checksum says that scores are of these images
-        weights = load_arrays(SHIPPED_FOLDER / "mnist" / _WEIGHTS)
+        weights = dict(np.load(SHIPPED_FOLDER / "mnist" / _WEIGHTS))
         weights["images"] = np.array(checksum(data))
     with atomic_write(folder / _WEIGHTS) as temporary:
         np.savez(temporary, **weights)

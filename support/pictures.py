@@ -5,9 +5,6 @@ and the same input gives the same bytes.
 """
 
 import contextlib
-import logging
-import os
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -242,7 +239,7 @@ def film(path: str | Path, pngs: Sequence[tuple[str, Path]]) -> None:
 def figure(path: str | Path, width: float, height: float) -> Iterator:
     """Context manager for a matplotlib Figure, which is then saved as a PNG.
 
-    The backend and settings of the user do not matter.
+    The settings of the user do not matter.
 
     Args:
       path: The PNG. It is cropped or extended to all that is drawn.
@@ -267,22 +264,10 @@ def import_matplotlib():
     Raises:
       UserError: If it is missing or broken.
     """
-    is_new = "matplotlib" not in sys.modules
-    backend = os.environ.pop("MPLBACKEND", None) if is_new else None  # an unknown one is an error
-    logger = logging.getLogger("matplotlib")  # warns of settings, which are not used
-    level = logger.level
-    logger.setLevel(logging.ERROR)
     try:
         import matplotlib.figure
     except Exception as error:
         raise broken_package("matplotlib, or your matplotlibrc,", error) from error
-    finally:
-        logger.setLevel(level)
-        if backend:
-            os.environ["MPLBACKEND"] = backend
-    if backend:
-        with contextlib.suppress(ValueError):
-            matplotlib.rcParams["backend"] = backend  # for pyplot in a notebook
     return matplotlib
 
 

