@@ -39,14 +39,15 @@ def train():
         terminal.import_tensorflow()
         import tensorflow.compat.v1 as tf
 
-        from models import custom_class, layers
+        from models import custom_class
+        from models.inference import Inference
 
         recipe = training.recipe_for(FLAGS.recipe, RunOptions(**options), **overrides)
         gan_class = custom_class.load(FLAGS.gan) if FLAGS.gan else None
         with custom_class.user_errors(), tf.Graph().as_default():
             gan = recipes.build_gan(recipe, gan_class)
             custom_class.check(gan, recipe)
-            print(layers.summary(gan))
+            print(Inference(gan).summary())
             gan.session.close()
         return 0
     extra = []

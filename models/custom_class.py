@@ -207,7 +207,7 @@ def check_own_train_ops(gan, recipe):
     That is a loss that does not see the labels of the real images, and layers of this project that
     differ in training: its own train ops run the networks as in inference.
     """
-    from models import layers, passes
+    from models import passes
 
     name = type(gan).__name__
     if recipe.conditional and gan.x_labels_placeholder.op not in upstream_ops([gan.d_loss]):
@@ -216,7 +216,7 @@ def check_own_train_ops(gan, recipe):
             "self._discriminator(self.x_placeholder, reuse=True, labels=self.x_labels_placeholder) "
             "in __init__, or train it with --engine=fused"
         )
-    if not tf.get_collection(layers.LAYERS):
+    if not tf.get_collection(passes.ASKED):  # a network may be one that cannot be called again
         return
     with passes.training(tf.constant([0, 0])) as running:
         call_again(gan, "_generator", gan.z_placeholder)

@@ -113,6 +113,24 @@ class Inference:
             )
         return images
 
+    def summary(self):
+        """Returns tables of both networks' variables and their sizes as text."""
+        with self.session.graph.as_default():
+            of_g = variables_behind([self.gan.x_hat])
+        of_d = [v for v in self._variables.values() if v not in of_g]
+        tables = []
+        for network, variables in (("generator", of_g), ("discriminator", of_d)):
+            rows, total, trainable = [(network, "shape", "parameters")], 0, 0
+            for v in variables:
+                size, name = v.shape.num_elements(), v.op.name.removeprefix(f"{network}/")
+                rows.append((name, str(v.shape.as_list()), f"{size:,}"))
+                total += size
+                trainable += size if v.trainable else 0
+            rows += [("total", "", f"{total:,}"), ("trainable", "", f"{trainable:,}")]
+            rows.append(("not trainable", "", f"{total - trainable:,}"))
+            tables.append("\n".join(f"{a:<34}{b:<20}{c:>12}" for a, b, c in rows))
+        return "\n\n".join(tables)
+
     def logits(self, x, z):
         """Returns D's logits [n, 1] of images [n, ndims] and of the images of latents."""
         feed = {self.gan.x_placeholder: x, self.gan.z_placeholder: z}

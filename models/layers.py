@@ -5,16 +5,10 @@ Images are [batch, height, width, channels]. Dropout and batch norm act as in tr
 `passes.training`.
 """
 
-from typing import NamedTuple
-
 import tensorflow.compat.v1 as tf
 
 from input_data import SIDE
 from models import convolutions, passes, randomness
-from support.graphs import network_variables
-
-# The graph collection of (scope name, output shape), one for each layer with variables.
-LAYERS = "layers"
 
 _VARIANCE_FLOOR = 1e-3
 
@@ -30,7 +24,7 @@ def dense(x, units, *, name, initializer=None):
     """Applies a dense layer to `[batch, n]`; returns `[batch, units]`."""
     with tf.variable_scope(name):
         kernel, bias = _weights([x.shape[-1], units], initializer)
-        return _record_shape(tf.matmul(x, kernel) + bias)
+        return tf.matmul(x, kernel) + bias
 
 
 def conv2d(x, filters, size, *, name, strides=1, initializer=None):
@@ -46,7 +40,7 @@ def conv2d(x, filters, size, *, name, strides=1, initializer=None):
     """
     with tf.variable_scope(name):
         kernel, bias = _weights([size, size, x.shape[-1], filters], initializer)
-        return _record_shape(tf.nn.bias_add(convolutions.same(x, kernel, strides), bias))
+        return tf.nn.bias_add(convolutions.same(x, kernel, strides), bias)
 
 
 def conv2d_valid(x, filters, size, *, name, strides=1):
@@ -61,7 +55,7 @@ def conv2d_valid(x, filters, size, *, name, strides=1):
     with tf.variable_scope(name):
         kernel, bias = _weights([n, filters])
         y = tf.matmul(tf.reshape(patches, [-1, n]), kernel) + bias
-        return _record_shape(tf.reshape(y, [-1, height, width, filters]))
+        return tf.reshape(y, [-1, height, width, filters])
 
 
 def conv2d_8x8_stride_4(x, filters, *, name):
@@ -85,7 +79,7 @@ def conv2d_transpose_8x8_stride_4(x, *, name):
     with tf.variable_scope(name):
         kernel, bias = _weights([n, 64])
         pixels = tf.matmul(tf.reshape(x, [-1, n]), kernel) + bias
-        return _record_shape(convolutions.overlapped(tf.reshape(pixels, [-1, 7, 7, 64])))
+        return convolutions.overlapped(tf.reshape(pixels, [-1, 7, 7, 64]))
 
 
 def upsample_conv2d(x, filters, size, *, name, initializer=None):
@@ -107,7 +101,7 @@ def upsample_conv2d(x, filters, size, *, name, initializer=None):
         y = convolutions.same(padded, convolutions.phase_kernels(kernel))
         y = tf.nn.depth_to_space(tf.nn.bias_add(y, tf.tile(bias, [4])), 2)
         # tf.slice, because the gradient of y[...] takes ten times as long.
-        return _record_shape(tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1]))
+        return tf.slice(y, [0, shift, shift, 0], [-1, 2 * height, 2 * width, -1])
 
 
 def batch_norm(x, *, name, momentum=0.9):
@@ -134,7 +128,7 @@ def batch_norm(x, *, name, momentum=0.9):
                 variable("moving_variance", shape, initializer=ones, trainable=False),
             ]
         if averages and running is None:
-            return _record_shape(_normalised(x, gamma, beta, *averages)[0])
+            return _normalised(x, gamma, beta, *averages)[0]
         if shard.count == 1:
             y, *statistics = _normalised(x, gamma, beta)
         else:  # by the statistics of all processes' x
@@ -153,7 +147,7 @@ def batch_norm(x, *, name, momentum=0.9):
 
         if averages:
             running.updates.append(move)
-        return _record_shape(y)
+        return y
 
 
 def _normalised(x, gamma, beta, *statistics):
@@ -229,14 +223,6 @@ def _weights(shape, initializer=None):
     return kernel, variable("bias", shape[-1:], initializer=tf.zeros_initializer())
 
 
-def _record_shape(y):
-    """Returns y; records its shape when the layer's variables are created."""
-    scope = tf.get_variable_scope()
-    if not scope.reuse:
-        tf.add_to_collection(LAYERS, (scope.name, y.shape.as_list()))
-    return y
-
-
 def minibatch_stddev(x, labels=None):
     """Appends the features' mean standard deviation over the batch.
 
@@ -263,58 +249,3 @@ def minibatch_stddev(x, labels=None):
     spread = tf.reduce_mean(tf.sqrt(variance + 1e-8), axis=2, keepdims=True)
     column = tf.broadcast_to(spread, tf.concat([tf.shape(apart)[:2], [1]], axis=0))
     return tf.concat([x, tf.reshape(column, [-1, 1])], axis=1)
-
-
-class Layer(NamedTuple):
-    """A layer with its output shape and its numbers of trained and fixed values.
-
-    The shape is empty for a variable that no layer of this project created.
-    """
-
-    name: str
-    shape: list
-    trainable: int
-    fixed: int
-
-
-def summary(gan):
-    """Returns the tables of a Gan's two networks as text."""
-    tables = []
-    for network in ("generator", "discriminator"):
-        rows = [(network, "output shape", "parameters")]
-        trainable = fixed = 0
-        for layer in layers_of(gan, network):
-            shape = f"[batch, {', '.join(map(str, layer.shape[1:]))}]" if layer.shape else ""
-            rows.append((layer.name, shape, f"{layer.trainable + layer.fixed:,}"))
-            trainable += layer.trainable
-            fixed += layer.fixed
-        rows.append(("total", "", f"{trainable + fixed:,}"))
-        rows.append(("trainable", "", f"{trainable:,}"))
-        rows.append(("not trainable", "", f"{fixed:,}"))
-        tables.append("\n".join(f"{a:<30}{b:<24}{c:>12}" for a, b, c in rows))
-    return "\n\n".join(tables)
-
-
-def layers_of(gan, network):
-    """Returns the layers of `generator` or `discriminator` in their order.
-
-    Trainable variables that no layer of this project created have a row each.
-    """
-    graph, start = gan.x_hat.graph, f"{network}/"
-    variables = graph.get_collection(tf.GraphKeys.GLOBAL_VARIABLES)
-    trainable_variables = graph.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES)
-    trained = {v.op.name for v in trainable_variables}
-    rows, listed = [], set()
-    for scope, shape in graph.get_collection(LAYERS):
-        if scope.startswith(start):
-            # An optimizer's variables are a level below the layer's own.
-            own = [v for v in variables if v.op.name.rpartition("/")[0] == scope]
-            sizes = {v.op.name: v.shape.num_elements() for v in own}
-            listed |= sizes.keys()
-            trainable = sum(size for name, size in sizes.items() if name in trained)
-            fixed = sum(sizes.values()) - trainable
-            rows.append(Layer(scope.removeprefix(start), shape, trainable, fixed))
-    for v in network_variables(gan, trainable_variables)[network]:
-        if v.op.name not in listed:
-            rows.append(Layer(v.op.name.removeprefix(start), [], v.shape.num_elements(), 0))
-    return rows

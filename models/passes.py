@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager
 
 from support.lazy import tf
 
+# The graph collection in which layers that may differ in training leave a mark.
+ASKED = "asked for the training pass"
 # Odd and without structure, so that the draws of neighbouring seeds do not coincide.
 _SEED_STRIDE = 0x1C88647
 
@@ -100,4 +102,7 @@ def shard() -> Shard:
 
 def current() -> TrainingPass | None:
     """Returns the pass that a network is being built for, or None in inference."""
-    return _current.get()
+    running = _current.get()
+    if running is None:
+        tf.add_to_collection(ASKED, True)
+    return running

@@ -29,9 +29,7 @@ QUICK = (
 STEPS = 200
 READ = r"Read 10,000 and 20 images from IDX files in .*\n"
 # What a run logs before its first step.
-SUMMARY = "".join(
-    rf"{net} +output shape +parameters\n(.+\n)+\n" for net in ("generator", "discriminator")
-)
+SUMMARY = "".join(rf"{net} +shape +parameters\n(.+\n)+\n" for net in ("generator", "discriminator"))
 
 
 @pytest.fixture(scope="module")

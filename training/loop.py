@@ -8,7 +8,7 @@ import time
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from models import custom_class, layers, recipes
+from models import custom_class, recipes
 from models.inference import Inference
 from models.losses import LOSSES
 from support.errors import UserError
@@ -64,7 +64,7 @@ def train(
         if start:
             log(f"Continuing {folder} after step {start:,}.")
         else:
-            log(f"{layers.summary(engine.gan)}\n")
+            log(f"{inference.summary()}\n")
             if options.own_train_ops and not has_convolutions(engine.gan):
                 log(
                     f"Note: the train ops of {gan_class.__name__} run. --engine=fused trains most "
