@@ -17,25 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from support import data_sets
-from support.data_sets import (
-    DATASETS,
-    IMAGE_SHAPE,
-    NUM_CLASSES,
-    NUM_PIXELS,
-    SIDE,
-    DataSetInfo,
-    identify,
-    known,
-    read_idx,
-)
+from support.data_sets import IMAGE_SHAPE, NUM_CLASSES, NUM_PIXELS, DataSetInfo, identify, known
 from support.errors import DataError, UserError
 
-__all__ = [
-    "DATASETS", "IMAGE_SHAPE", "NUM_CLASSES", "NUM_PIXELS", "SIDE", "DataError", "DataSet",
-    "DataSetInfo", "Datasets", "data_folder", "dense_to_one_hot", "extract_images",
-    "extract_labels", "identify", "known", "load", "read_data_sets", "read_idx",
-    "select",
-]  # fmt: skip
 # TensorFlow takes seeds modulo this.
 _SEEDS = 2**31 - 1
 _PROJECT = Path(__file__).parent

@@ -243,7 +243,7 @@ def _changed_names(v1):
     """Returns names that changed, or whose arguments did: {module: {name: value}}."""
     nn, summary = v1.nn, v1.summary
     flag_names = {**vars(v1.flags), "DEFINE_integer": _number_definer(v1)}
-    mnist = {name: getattr(input_data, name) for name in input_data.__all__}
+    mnist = {name: value for name, value in vars(input_data).items() if not name.startswith("_")}
     mnist |= {"read_data_sets": read_data_sets, "load_mnist": read_data_sets}
     return {
         "tensorflow": {

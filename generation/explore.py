@@ -19,7 +19,7 @@ from PIL import Image
 import generation
 from evaluation.metrics import LABELS
 from generation import frozen, numpy_generator, program
-from input_data import SIDE
+from support.data_sets import SIDE
 from support.errors import UserError
 from support.files import atomic_write
 

@@ -16,7 +16,7 @@ import tensorflow.compat.v1 as tf
 import generation
 from generation import numpy_generator, program
 from generation.frozen import freeze
-from input_data import SIDE
+from support.data_sets import SIDE
 from support.errors import UserError
 
 _OPSET = 17

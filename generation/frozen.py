@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from input_data import NUM_CLASSES
 from models import priors
 from models.inference import one_hot
+from support.data_sets import NUM_CLASSES
 
 STATISTICS_BATCH = 256
 

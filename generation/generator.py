@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from input_data import NUM_CLASSES, SIDE
 from models import custom_class, priors, recipes
 from support import terminal
+from support.data_sets import NUM_CLASSES, SIDE
 from support.errors import RunError, UserError
 from training.run import RunFolder, digest
 

@@ -7,11 +7,11 @@ label after the pixels (concat).
 
 import tensorflow.compat.v1 as tf
 
-from input_data import NUM_CLASSES, NUM_PIXELS
 from models import layers
 from models.dcgan import DcGan
 from models.gan import Gan
 from models.stable_cnn import StableCnn
+from support.data_sets import NUM_CLASSES, NUM_PIXELS
 
 
 class Conditional:

@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from input_data import SIDE
+from support.data_sets import SIDE
 
 # From this many input channels times output channels, a kernel's gradient is taken tap by tap.
 _MANY_CHANNELS = 2**15

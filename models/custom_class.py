@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import tf1
-from input_data import NUM_CLASSES, NUM_PIXELS
 from support import user_code
+from support.data_sets import NUM_CLASSES, NUM_PIXELS
 from support.errors import UserError
 from support.graphs import upstream_ops
 from support.lazy import tf

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from input_data import NUM_CLASSES
+from support.data_sets import NUM_CLASSES
 from support.errors import UserError
 from support.graphs import upstream_ops
 

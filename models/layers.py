@@ -7,8 +7,8 @@ Images are [batch, height, width, channels]. Dropout and batch norm act as in tr
 
 import tensorflow.compat.v1 as tf
 
-from input_data import SIDE
 from models import convolutions, passes, randomness
+from support.data_sets import SIDE
 
 _VARIANCE_FLOOR = 1e-3
 

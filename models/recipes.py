@@ -16,9 +16,9 @@ import typing
 
 import numpy as np
 
-from input_data import NUM_PIXELS
 from models import custom_class, priors
 from models.losses import LOSSES
+from support.data_sets import NUM_PIXELS
 from support.errors import UserError
 
 # Groups of options, in the order in which `python main.py --help` shows them.
@@ -33,15 +33,7 @@ _RATES = (1e-12, 1)
 
 
 def option(
-    default,
-    group,
-    text,
-    *,
-    bounds=None,
-    choices=None,
-    modes=("train",),
-    value=None,
-    unset=None,
+    default, group, text, *, bounds=None, choices=None, modes=("train",), value=None, unset=None
 ):
     """Returns a dataclass field that is also a command-line flag.
 

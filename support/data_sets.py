@@ -163,13 +163,10 @@ def read(folder: Path, dataset: str = "mnist", source_url: str | None = None) ->
     if len(paths) < len(FILES):
         _complete(paths, folder, dataset, source_url)
     arrays = {name: read_idx(paths[name]) for name in FILES}
-    counts = [len(array) for array in arrays.values()]
-    swapped = counts[0] == counts[3] != counts[1] == counts[2]
-    hint = "; those of training and test seem to be swapped" if swapped else ""
     for images, labels in (FILES[:2], FILES[2:]):
         path, count, highest = paths[labels], len(arrays[images]), arrays[labels].max()
         described = f"{count} labels as in {paths[images].name}"
-        require(len(arrays[labels]) == count, path, described, f"{len(arrays[labels])}{hint}")
+        require(len(arrays[labels]) == count, path, described, len(arrays[labels]))
         require(highest < NUM_CLASSES, path, f"labels from 0 to {NUM_CLASSES - 1}", highest)
     return [(arrays[images], arrays[labels]) for images, labels in (FILES[:2], FILES[2:])]
 

@@ -49,7 +49,7 @@ def test_training_images_are_also_known_by_gits_id(mnist, tmp_path, monkeypatch)
     assert identify(mnist.train.pixels).name == "kmnist"
 
 
-@pytest.mark.parametrize("name", input_data.DATASETS)
+@pytest.mark.parametrize("name", data_sets.DATASETS)
 def test_every_known_set_is_complete(name):
     info = known(name)
     assert info.name == name and len({*info.class_names}) == 10

@@ -322,15 +322,6 @@ def test_bad_file_is_named_and_unchanged(small, case):
     assert path.read_bytes() == content and sorted(small.iterdir()) == before
 
 
-def test_swapped_labels_of_training_and_test_are_named(small):
-    train, test = small / f"{TRAIN_LABELS}.gz", small / f"{NAMES[3]}.gz"
-    content = train.read_bytes()
-    train.write_bytes(test.read_bytes())
-    test.write_bytes(content)
-    with pytest.raises(DataError, match=r"expected 30 labels .*, found 7; those of .* swapped$"):
-        read_data_sets(small)
-
-
 def test_import_is_light():
     heavy = ("tensorflow", "matplotlib", "scipy", "tqdm", "requests")
     code = f"import sys, input_data; print([m for m in {heavy} if m in sys.modules])"

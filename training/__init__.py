@@ -59,10 +59,9 @@ def start(name: str, *, extra=(), log=print, **values) -> tuple[Path, int | None
         overrides = {key: value for key, value in values.items() if key not in fields}
         recipe = recipe_for(name, options, log, **overrides)
         check_precision(options.precision)
-        with ranks.chief_first():
-            images, info = input_data.load(
-                options.dataset, options.data_dir, invert=options.invert, log=log
-            )
+        images, info = input_data.load(
+            options.dataset, options.data_dir, invert=options.invert, log=log
+        )
         count = images.train.num_examples
         if "validation_size" not in overrides and count < 2 * recipe.validation_size:
             recipe = dataclasses.replace(recipe, validation_size=0)

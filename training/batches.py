@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from input_data import NUM_PIXELS
 from models import priors
 from models.passes import WHOLE
+from support.data_sets import NUM_PIXELS
 
 # One Philox stream for each use of the seed, so that none repeats another's numbers.
 _BATCH_ORDER, _LATENTS, _IMAGES, _PRETRAINING, _HELD_OUT, _LABELS = range(6)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from input_data import NUM_CLASSES
 from models.inference import assign, check_shapes, one_hot, variables_behind
+from support.data_sets import NUM_CLASSES
 from support.errors import UserError
 from training.batches import Inputs, block_steps
 from training.run import RESERVED_NAMES

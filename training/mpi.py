@@ -71,7 +71,10 @@ def connect(environ=os.environ):
         )
     if mpi.Query_thread() < mpi.THREAD_SERIALIZED:
         raise UserError("MPI must support MPI_THREAD_SERIALIZED; install a build that does")
-    _share_cores(comm.Split_type(mpi.COMM_TYPE_SHARED))
+    # The ranks on one host share its cores. A launcher may have bound each to cores of its own.
+    host = comm.Split_type(mpi.COMM_TYPE_SHARED)
+    cores = set().union(*host.allgather(processor_cores()))
+    os.environ.setdefault(_THREADS, str(max(1, len(cores) // host.size)))
     return Ranks(comm)
 
 
@@ -81,7 +84,7 @@ class SingleProcess:
     count = 1
     is_chief = True
     shard = passes.WHOLE
-    together = chief_first = staticmethod(contextlib.nullcontext)
+    together = staticmethod(contextlib.nullcontext)
 
     def check_run(self, configuration):
         pass
@@ -135,15 +138,6 @@ class Ranks:
             if self._training or not isinstance(error, Exception):
                 self._abort(error)
             self._exchange(error=error)
-
-    @contextlib.contextmanager
-    def chief_first(self):
-        """Context manager whose body runs on rank 0 first, then on the others."""
-        if not self.is_chief:
-            self._exchange()
-        yield
-        if self.is_chief:
-            self._exchange()
 
     def check_run(self, configuration):
         """Checks that the ranks train the same run."""
@@ -280,14 +274,3 @@ class Mean:
                 return [tf.identity(self._last[graph])]
             graph = getattr(graph, "outer_graph", None)
         return []
-
-
-def _share_cores(host):
-    """Divides this host's cores by its ranks, unless the number of threads is set.
-
-    Args:
-        host: communicator of the ranks on this host.
-    """
-    # A launcher may have bound each rank to cores of its own.
-    cores = set().union(*host.allgather(processor_cores()))
-    os.environ.setdefault(_THREADS, str(max(1, len(cores) // host.size)))

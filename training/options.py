@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from input_data import DATASETS, NUM_CLASSES, known
 from models import custom_class, recipes
 from models.recipes import EVERYDAY, check_value, option
+from support.data_sets import DATASETS, NUM_CLASSES, known
 from support.errors import RunError, UserError
 
 WHILE_TRAINING = "While it trains"

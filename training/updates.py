@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from input_data import NUM_CLASSES
 from models import losses, passes, randomness
 from models.gan import Gan
 from models.passes import WHOLE, Shard
+from support.data_sets import NUM_CLASSES
 from support.errors import UserError
 from support.graphs import network_variables
 

@@ -65,11 +65,6 @@ class Normalised(Gan):
         return tf.layers.batch_normalization(hidden, training=True)
 
 
-class Dropped(Gan):
-    def _regularise(self, hidden):
-        return tf.layers.dropout(hidden, rate=0.5, training=True)
-
-
 class Slim(Gan):
     """Layers of tf.contrib, one of them imported late, and variables of its own."""
 
