@@ -32,11 +32,6 @@ def small(tmp_path):
 # --- The real files
 
 
-@pytest.fixture(scope="module")
-def mnist():
-    return read_data_sets(ROOT / "MNIST_data", one_hot=True)
-
-
 def test_real_files_are_mnist():
     readme = (ROOT / "MNIST_data" / "README.md").read_text()
     for name, sha256 in zip(NAMES, input_data.known("mnist").sha256, strict=True):
@@ -45,15 +40,11 @@ def test_real_files_are_mnist():
         assert f"`{name}.gz`" in readme and f"`{sha256}`" in readme
 
 
-def test_real_counts_labels_and_pixels(mnist):
+def test_real_counts_and_labels():
+    mnist = read_data_sets(ROOT / "MNIST_data", one_hot=True)
     assert [data_set.num_examples for data_set in mnist] == [55_000, 5_000, 10_000]
     assert list(mnist.validation.labels[:5].argmax(axis=1)) == [5, 0, 4, 1, 9]
     assert list(mnist.test.labels[:5].argmax(axis=1)) == [7, 2, 1, 0, 4]
-    # The number of each digit among the 60,000, as published for this set.
-    counts = mnist.train.labels.sum(axis=0) + mnist.validation.labels.sum(axis=0)
-    assert list(counts) == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    pixels = np.concatenate([mnist.train.pixels, mnist.validation.pixels])
-    assert pixels.mean(dtype=np.float64) / 255 == pytest.approx(0.1306605, abs=1e-6)
     distance = mnist.train.pixels.ctypes.data - mnist.validation.pixels.ctypes.data
     assert distance == 5_000 * 784  # both are views of one array
 
@@ -190,12 +181,6 @@ def test_validation_is_the_start_of_train(small, size):
     assert sets._fields == ("train", "validation", "test")
 
 
-@pytest.mark.parametrize("size", [-1, 31])
-def test_impossible_validation_size(small, size):
-    with pytest.raises(ValueError, match=f"between 0 and 30,.*Received: {size}"):
-        read_data_sets(small, validation_size=size)
-
-
 @pytest.mark.parametrize("dtype", [np.float32, "float32", np.dtype("float32"), tf.float32])
 def test_float_images(dtype):
     raw = numbered_images(256)
@@ -207,10 +192,20 @@ def test_float_images(dtype):
         assert images.min() == 0 and images.max() == 1
 
 
-@pytest.mark.parametrize("dtype", [np.float64, "int32", float, None, "no such dtype", 5])
-def test_other_dtypes_are_rejected(small, dtype):
-    with pytest.raises(TypeError, match="Invalid image dtype"):
-        read_data_sets(small, dtype=dtype)
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"validation_size": -1}, ValueError, "between 0 and 30,.*Received: -1"),
+        ({"validation_size": 31}, ValueError, "between 0 and 30,.*Received: 31"),
+        ({"dtype": float}, TypeError, "Invalid image dtype"),
+        ({"dtype": None}, TypeError, "Invalid image dtype"),
+        ({"fake_data": True}, ValueError, "fake_data must be False"),
+    ],
+    ids=str,
+)
+def test_arguments_that_cannot_be_used_are_rejected(small, options, error, message):
+    with pytest.raises(error, match=message):
+        read_data_sets(small, **options)
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 3, 1), (3, 4, 3), (3, 12)])
@@ -244,21 +239,13 @@ def test_labels_of_files(small, one_hot):
     assert sets.test.file_labels.tolist() == [9, 8, 7, 6, 5, 4, 3]
 
 
-def test_fake_data_is_rejected(small):
-    for fake in (
-        lambda: read_data_sets(small, fake_data=True),
-        lambda: numbered_set(5, fake_data=True),
-        lambda: numbered_set(5).next_batch(3, fake_data=True),
-    ):
-        with pytest.raises(ValueError, match="fake_data must be False"):
-            fake()
-
-
 def test_odd_sets():
     """Labels that are not from files, and no images."""
     assert DataSet(numbered_images(3), np.arange(3), one_hot=True).labels.tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="as many as images, 3, got 2"):
         DataSet(numbered_images(3), np.arange(2))
+    with pytest.raises(ValueError, match="fake_data must be False"):
+        numbered_set(5).next_batch(3, fake_data=True)
     empty = DataSet(np.zeros([0, 28, 28, 1], np.uint8), np.zeros(0, np.uint8))
     assert [len(part) for part in empty.next_batch(5)] == [0, 0]
 
@@ -289,20 +276,16 @@ WRONG_CRC = PACKED[:-8] + bytes([PACKED[-8] ^ 16]) + PACKED[-7:]
 TOO_MANY = (1_000_001).to_bytes(4, "big")
 BAD_FILES = {
     "truncated gzip": (TRAIN_IMAGES, PACKED[:-200], "a complete gzip file, found: .*end-of-stream"),
-    "junk after gzip": (TRAIN_IMAGES, PACKED + b"junk", "gzip file, found: Not a gzipped file"),
     "wrong CRC": (TRAIN_IMAGES, WRONG_CRC, "a complete gzip file, found: CRC check failed"),
     "too short": (TRAIN_IMAGES, gzip.compress(IMAGES[:-1]), "expected 23520 bytes, found 23519"),
     "too long": (TRAIN_IMAGES, gzip.compress(IMAGES + b"\0"), "expected 23520 bytes, found more"),
-    "half a header": (TRAIN_IMAGES, IMAGES[:10], "found a file that starts with b'"),
     "empty file": (TRAIN_IMAGES, b"", "of 28 x 28 in IDX format, found an empty file"),
-    "empty gzip file": (TRAIN_IMAGES, gzip.compress(b""), "found an empty file"),
     "web page": (TRAIN_IMAGES, b"<!doctype html>404", "found a file that starts with b'<!doctype"),
-    "compressed twice": (TRAIN_IMAGES, gzip.compress(PACKED), "found a file that starts with b'"),
     "labels for images": (TRAIN_IMAGES, LABELS, "images of 28 x 28 in IDX .* 1 dimensions, 30"),
     "images for labels": (TRAIN_LABELS, PACKED, "labels in IDX .*, found .* 3 dimensions, 30"),
     "image size": (TRAIN_IMAGES, idx(np.zeros([3, 32, 32])), "3 dimensions, 3 x 32 x 32"),
     "colour": (TRAIN_IMAGES, idx(np.zeros([3, 28, 28, 3])), "found an IDX file of 4 dimensions"),
-    "floats": (TRAIN_IMAGES, b"\0\0\x0d" + IMAGES[3:], "found a file that starts with b'"),
+    "half a header": (TRAIN_IMAGES, IMAGES[:10], "found a file that starts with b'"),
     "no images": (TRAIN_IMAGES, idx(numbered_images(0)), "expected 1 to 1000000 items, found 0"),
     "a million and one": (TRAIN_LABELS, LABELS[:4] + TOO_MANY + LABELS[8:], "items, found 1000001"),
     "fewer labels": (TRAIN_LABELS, idx([1] * 29), "expected 30 labels as in train-im.*, found 29"),

@@ -182,7 +182,6 @@ def test_versions_other_than_at_the_begin_are_logged(begun):
     ("values", "message"),
     [
         ({}, None),
-        ({"batch_size": 91}, "--batch_size must be at most 90, .* got 91"),
         ({"pretraining_batch": 91}, "--pretraining_batch must be at most 90, .* got 91"),
         ({"batch_size": 9}, "--batch_size must be a multiple of 6 with 3 processes, got 9"),
         ({"half_batches": False, "batch_size": 9}, None),
@@ -306,9 +305,7 @@ def test_last_three_checkpoints_and_named_ones_are_kept(folder):
 
 DAMAGES = {
     "cut in half": lambda content: content[: len(content) // 2],
-    "one byte short": lambda content: content[:-1],
     "empty": lambda content: b"",
-    "not a zip": lambda content: b"not a zip",
     "a flipped bit": lambda good: good[:150] + bytes([(good[150] + 1) % 256]) + good[151:],
 }
 
@@ -338,7 +335,6 @@ def test_damaged_checkpoint_falls_back_to_the_one_before(folder, damage):
 UNTRUSTED = {
     "an object": ({"w": np.array([{"code": print}], object)}, "is damaged .*allow_pickle"),
     "three steps": ({"step": np.arange(3)}, r"expected step 20, found \[0 1 2\]"),
-    "another step": ({"step": np.int64(19)}, "expected step 20, found 19"),
     "no step": ({"step": None}, "is damaged"),
 }
 
@@ -370,25 +366,6 @@ def open_table(folder, last=0):
     return Table(folder / "losses.csv", LOSS_COLUMNS, last)
 
 
-@pytest.fixture
-def written(tmp_path):
-    """losses.csv with 30 rows, and its lines."""
-    path = tmp_path / "losses.csv"
-    path.write_text("step,d_loss,g_loss\n" + "".join(f"{n},0.5,{n}\n" for n in range(1, 31)))
-    return path, path.read_text().splitlines(keepends=True)
-
-
-def test_float32_values_survive_a_table_to_the_bit(tmp_path):
-    values = np.random.default_rng(0).integers(0, 0x7F80_0000, 2000, np.uint32).view(np.float32)
-    table = open_table(tmp_path)
-    table.append([(i + 1, float(a), float(b)) for i, (a, b) in enumerate(values.reshape(-1, 2))])
-    table.close()
-    table = open_table(tmp_path, last=1000)
-    read = np.array([row[1:] for row in table.rows], np.float32)
-    np.testing.assert_array_equal(read.ravel().view(np.uint32), values.view(np.uint32))
-    table.close()
-
-
 @pytest.mark.parametrize("tail", ["", "4,0.25", "4,", "4", "4,0.5,0.5,0.5", "x,1,1", "\x00\x00"])
 def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, tail):
     table = open_table(tmp_path)
@@ -400,16 +377,17 @@ def test_table_is_cut_back_to_the_step_of_the_run(tmp_path, tail):
     with open(path, "a") as file:
         file.write(tail)  # a line that was cut short
     table = open_table(tmp_path, last=2)
-    assert [row[0] for row in table.rows] == [1, 2]
+    np.testing.assert_array_equal(np.float32(table.rows), np.float32(ROWS[:2]))
     table.append(ROWS[2:])
     table.close()
     assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("line", ["7,nan,7\n", "7,0.5,7,7\n", "6,0.5,7\n"])
-def test_damaged_row_is_named_and_nothing_is_cut(tmp_path, written, line):
-    path, rows = written
-    path.write_text("".join([*rows[:7], line, *rows[8:]]))
+def test_damaged_row_is_named_and_nothing_is_cut(tmp_path, line):
+    rows = [f"{n},0.5,{n}\n" for n in range(1, 31)]
+    text = "".join(["step,d_loss,g_loss\n", *rows[:6], line, *rows[7:]])
+    (tmp_path / "losses.csv").write_text(text)
     expected = "expected a step above 6, and 2 finite numbers; correct it"
     for use in (RunFolder(tmp_path).losses, lambda: open_table(tmp_path, last=20)):
         with refused(tmp_path, rf"losses\.csv is damaged in line 8, [ -~]*: {expected}"):
