@@ -2,12 +2,13 @@
 
 import contextlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow.compat.v1 as tf
 import twin
-from assembly import changed, python, trained
+from assembly import changed, python, trained, update
 
 import training
 from models import recipes
@@ -24,16 +25,6 @@ def random_batch(nlatent=NLATENT, count=8):
     rng = np.random.default_rng(0)
     z = rng.uniform(-1, 1, (count, nlatent)).astype(np.float32)
     return rng.random((count, 784), np.float32), z
-
-
-def update(model, network, x, z):
-    """Runs one update of the network and returns its loss before."""
-    loss, optimizer = {
-        "generator": (model.g_loss, model.g_optimizer),
-        "discriminator": (model.d_loss, model.d_optimizer),
-    }[network]
-    feed = {model.x_placeholder: x, model.z_placeholder: z, model.learning_rate_placeholder: 1e-3}
-    return model.session.run([loss, optimizer], feed)[0]
 
 
 def variables(gan):
@@ -68,30 +59,6 @@ def model():
         yield model
 
 
-# The losses and their gradients.
-
-
-@pytest.mark.parametrize(
-    "network, loss", [("discriminator", twin.d_loss), ("generator", twin.g_loss)]
-)
-def test_update_of_one_network_against_central_differences(model, network, loss):
-    x, z = random_batch()
-    before = state(model)
-    w = twin.doubles(before)
-    # The reported loss is that before the update.
-    assert update(model, network, x, z) == pytest.approx(loss(w, PLAIN, x, z), rel=1e-5)
-    after = state(model)
-    moved = changed(before, after)
-    assert weights_of(network, before) <= moved
-    assert all(name.startswith((network, "beta1_power", "beta2_power")) for name in moved)
-    for name in weights_of(network, w):
-        direction = np.random.default_rng(1).normal(size=w[name].shape)
-        expected = twin.directional(lambda w: loss(w, PLAIN, x, z), w, name, direction)
-        # Adam's first moment after its first step.
-        gradient = after[f"{name}/{network[0]}_optimizer"] / (1 - PLAIN.beta1)
-        assert (gradient * direction).sum() == pytest.approx(expected, rel=1e-3, abs=1e-6)
-
-
 # Samples.
 
 
@@ -119,16 +86,16 @@ def test_latents_of_another_shape_are_rejected(model, shape):
 def test_two_gans_in_one_graph(build, argument):
     images, latents = random_batch(nlatent=2 if build is Gan else NLATENT)
     with fresh(build, argument) as first:
-        update(first, "discriminator", images, latents)
         mine = variables(first)
         before = first.session.run(mine)
         second = build(argument)
         assert changed(before, first.session.run(mine)) == set()
         others = {name: v for name, v in variables(second).items() if name not in mine}
         for gan, own, suffix in [(first, mine, ""), (second, others, "_1")]:
+            engine = SimpleNamespace(gan=gan, session=gan.session)
             for network in NETWORKS:
                 before = gan.session.run(own)
-                update(gan, network, images, latents)
+                update(engine, network, images, latents)
                 weights = weights_of(f"{network}{suffix}/", before)
                 assert weights and weights <= changed(before, gan.session.run(own))
         second.session.close()

@@ -196,14 +196,6 @@ def test_dropout_is_a_function_of_the_seed():
     assert not any(np.array_equal(first, other) for other in others)
 
 
-def test_dropout_is_the_same_under_xla():
-    def dropped():
-        return in_training(layers.dropout, tf.ones([50, 7]), 0.3)
-
-    plain, compiled = run([dropped(), tf.function(dropped, jit_compile=True)()])
-    assert np.array_equal(plain, compiled)
-
-
 def test_inference_drops_nothing():
     x = tf.ones([3])
     assert layers.dropout(x, 0.9) is x
