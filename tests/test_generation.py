@@ -149,7 +149,6 @@ def test_walk_passes_through_its_draws_on_the_sphere(generator):
         ("--mode=sample --run_dir={run} --out=x.gif", "got x.gif; add --interpolate=6"),
         ("--mode=export --run_dir={run} --out=g.tflite", "must be a folder for --mode=export"),
         ("--mode=sample --run_dir={run} --out=no/such/x.png", "no folder"),
-        ("--mode=sample --run_dir={run} --checkpoint=worst", "worst"),
         ("--mode=sample --run_dir={run} --num_samples=3 --interpolate=2", "not valid"),
         ("--mode=sample --run_dir={run} --labels=3", "this run has no labels"),
         ("--mode=sample --run_dir={run} --labels=x", "labels from 0 to 9"),
@@ -163,23 +162,18 @@ def test_bad_input_is_one_line(run, flags, words):
     assert out == "" and len(err.splitlines()) == 1 and words in err
 
 
-@pytest.mark.parametrize(
-    ("flags", "cycle"),
-    [(("--labels=3,7",), [3, 7]), pytest.param((), range(10), marks=pytest.mark.slow)],
-)
-def test_labels_are_drawn_in_turn(conditional, labelled, flags, cycle, tmp_path):
-    saved = sample(conditional, tmp_path, "--num_samples=12", *flags)
-    assert saved["labels"].tolist() == np.resize(cycle, 12).tolist()
+def test_labels_are_drawn_in_turn(conditional, labelled, tmp_path):
+    flags = ("--num_samples=12", "--labels=3,7")
+    saved = sample(conditional, tmp_path, *flags)
+    assert saved["labels"].tolist() == 6 * [3, 7]
     again = labelled.generate(saved["latents"], saved["labels"])
     np.testing.assert_allclose(saved["images"], again, atol=1e-6)
     other = labelled.generate(saved["latents"], (saved["labels"] + 1) % 10)
     assert np.abs(saved["images"] - other).max() > 1e-4
     sheet, expected = tmp_path / "x.png", tmp_path / "expected.png"
-    main("--mode=sample", f"--run_dir={conditional}", "--num_samples=12", f"--out={sheet}", *flags)
-    tiles, names = saved["images"].reshape(12, -1), labelled.class_names
-    rows = [(names[k], tiles[saved["labels"] == k]) for k in cycle]
-    if len(cycle) == 2:  # six samples each, in rows of four
-        rows = [(name, row) for k, six in rows for name, row in ((k, six[:4]), ("", six[4:]))]
+    main("--mode=sample", f"--run_dir={conditional}", f"--out={sheet}", *flags)
+    threes, sevens = saved["images"].reshape(6, 2, 784).swapaxes(0, 1)
+    rows = [("class 3", threes[:4]), ("", threes[4:]), ("class 7", sevens[:4]), ("", sevens[4:])]
     pictures.compare(expected, rows)
     assert sheet.read_bytes() == expected.read_bytes()
 
