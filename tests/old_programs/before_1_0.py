@@ -10,7 +10,7 @@ labels = np.eye(10)[np.arange(8)]
 x = tf.placeholder("float", [None, 100 / 2 + 734])
 y = tf.placeholder("float", [None, 10])
 left, right = tf.split(1, 2, x)
-w = tf.Variable(tf.random_normal([784, 10], stddev=0.1, seed=1))
+w = tf.Variable(np.random.RandomState(1).normal(0, 0.1, [784, 10]).astype(np.float32))
 logits = tf.sub(tf.matmul(tf.concat(1, [tf.neg(right), left]), w), tf.mul(0.5, tf.ones([10])))
 loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(logits, y))
 loss += tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(logits, targets=y))
