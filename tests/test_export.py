@@ -1,12 +1,13 @@
 """Exports: the same images elsewhere, and no other files lost on the way."""
 
-import subprocess
+import json
 import sys
 
 import numpy as np
 import onnxruntime
 import pytest
 import test_priors
+from assembly import python
 from test_generation import main, metadata_of, train
 
 import generation
@@ -51,6 +52,8 @@ def test_exports_generate_the_same_images(recipe, tmp_path, monkeypatch):
     folder = train(tmp_path, f"--recipe={recipe}")
     main("--mode=export", f"--run_dir={folder}")
     out, generator = folder / "export", generation.load(folder)
+    about = json.loads((out / "export.json").read_text())
+    assert about["fixed_statistics"] == (recipe == "pretrained_cnn")
     # As many as pretrained_cnn's statistics are taken from, and the same.
     z = generator.latents(32 if recipe == "pretrained_cnn" else 9, np.random.default_rng(0))
     images = generator.generate(z)
@@ -65,9 +68,8 @@ def test_exports_generate_the_same_images(recipe, tmp_path, monkeypatch):
     if recipe not in IN_PLAIN_TENSORFLOW:
         return
     np.save(tmp_path / "z.npy", z)
-    command = [sys.executable, "-c", _PLAIN_TENSORFLOW, out / "saved_model", tmp_path / "z.npy"]
-    done = subprocess.run([*command, tmp_path / "out.npy"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    paths = out / "saved_model", tmp_path / "z.npy", tmp_path / "out.npy"
+    python("-c", _PLAIN_TENSORFLOW, *paths)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), images, atol=1e-4)
     _, drawn = numpy_generator.sample(out / "generator.npz", 300, seed=3)
     cdf = test_priors.CDFS[generator.recipe.prior]
@@ -86,9 +88,7 @@ def test_exports_of_numpy_and_onnx_without_this_project(exported):
     with pytest.raises(ValueError, match="not conditional"):
         numpy_generator.generate(path, np.zeros([3, 10]), labels=[1, 2, 3])
     program = "import numpy_generator as g; print(g.sample('generator.npz', 6)[0].shape)"
-    command = [sys.executable, "-c", program]
-    done = subprocess.run(command, check=True, cwd=exported, capture_output=True, text=True)
-    assert done.stdout == "(6, 28, 28)\n"
+    assert python("-c", program, cwd=exported) == "(6, 28, 28)\n"
 
 
 def test_new_prior_is_exported_by_its_draws(tmp_path, monkeypatch, without_onnx):

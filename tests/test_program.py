@@ -53,9 +53,9 @@ def batch_norm(x, seed=2):
     return tf.nn.fused_batch_norm(x, gamma, beta, mean, variance, 1e-3, is_training=False)[0]
 
 
-def transposed(z, kernel, side, stride, padding):
-    shape = [tf.shape(z)[0], side, side, kernel[2]]
-    return tf.nn.conv2d_transpose(image(z), constant(*kernel), shape, stride, padding)
+def transposed(x, kernel, size, stride, padding):
+    shape = [tf.shape(x)[0], *size, kernel[2]]
+    return tf.nn.conv2d_transpose(x, constant(*kernel), shape, stride, padding)
 
 
 def unknown(z, channels=8):
@@ -64,19 +64,16 @@ def unknown(z, channels=8):
     return tf.reshape(x, [tf.shape(z)[0], -1, 4, tf.shape(x)[3] // 2])
 
 
+PADDING = [[0, 0], [2, 0], [1, 1], [0, 0]]
 GRAPHS = {
     "convolution, same": lambda z: tf.nn.conv2d(image(z), constant(3, 3, 3, 5), 2, "SAME"),
     "convolution, valid": lambda z: tf.nn.conv2d(image(z), constant(2, 3, 3, 5), 1, "VALID"),
-    "convolution, explicit": lambda z: tf.nn.conv2d(
-        image(z), constant(3, 3, 3, 2), 1, [[0, 0], [2, 0], [1, 1], [0, 0]]
-    ),
-    "transposed convolution, same": lambda z: transposed(z, [5, 5, 2, 3], 8, 2, "SAME"),
-    "transposed convolution, odd": lambda z: transposed(z, [5, 4, 2, 3], 7, 2, "SAME"),
-    "transposed convolution, valid": lambda z: transposed(z, [3, 3, 2, 3], 9, 2, "VALID"),
-    "transposed convolution, explicit": lambda z: transposed(
-        z, [3, 3, 2, 3], 7, 2, [[0, 0], [2, 0], [1, 1], [0, 0]]
-    ),
-    "transposed convolution, small kernel": lambda z: transposed(z, [2, 2, 2, 3], 12, 3, "SAME"),
+    "convolution, explicit": lambda z: tf.nn.conv2d(image(z), constant(3, 3, 3, 2), 1, PADDING),
+    "transposed, same": lambda z: transposed(image(z), [5, 5, 2, 3], [8, 8], 2, "SAME"),
+    "transposed, odd": lambda z: transposed(image(z), [5, 4, 2, 3], [7, 7], 2, "SAME"),
+    "transposed, valid": lambda z: transposed(image(z), [3, 3, 2, 3], [9, 9], 2, "VALID"),
+    "transposed, explicit": lambda z: transposed(image(z), [3, 3, 2, 3], [7, 7], 2, PADDING),
+    "transposed, small kernel": lambda z: transposed(image(z), [2, 2, 2, 3], [12, 12], 3, "SAME"),
     "nearest neighbours": lambda z: tf.image.resize_nearest_neighbor(image(z), [12, 8]),
     "depth to space": lambda z: batch_norm(tf.nn.depth_to_space(image(z, 8), 2)),
     "residual": lambda z: batch_norm(tf.nn.bias_add(image(z), constant(3))) + tf.nn.relu(image(z)),
@@ -86,27 +83,20 @@ GRAPHS = {
     "the latents": tf.identity,
     "output before other operations": lambda z: (2 * z, tf.exp(z))[0],
     "transposed product": lambda z: tf.matmul(z, constant(4, NLATENT), transpose_b=True),
-    "pixel norm": lambda z: (
-        z * tf.rsqrt(tf.reduce_mean(tf.square(z), axis=1, keepdims=True) + 1e-8)
-    ),
+    "pixel norm": lambda z: z * tf.rsqrt(tf.reduce_mean(tf.square(z), 1, keepdims=True) + 1e-8),
     "functions": lambda z: tf.nn.elu(z) + tf.nn.softplus(z) + tf.exp(-tf.abs(z)) - tf.tanh(z),
     "leaky": lambda z: tf.nn.leaky_relu(z, 1.5) + tf.maximum(z, 0.1 * z) + tf.minimum(z, 1.0),
     "transposed axes": lambda z: tf.transpose(image(z), [0, 3, 1, 2])[:, 0],
     "padded": lambda z: tf.pad(image(z), [[0, 0], [1, 0], [0, 2], [0, 0]]),
     "sums": lambda z: tf.add_n([z, 2 * z, z / 3, tf.sigmoid(z)]) / tf.sqrt(tf.abs(z) + 1.0),
     "flattened": lambda z: tf.reshape(image(z), [tf.shape(z)[0], -1]),
-    "unknown sizes": lambda z: (
-        tf.add_n(
-            [
-                tf.split(tf.image.resize_nearest_neighbor(unknown(z), [16, 8]), 2, axis=3)[1],
-                tf.nn.conv2d_transpose(
-                    unknown(z), constant(5, 5, 2, 4), [tf.shape(z)[0], 16, 8, 2], 2, "SAME"
-                ),
-                tf.nn.conv2d(tf.nn.depth_to_space(unknown(z), 2), constant(3, 3, 1, 2), 1, "SAME"),
-            ]
-        )
-        + tf.reduce_mean(unknown(z), [1, 2], keepdims=True)[..., :2]
+    "unknown sizes, split": lambda z: tf.split(unknown(z), 2, axis=3)[1],
+    "unknown sizes, resized": lambda z: tf.image.resize_nearest_neighbor(unknown(z, 4), [8, 8]),
+    "unknown sizes, transposed": lambda z: transposed(unknown(z), [5, 5, 2, 4], [16, 8], 2, "SAME"),
+    "unknown sizes, convolution": lambda z: tf.nn.conv2d(
+        tf.nn.depth_to_space(unknown(z), 2), constant(3, 3, 1, 2), 1, "SAME"
     ),
+    "unknown sizes, mean": lambda z: tf.reduce_mean(unknown(z), [1, 2], keepdims=True),
     "expanded": lambda z: tf.squeeze(tf.expand_dims(2 * z, 1), 1),
 }
 
@@ -128,27 +118,6 @@ def freeze(build):
         return frozen_module.freeze(SimpleNamespace(gan=gan, recipe=recipe, classes=(0,)))
 
 
-def test_statistics_of_a_batch_are_fixed():
-    def build(z):
-        x = tf.reshape(tf.matmul(z, constant(NLATENT, 5)), [-1, 1, 1, 5])
-        gamma, beta = constant(5, seed=1), constant(5, seed=2)
-        y = tf.nn.fused_batch_norm(x, gamma, beta, epsilon=1e-3, is_training=True)[0]
-        return tf.reshape(y, [-1, 5])
-
-    graph, z = freeze(build), latents()
-    assert graph.fixed_statistics
-    kernel, gamma, beta = (
-        np.random.default_rng(seed).normal(0, 0.5, shape)
-        for seed, shape in enumerate([(NLATENT, 5), 5, 5])
-    )
-    # NumPy's own: 256 draws, each feature's mean and mean squared deviation.
-    drawn = priors.get("uniform").sample(np.random.default_rng(0), [256, NLATENT]) @ kernel
-    expected = gamma * (z @ kernel - drawn.mean(axis=0)) / np.sqrt(drawn.var(axis=0) + 1e-3) + beta
-    for run in (by_numpy, by_tensorflow):
-        np.testing.assert_allclose(run(graph, z=z), expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(run(graph, z=z[:1]), expected[:1], rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("build", "words"),
     [
@@ -157,14 +126,10 @@ def test_statistics_of_a_batch_are_fixed():
         (lambda z: z - tf.reduce_mean(z, axis=0), "Mean .*over the batch"),
         (lambda z: tf.image.resize_nearest_neighbor(image(z), [6, 6]), "must be a multiple"),
         (lambda z: z[:, ::2], "StridedSlice .*strides"),
-        (lambda z: z[:, ::-1], "StridedSlice .*strides"),
         (lambda z: tf.pad(z, [[0, 0], [1, 1]], constant_values=1), "must pad with 0"),
         (lambda z: tf.reshape(z, [NLATENT, -1]), "Reshape .*only its first size"),
         (lambda z: tf.reshape(z, [5, -1]), "Reshape .*unknown before it runs"),
         (lambda z: z[1:], "StridedSlice .*part of the batch"),
-        (lambda z: z * tf.constant([np.nan] * NLATENT), "'Const.*finite weights, found nan"),
-        (lambda z: z * tf.placeholder(tf.float32, [], "rate"), "placeholder 'rate'"),
-        (lambda z: constant(5, 784), "do not depend on z_placeholder"),
     ],
 )
 def test_what_no_program_computes_is_named(build, words):
