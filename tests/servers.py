@@ -46,9 +46,3 @@ class Endless(Short):
     """States no length and sends 64 MB, or until the client closes the connection."""
 
     answer = b"HTTP/1.0 200 OK\r\n\r\n" + bytes(2**26)
-
-
-def redirect_to(target):
-    """Returns a handler that redirects each request to `target`."""
-    answer = b"HTTP/1.0 302 Found\r\nLocation: " + target.encode() + b"\r\n\r\n"
-    return type("Redirect", (Short,), {"answer": answer})

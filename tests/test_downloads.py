@@ -6,7 +6,7 @@ import gzip
 import hashlib
 
 import pytest
-from servers import Endless, Short, redirect_to, serving
+from servers import Endless, Short, serving
 from small_sets import NAMES, payloads, write_set
 
 import input_data
@@ -30,16 +30,6 @@ def small(tmp_path):
 
 def sha256(content):
     return hashlib.sha256(content).hexdigest()
-
-
-def failure(folder, url):
-    """Returns the line with which a download fails, after checks that nothing is left."""
-    with pytest.raises(DataError) as error:
-        read_data_sets(folder / "new" / "to", source_url=url)
-    line = str(error.value)
-    assert line.isprintable() and len(line) < 1000
-    assert not (folder / "new").exists()
-    return line
 
 
 def publish(monkeypatch, mirrors, sha256):
@@ -121,11 +111,8 @@ def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeyp
     [
         (Short, "ChunkedEncodingError"),
         (Endless, "at most 100000 bytes, found more"),
-        (redirect_to("/again"), "TooManyRedirects"),
         (b"<html>Log in to this network</html>", "found a file that starts with b'<html>"),
-        (gzip.compress(payloads(train=11)[TRAIN_IMAGES]), "a file of a known set, found SHA-256"),
         ("http://127.0.0.1:9", "127.0.0.1: ConnectionError"),
-        ("ftp://127.0.0.1/", "InvalidSchema"),
     ],
 )
 def test_bad_server_or_file_is_one_line_and_leaves_nothing(
@@ -136,5 +123,9 @@ def test_bad_server_or_file_is_one_line_and_leaves_nothing(
         (small / NAME).write_bytes(bad)
     where = serving(small if isinstance(bad, bytes) else bad)
     with contextlib.nullcontext(bad) if isinstance(bad, str) else where as url:
-        line = failure(tmp_path, url)
-    assert message in line and url not in line
+        with pytest.raises(DataError) as error:
+            read_data_sets(tmp_path / "new" / "to", source_url=url)
+        line = str(error.value)
+        assert message in line and url not in line
+    assert line.isprintable() and len(line) < 1000
+    assert not (tmp_path / "new").exists()

@@ -333,15 +333,3 @@ def test_sets_of_one_label_are_scored_by_mnists_classifier(folder, tmp_path):
     assert code == 0 and "nan" in out and "has no scores" not in out
     code, _, err = main("--mode=explore", f"--run_dir={run}", f"--out={tmp_path / 'a.html'}")
     assert code == 0 and "\\u00e9chet" in (tmp_path / "a.html").read_text(encoding="utf-8"), err
-
-
-def test_few_images_train_but_have_no_scores(folder, tmp_path):
-    for i in range(20):
-        save(folder / f"{i}.png", PIXELS[i])
-    run, data = tmp_path / "run", f"--data_dir={folder}"
-    flags = ["--recipe=leaky_mlp", data, "--num_steps=2", "--engine=step", f"--run_dir={run}"]
-    assert "--batch_size must be at most 20, the number of training images" in main(*flags)[2]
-    code, _, err = main(*flags, "--batch_size=4")
-    assert code == 0, err
-    _, _, err = main("--mode=evaluate", f"--run_dir={run}", data)
-    assert "scores require at least 128 training and test images each, got 20 and 0" in err

@@ -223,7 +223,6 @@ UNUSABLE = {
     "of another program": lambda good: '{"name": "web", "version": 2}',
     "of an older format": lambda good: good.replace('"format": 2', '"versions": {}'),
     "an unknown recipe": lambda good: good.replace('"minimal"', '"nosuch"'),
-    "a value out of bounds": lambda good: good.replace('"nlatent": 10', '"nlatent": 0'),
 }
 
 
