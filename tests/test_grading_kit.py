@@ -2,7 +2,6 @@
 
 import collections
 import csv
-import itertools
 import json
 import re
 import signal
@@ -72,13 +71,11 @@ def limited():
 
 
 @pytest.fixture
-def verdicts(tmp_path, process):
+def verdicts(tmp_path_factory, process):
     """A function that writes a file and returns its verdicts."""
-    folders = (tmp_path / f"{i}" for i in itertools.count())
 
     def run(source, checks=CHECKS, process=process):
-        path = next(folders) / "student.py"
-        path.parent.mkdir()
+        path = tmp_path_factory.mktemp("student") / "student.py"
         path.write_text(source, encoding="utf-8")
         return grade(process, Source(path, "Gan", path.parent), checks)
 
@@ -337,10 +334,8 @@ SUBMISSIONS = {
 
 
 def write_submission(path, files):
-    """Writes a file, an archive (damaged if there are no files), or the files of a folder."""
-    if files is None:
-        path.write_bytes(b"PK and nothing more")
-    elif path.suffix == ".zip":
+    """Writes a file, whose name is empty, an archive, or the files of a folder."""
+    if path.suffix == ".zip" and "" not in files:
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in files.items():
                 archive.writestr(name, text)
@@ -365,7 +360,7 @@ def test_submission_is_found_and_runs(tmp_path, process, name):
 UNMARKABLE = {
     "report.pdf": ({"": "%PDF"}, "not a .py file, notebook, .zip or folder"),
     "empty": ({"readme.md": "x"}, "no .py file or notebook"),
-    "damaged.zip": (None, "not a zip file"),
+    "damaged.zip": ({"": "PK and nothing more"}, "not a zip file"),
     "huge.py": ({"": "#" * 2**24 + "\n"}, "larger than 16 MB"),
     "bomb.zip": ({f"{i}.py": " " * 2**20 for i in range(17)}, "larger than 16 MB"),
     "broken.ipynb": ({"": "{"}, "not a notebook"),
