@@ -171,25 +171,18 @@ def test_smaller_number_of_examples_counts():
 # --- Types, shapes and options
 
 
+@pytest.mark.parametrize("one_hot", [False, True])
 @pytest.mark.parametrize("size", [0, 12, 30])
-def test_validation_is_the_start_of_train(small, size):
-    sets = read_data_sets(small, validation_size=size)
-    assert numbers_of(sets.validation.images) == list(range(size))
-    assert numbers_of(sets.train.images) == list(range(size, 30))
-    assert list(sets.train.labels) == [i % 10 for i in range(size, 30)]
-    assert numbers_of(sets.test.images) == list(range(1000, 1007))
+def test_validation_is_the_start_of_train(small, size, one_hot):
+    sets = read_data_sets(small, validation_size=size, one_hot=one_hot)
     assert sets._fields == ("train", "validation", "test")
-
-
-@pytest.mark.parametrize("dtype", [np.float32, "float32", np.dtype("float32"), tf.float32])
-def test_float_images(dtype):
-    raw = numbered_images(256)
-    raw[0, 6, :2] = 0, 255
-    data = DataSet(raw, np.zeros(256, np.uint8), dtype=dtype)
-    for images in (data.images, data.next_batch(256, shuffle=False)[0]):
-        assert images.dtype == np.float32
-        np.testing.assert_allclose(images, raw.reshape(256, 784) / 255, atol=6e-8)
-        assert images.min() == 0 and images.max() == 1
+    numbers = range(size, 30), range(size), range(1000, 1007)
+    assert [numbers_of(data.images) for data in sets] == [list(each) for each in numbers]
+    given = sets.train.labels
+    assert given.dtype == (np.float64 if one_hot else np.uint8)
+    labels = given.argmax(axis=1) if one_hot else given
+    assert labels.tolist() == sets.train.file_labels.tolist() == [n % 10 for n in numbers[0]]
+    assert sets.test.file_labels.tolist() == [9, 8, 7, 6, 5, 4, 3]
 
 
 @pytest.mark.parametrize(
@@ -228,15 +221,6 @@ def test_byte_images_are_unchanged_and_have_a_channel_unless_reshaped(shape, res
         assert returned.dtype == np.uint8
         np.testing.assert_array_equal(returned, expected)
     assert data.pixels.shape == (3, 784) and np.shares_memory(data.pixels, images)
-
-
-@pytest.mark.parametrize("one_hot", [False, True])
-def test_labels_of_files(small, one_hot):
-    sets = read_data_sets(small, one_hot=one_hot, validation_size=0)
-    labels = sets.test.labels
-    assert labels.dtype == (np.float64 if one_hot else np.uint8)
-    np.testing.assert_array_equal(labels.argmax(axis=1) if one_hot else labels, 9 - np.arange(7))
-    assert sets.test.file_labels.tolist() == [9, 8, 7, 6, 5, 4, 3]
 
 
 def test_odd_sets():
