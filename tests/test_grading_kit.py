@@ -455,10 +455,8 @@ def test_class_is_marked_whatever_one_student_does(tmp_path):
     assert rows["correct.py"]["passed"] == str(len(CHECKS))
     for name, (_, reason) in UNMARKABLE.items():
         assert reason in rows[name]["reason"] and reason in output
-    for name, sentence in (
-        ("greedy", "more memory"),
-        ("halved", BY_NAME[halved.checks[0]].sentence),
-    ):
+    sentences = {"greedy": "more memory", "halved": BY_NAME[halved.checks[0]].sentence}
+    for name, sentence in sentences.items():
         page = (out / name / "feedback.txt").read_text(encoding="utf-8")
         assert sentence in " ".join(page.split()) and "reduce_mean" not in page
 

@@ -55,13 +55,10 @@ TOTALS = {
 def test_networks_have_the_parameters_of_the_articles_tables(engine, name):
     inference = Inference(engine.gan)
     inference.session.close()
-    for network, (total, fixed), table in zip(
-        NETWORKS, TOTALS[name], inference.summary().split("\n\n"), strict=True
-    ):
+    tables = inference.summary().split("\n\n")
+    for (total, fixed), table in zip(TOTALS[name], tables, strict=True):
         numbers = [line.split()[-1] for line in table.splitlines()[-3:]]
         assert numbers == [f"{total:,}", f"{total - fixed:,}", f"{fixed:,}"]
-        trained = engine.session.graph.get_collection("trainable_variables", f"{network}/")
-        assert sum(v.shape.num_elements() for v in trained) == total - fixed
 
 
 @pytest.mark.parametrize("name", ["leaky_mlp"])
