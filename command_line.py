@@ -65,7 +65,9 @@ class ModeOptions:
     eval_every: int = option(
         0, WHILE_TRAINING, "steps between scores; 0 for none", bounds=(0, 10**9)
     )
-    summary: bool = option(False, ENGINES, "print the networks' layers and parameters, and exit")
+    summary: bool = option(
+        False, ENGINES, "print the networks' variables and their sizes, and exit"
+    )
     out: str | None = option(
         None,
         _OTHER_MODES,

@@ -35,8 +35,8 @@ def load(
     """Loads a data set; no images are held out for validation.
 
     Args:
-      dataset: One of DATASETS, whose missing files are downloaded; None for the images in
-        `data_dir`, or MNIST without one.
+      dataset: One of `data_sets.DATASETS`, whose missing files are downloaded; None for the images
+        in `data_dir`, or MNIST without one.
       data_dir: Folder of the four IDX files, or a folder or file of `support.own_images`; by
         default that of `data_folder`.
       invert: Whether to exchange black and white.
@@ -148,9 +148,9 @@ def read_data_sets(
       one_hot: Whether labels are float64 `[n, 10]` instead of uint8 `[n]`.
       dtype, reshape, seed: As for DataSet.
       validation_size: Number of training images, from the start, that become the validation set.
-      source_url: Address of a folder from which missing files are downloaded, of any of DATASETS.
-      dataset: One of DATASETS: without a `source_url`, missing files are downloaded from its
-        mirrors. All downloads are compared with the sets' checksums.
+      source_url: Address of a folder from which missing files are downloaded, of any known set.
+      dataset: One of `data_sets.DATASETS`: without a `source_url`, missing files are downloaded
+        from its mirrors. All downloads are compared with the sets' checksums.
 
     Raises:
       DataError: For a bad file or folder or a failed download.
@@ -158,8 +158,7 @@ def read_data_sets(
       TypeError: For an unsupported `dtype`.
     """
     options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
-    if fake_data:
-        raise ValueError("fake_data must be False, got True; use real images")
+    _reject_fake(fake_data)
     train, test = (
         DataSet(images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels, **options)
         for images, labels in data_sets.read(Path(train_dir).expanduser(), dataset, source_url)
@@ -201,8 +200,7 @@ class DataSet:
         seed=None,
     ):
         dtype = _image_dtype(dtype)
-        if fake_data:
-            raise ValueError("fake_data must be False, got True; use real images")
+        _reject_fake(fake_data)
         self.options = {"one_hot": one_hot, "dtype": dtype, "reshape": reshape, "seed": seed}
         self._scale = dtype == np.float32
         images = np.asarray(images)
@@ -259,7 +257,7 @@ class DataSet:
 
     @property
     def images(self) -> np.ndarray:
-        """All images in the order of the batches, converted when first read."""
+        """All images in the order of the batches, converted when first needed."""
         return self._images
 
     @functools.cached_property
@@ -298,15 +296,14 @@ class DataSet:
 
         Raises:
           TypeError: For a batch size that is not an integer; the set is unchanged.
-          ValueError: For a negative one.
+          ValueError: For a negative one, or fake data.
         """
         if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__"):
             raise TypeError(f"batch_size must be an integer, got {batch_size!r}; divide by //")
         batch_size = operator.index(batch_size)
         if batch_size < 0:
             raise ValueError(f"batch_size must be at least 0, got {batch_size}")
-        if fake_data:
-            raise ValueError("fake_data must be False, got True; use real images")
+        _reject_fake(fake_data)
         start = self._index_in_epoch
         if shuffle and start == 0 and self._epochs_completed == 0:
             self._shuffle()
@@ -329,6 +326,11 @@ class DataSet:
         new = np.arange(self._num_examples)
         np.random.shuffle(new)  # noqa: NPY002 - the removed module's generator
         self._images, self._labels = self._images[new], self._labels[new]
+
+
+def _reject_fake(fake_data):
+    if fake_data:
+        raise ValueError("fake_data must be False, got True; use real images")
 
 
 def _image_dtype(dtype):

@@ -133,7 +133,7 @@ def compare():
     terminal.import_tensorflow()
     from evaluation import comparison
 
-    gans = FLAGS.gan.split(",") if FLAGS.gan else []
+    gans = [each.strip() for each in FLAGS.gan.split(",")] if FLAGS.gan else []
     comparison.compare(FLAGS.run_dirs, out, FLAGS.seed, gans)
     print(f"\nSaved {out}.")
 

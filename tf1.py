@@ -319,7 +319,7 @@ def read_data_sets(train_dir="MNIST_data", fake_data=False, *args, **options):
     source_url = options.get("source_url") or (args[5] if len(args) > 5 else None)
     folder = Path(train_dir).expanduser()
     exist = len(data_sets.find(folder)) == len(data_sets.FILES)
-    if not (fake_data or source_url or exist or folder == _DATA):
+    if not (source_url or exist or folder == _DATA):
         if any(name in str(folder).lower() for name in _OTHER_SETS):
             raise UserError(f"{folder} must contain {', '.join(data_sets.FILES)}")
         print(f"{folder} has no MNIST; reading {_DATA}.", file=sys.stderr)

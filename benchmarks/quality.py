@@ -55,7 +55,7 @@ _PERCENT = (
 
 
 class Run(NamedTuple):
-    """A run to train: flags of main.py, the length and the folder.
+    """A run to train: flags of main.py, the length and where to keep it.
 
     Attributes:
       name: Name of its set of flags.

@@ -33,7 +33,8 @@ def compare(run_dirs, out, seed: int = 0, gans=(), log=print):
     pictures.import_matplotlib()
     rows, columns, notes = [], [], []
     folders = [RunFolder(path) for path in run_dirs]
-    for folder, configuration in [(each, each.configuration("--run_dirs")) for each in folders]:
+    configurations = [each.configuration("--run_dirs") for each in folders]  # before loading any
+    for folder, configuration in zip(folders, configurations, strict=True):
         name = one_line(folder)
         # Of the classes given, the one with the same code; else the one of the same path and name.
         trained_with = (str(configuration.gan).rpartition(":")[2], configuration.gan_sha256)

@@ -132,7 +132,8 @@ def make(data: input_data.Datasets, folder: Path, num_steps: int) -> Standard:
     if has_classes:
         weights = classifier_training.train(data.train, num_steps)
     else:  # its checksum says that scores are of these images
-        weights = dict(np.load(SHIPPED_FOLDER / "mnist" / _WEIGHTS))
+        with np.load(SHIPPED_FOLDER / "mnist" / _WEIGHTS) as shipped:
+            weights = dict(shipped)
         weights["images"] = np.array(checksum(data))
     with atomic_write(folder / _WEIGHTS) as temporary:
         np.savez(temporary, **weights)

@@ -40,8 +40,7 @@ def explore(run_dir, out, **loading) -> None:
       **loading: Options of `generation.load`.
 
     Raises:
-      UserError: If the generator has an operation that pages do not support, or the page would
-        exceed 10 MB.
+      UserError: If the generator has an operation that pages do not support.
     """
     out = Path(out).expanduser()
     if out.suffix.lower() not in (".html", ".htm"):
@@ -184,8 +183,8 @@ def _film(folder):
     """Reads progress/step-N.png: the first 6 x 6 tiles of each, stacked vertically.
 
     Returns:
-      {"steps": [...], "sheet": data URI of a PNG}, with fewer frames if they exceed 600 kB. None if
-      there are fewer than two images, or if all choices exceed 600 kB.
+      {"steps": [...], "sheet": data URI of a PNG} of at most 24 frames; None if there are fewer
+      than two images.
     """
     paths, side = sorted(folder.glob("step-*.png")), _FILM_TILES * SIDE
     if len(paths) < 2:

@@ -63,11 +63,7 @@ class Frozen(NamedTuple):
 
 
 def freeze(generator):
-    """Freezes a `generation.generator.Generator` with the weights of its samples.
-
-    Raises:
-      UserError: If its images depend on anything except latents and labels.
-    """
+    """Freezes a `generation.generator.Generator` with the weights of its samples."""
     gan, recipe = generator.gan, generator.recipe
     output = gan.x_hat.op.name
     with gan.x_hat.graph.as_default() as graph:

@@ -1,6 +1,6 @@
 """Runs an exported generator with NumPy only, without TensorFlow or this project.
 
-python numpy_generator.py generator.npz 16        writes 16 images to samples.npz
+images, latents = numpy_generator.sample("generator.npz", 16)
 images = numpy_generator.generate("generator.npz", latents)
 """
 
@@ -76,7 +76,7 @@ def generate(path, z, labels=None):
 
     Args:
       path: A `generator.npz`.
-      z: Latents `[n, nlatent]`; one with a NaN has an image of NaN.
+      z: Latents `[n, nlatent]`.
       labels: Integers `[n]`, only for a conditional generator.
 
     Returns:

@@ -35,7 +35,6 @@ def compile_graph(frozen):
 
     Raises:
       UnsupportedOperation: For the first operation that programs do not have.
-      UserError: If a weight is not finite.
     """
     with tf.Graph().as_default() as graph, tf.Session() as session:
         tf.import_graph_def(frozen.definition, name="")

@@ -26,7 +26,7 @@ def mark(spec, **limits):
       A `marks.Mark`.
 
     Raises:
-      UserError: If the file or the class is missing.
+      UserError: If the file is missing.
     """
     from grading import marks, submissions
     from grading.process import Limits, Process

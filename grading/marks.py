@@ -48,7 +48,7 @@ class Mark:
 
 
 def mark(submission: Submission, process: Process) -> Mark:
-    """Runs all checks on one submission, whatever it does."""
+    """Runs all checks on one submission, whatever it does, and ends the process."""
     began = time.monotonic()
     checks, reason, file = all_checks(), "", submission.path.name
     try:

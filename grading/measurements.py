@@ -44,8 +44,8 @@ class Bench:
     """Models of one class, each in a new graph.
 
     The public methods are the parent's questions. Building takes longer than most checks, so a
-    model is reused with its initial values, unless a check failed on it or another model was built
-    since.
+    model is used again with its initial values, unless it has new variables or other arguments are
+    asked for.
     """
 
     def __init__(self):

@@ -34,7 +34,7 @@ class ModelProxy:
         self._rng = np.random.default_rng(RNG_SEED)
 
     def another(self, *arguments, **sizes):
-        """Builds a model with these arguments; this one cannot be asked any more."""
+        """Builds a model with these arguments instead of the present one; returns this proxy."""
         self.begin(arguments, sizes, fresh=True)
         return self
 

@@ -1,6 +1,7 @@
 """Checks of the two networks.
 
-They cover the range of the samples, D's logits, and one D for both paths.
+They cover the range of the samples, D's logits, losses read with an update, and one D for both
+paths.
 """
 
 import numpy as np

@@ -6,7 +6,6 @@ import json
 import re
 import tempfile
 import zipfile
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from support.errors import UserError, one_line
 MOST_BYTES = 2**24  # of a student's files, unpacked
 # Lines of a notebook that are not Python: `%matplotlib inline`, `files = !ls`, `Gan?`.
 MAGIC = re.compile(r"^(\s*(?:[\w, ]+=)?\s*)(?:[%!?].*|[\w.]+\?{1,2}\s*)$")
+CELL_MAGICS_OF_PYTHON = ("%%time", "%%timeit", "%%capture")
 
 
 class Unmarkable(Exception):
@@ -91,8 +91,9 @@ def find(text: str, exclude: Path | None = None) -> list[Submission]:
         entries = [each for each in entries if each.resolve() != excluded]
         if not entries:
             raise UserError(f"{place} contains nothing to mark")
-        stems = Counter(entry.stem.lower() for entry in entries)
-        names = [e.name if e.is_dir() or stems[e.stem.lower()] > 1 else e.stem for e in entries]
+        stems = [each.name if each.is_dir() else each.stem for each in entries]
+        are_unique = len({stem.lower() for stem in stems}) == len(stems)
+        names = stems if are_unique else [each.name for each in entries]
         pairs = zip(names, entries, strict=True)
         return [Submission(one_line(name), entry, class_name) for name, entry in pairs]
     if not path.is_file():
@@ -131,10 +132,11 @@ def read_files(source):
             return {inside: archive.read(member) for inside, member in members.items()}
     if source.is_file() and not usable(Path(source.name)):
         raise Unmarkable("it is not a .py file, notebook, .zip or folder")
-    paths = sorted(source.rglob("*")) if source.is_dir() else [source]
-    root = source if source.is_dir() else source.parent
-    files = {path.relative_to(root): path for path in paths if path.is_file()}
-    files = {i: path for i, path in files.items() if usable(i) and not path.is_symlink()}
+    files = {Path(source.name): source}
+    if source.is_dir():
+        inside = {path.relative_to(source): path for path in sorted(source.rglob("*"))}
+        inside = {place: path for place, path in inside.items() if not path.is_symlink()}
+        files = {p: path for p, path in inside.items() if usable(p) and path.is_file()}
     check_size(path.stat().st_size for path in files.values())
     return {inside: path.read_bytes() for inside, path in files.items()}
 
@@ -204,6 +206,6 @@ def without_magics(source):
         return source
     except UNREADABLE:
         lines = source.splitlines()
-    if lines[0].startswith("%%"):
+    if lines[0].startswith("%%") and not lines[0].startswith(CELL_MAGICS_OF_PYTHON):
         return "\n" * (len(lines) - 1)
     return "\n".join(MAGIC.sub(r"\1None", line) for line in lines)

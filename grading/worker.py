@@ -15,12 +15,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST_FILE = 2**28  # bytes
+MOST_SECONDS = 3600  # of processor time, in case the parent was killed
 
 
 def main(memory_gb):
     """Answers the parent's questions until the parent ends.
 
-    A question is `[token, operation, arguments, seconds]`.
+    A question is `[operation, arguments, seconds]`.
     """
     sys.path[0] = str(ROOT)
     from grading.measurements import Bench, describe_error
@@ -63,7 +64,7 @@ def forget_project():
 
 
 def limit(memory_gb):
-    """Limits this process's memory and the files it writes.
+    """Limits this process's memory, processor time and the files it writes.
 
     Systems without such limits are skipped.
     """
@@ -75,7 +76,7 @@ def limit(memory_gb):
         resource.RLIMIT_AS: int(memory_gb * 2**30),
         resource.RLIMIT_FSIZE: LARGEST_FILE,
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_CPU: 3600,
+        resource.RLIMIT_CPU: MOST_SECONDS,
     }
     for name, most in limits.items():
         # macOS has no limit of addresses, and there may be a lower one already.

@@ -43,11 +43,10 @@ _HINTS = {
         "with --engine=fused, compute losses from the arguments, self.x_placeholder or self.x_hat, "
         "not from another tensor of __init__; or use --engine=step"
     ),
-    "unsupported operations": "XLA cannot compile it: replace it, or use --engine=step",
     "clear nested graphs": "omit reset_default_graph: each run has its own graph",
 }
 # Methods: their parameters, and what they return.
-METHODS = {
+_METHODS = {
     "_generator": ("z, reuse=False", "images [batch, 784]"),
     "_discriminator": ("x, reuse=False", "logits [batch, 1]"),
     "_discriminator_loss": ("y, y_hat", "a scalar, the mean over the batch"),
@@ -216,7 +215,8 @@ def check_own_train_ops(gan, recipe):
             "self._discriminator(self.x_placeholder, reuse=True, labels=self.x_labels_placeholder) "
             "in __init__, or train it with --engine=fused"
         )
-    if not tf.get_collection(passes.ASKED):  # a network may be one that cannot be called again
+    # Without a mark no layer differs in training; such a class need not be callable again.
+    if not tf.get_collection(passes.ASKED):
         return
     with passes.training(tf.constant([0, 0])) as running:
         call_again(gan, "_generator", gan.z_placeholder)
@@ -291,7 +291,7 @@ def _check_attributes(gan, recipe):
 
 
 def _check_methods(gan, conditional):
-    for method, (parameters, _) in METHODS.items():
+    for method, (parameters, _) in _METHODS.items():
         if conditional and "reuse" in parameters:
             parameters = f"{parameters}, labels=None"
         parts = parameters.split(", ")
@@ -321,6 +321,9 @@ def call_again(gan, method: str, *inputs):
         )
     is_tensor = isinstance(result, tf.Tensor)
     if not is_tensor or (is_scalar and result.shape.rank):
-        found, (_, expected) = result.shape if is_tensor else type(result).__name__, METHODS[method]
+        found, (_, expected) = (
+            result.shape if is_tensor else type(result).__name__,
+            _METHODS[method],
+        )
         raise error_at(function, f"{name} must return one tensor, {expected}, got {found}")
     return result

@@ -101,7 +101,10 @@ def shard() -> Shard:
 
 
 def current() -> TrainingPass | None:
-    """Returns the pass that a network is being built for, or None in inference."""
+    """Returns the pass that a network is being built for, or None in inference.
+
+    There it leaves the mark ASKED in the graph.
+    """
     running = _current.get()
     if running is None:
         tf.add_to_collection(ASKED, True)

@@ -408,7 +408,10 @@ def override(recipe: Recipe, **values) -> Recipe:
     fields = {field.name: field for field in hyperparameters()}
     for name, value in values.items():
         if name not in fields:
-            raise UserError(f"{name} is not a hyperparameter; choose from {', '.join(fields)}")
+            raise UserError(
+                f"{name} is neither a hyperparameter nor an option of a run; see python main.py "
+                "--help"
+            )
         value = plain_value(value)
         check_value(fields[name], value)
         if value_type(fields[name])[0] is float and value is not None:

@@ -146,7 +146,8 @@ def read(folder: Path, dataset: str = "mnist", source_url: str | None = None) ->
     Args:
       folder: Folder of the files.
       dataset: The known set whose mirrors and checksums are used for missing files.
-      source_url: Address of a folder that replaces the mirrors and their checksums.
+      source_url: Address of a folder that replaces the mirrors; its files may be of any of
+        DATASETS.
 
     Returns:
       (images, labels) of the training and of the test set: uint8 `[n, 28, 28]`, and uint8 `[n]` in
@@ -241,10 +242,10 @@ def parse(file, item_shape: tuple, name) -> np.ndarray:
 
 def describe(head: bytes) -> str:
     """Returns what a file is by its first bytes."""
-    if head.startswith(b"\0\0\x08") and len(head) % 4 == 0:
-        sizes = struct.iter_unpack(">I", head[4 : 4 * (1 + head[3])])
-        shape = " x ".join(str(size) for (size,) in sizes)
-        return f"an IDX file of {head[3]} dimensions, {shape}"
+    if head.startswith(b"\0\0\x08") and len(head) >= 4 * (1 + head[3]):
+        return f"an IDX file of shape {struct.unpack_from(f'>{head[3]}I', head, 4)}"
+    if head.startswith(b"\0\0\x08") and len(head) > 3:
+        return f"an IDX file of {head[3]} dimensions"
     return f"a file that starts with {head[:16]!r}" if head else "an empty file"
 
 
@@ -255,10 +256,8 @@ def _complete(paths, folder, dataset, source_url):
     counts, and one set's images with another set's labels would train without an error.
     """
     sets = [known(name) for name in (DATASETS if source_url else [dataset])]
-    for i, name in enumerate(FILES):
-        if name in paths:
-            found = _checksums(paths[name].read_bytes(), read_idx(paths[name]))
-            sets = [each for each in sets if each.sha256[i] in found]
+    for name, path in paths.items():
+        sets = _sets_with(sets, name, path, path.read_bytes())
     missing = [name for name in FILES if name not in paths]
     if not sets:
         raise DataError(
@@ -267,10 +266,10 @@ def _complete(paths, folder, dataset, source_url):
         )
     mirrors = [source_url] if source_url else known(dataset).mirrors
     for name in missing:
-        path, accepted = folder / f"{name}.gz", {each.sha256[FILES.index(name)] for each in sets}
+        path = folder / f"{name}.gz"
         addresses = [f"{mirror.rstrip('/')}/{path.name}" for mirror in mirrors]
         try:
-            content = download(addresses, functools.partial(_check_download, path, accepted))
+            content = download(addresses, functools.partial(_check_download, sets, name))
         except DataError as error:
             raise DataError(
                 f"{folder} lacks {path.name} and downloading it failed ({error}); copy the four "
@@ -280,20 +279,24 @@ def _complete(paths, folder, dataset, source_url):
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         paths[name] = path
+        sets = _sets_with(sets, name, path, content)
 
 
-def _check_download(path, accepted, content):
-    array = parse(io.BytesIO(content), IMAGE_SHAPE if "idx3" in path.name else (), path.name)
-    found = _checksums(content, array)
-    require(bool(accepted & found), path.name, "a file of a known set", f"SHA-256 {min(found)}")
+def _check_download(sets, name, content):
+    titles, found = " or ".join(each.title for each in sets), hashlib.sha256(content).hexdigest()
+    has_any = bool(_sets_with(sets, name, name, content))
+    require(has_any, name, f"the file of {titles}", f"another one (SHA-256 {found[:12]})")
 
 
-def _checksums(content, array):
-    """Returns the SHA-256 of a file and of its uncompressed content, in hexadecimal.
+def _sets_with(sets, name, place, content):
+    """Returns those of the known sets whose file `name` has this content.
 
-    Compressing the same content again changes only the first.
+    Their checksum is of the file or of its uncompressed content; compressing the same content again
+    changes only the first.
     """
-    return {hashlib.sha256(part).hexdigest() for part in (content, idx_content(array))}
+    array = parse(io.BytesIO(content), IMAGE_SHAPE if "idx3" in name else (), place)
+    found = {hashlib.sha256(part).hexdigest() for part in (content, idx_content(array))}
+    return [each for each in sets if each.sha256[FILES.index(name)] in found]
 
 
 def require(condition: bool, name: object, expected: str, found: object) -> None:

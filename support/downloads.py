@@ -1,7 +1,6 @@
 """Downloads into memory, so that one that fails leaves nothing."""
 
 from collections.abc import Callable, Iterable
-from urllib.parse import urlsplit
 
 from support.errors import DataError, one_line
 
@@ -50,5 +49,6 @@ def download(urls: Iterable[str], check: Callable[[bytes], None]) -> bytes:
             reason = str(error)
         except (requests.RequestException, ValueError) as error:  # whose messages are long
             reason = type(error).__name__
-        reasons.append(f"{urlsplit(url).hostname}: {one_line(reason)}")
+        server = url.removeprefix("https://").removeprefix("http://").partition("/")[0]
+        reasons.append(one_line(f"{server}: {reason}"))
     raise DataError("; ".join(reasons))

@@ -172,6 +172,8 @@ def _open(path):
                 image.draft("L", (4 * SIDE, 4 * SIDE))  # JPEG decodes large images faster
             return ImageOps.exif_transpose(image)
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        if isinstance(error, OSError) and error.errno:
+            raise
         raise DataError(f"{path}: expected {_IMAGES} ({one_line(error)})") from error
 
 

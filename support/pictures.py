@@ -259,7 +259,7 @@ def figure(path: str | Path, width: float, height: float) -> Iterator:
 def import_matplotlib():
     """Returns matplotlib, whose import takes longer than drawing most images.
 
-    Commands that work for minutes call it first, so that their work is not lost.
+    Commands that work for minutes call it early, so that their work is not lost.
 
     Raises:
       UserError: If it is missing or broken.
@@ -267,7 +267,7 @@ def import_matplotlib():
     try:
         import matplotlib.figure
     except Exception as error:
-        raise broken_package("matplotlib, or your matplotlibrc,", error) from error
+        raise broken_package("matplotlib, your matplotlibrc or MPLBACKEND,", error) from error
     return matplotlib
 
 

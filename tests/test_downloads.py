@@ -99,8 +99,8 @@ def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeyp
         with pytest.raises(DataError) as error:
             read_data_sets(tmp_path / "to")
     line = str(error.value)
-    assert line.startswith(f"{tmp_path / 'to'} lacks {NAME} and downloading it failed (127.0.0.1: ")
-    for reason in ("a file of a known set, found SHA-256 ", "127.0.0.1: 404 File not found"):
+    assert line.startswith(f"{tmp_path / 'to'} lacks {NAME} and downloading it failed (127.0.0.1:")
+    for reason in ("the file of MNIST, found another one (SHA-256 ", ": 404 File not found"):
         assert reason in line
     assert line.endswith("); copy the four files there") and "http" not in line
     assert not (tmp_path / "to").exists()
@@ -112,7 +112,7 @@ def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeyp
         (Short, "ChunkedEncodingError"),
         (Endless, "at most 100000 bytes, found more"),
         (b"<html>Log in to this network</html>", "found a file that starts with b'<html>"),
-        ("http://127.0.0.1:9", "127.0.0.1: ConnectionError"),
+        ("http://127.0.0.1:9", "127.0.0.1:9: ConnectionError"),
     ],
 )
 def test_bad_server_or_file_is_one_line_and_leaves_nothing(

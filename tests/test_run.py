@@ -218,6 +218,12 @@ def test_new_renames_the_run_to_the_first_free_name(begun, readable):
     assert (first / "checkpoints" / "step-000000010.npz").read_bytes() == checkpoint
 
 
+def test_new_run_in_the_current_folder(begun, monkeypatch):
+    monkeypatch.chdir(begun.path)
+    assert prepare(".", new=True) == [f"Moved the existing run to {begun.path}.old-1."]
+    assert begun.load_checkpoint(pytest.fail) is None
+
+
 UNUSABLE = {
     "deep": lambda good: "[" * 100_000,
     "of another program": lambda good: '{"name": "web", "version": 2}',

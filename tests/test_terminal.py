@@ -228,7 +228,7 @@ sys.modules["tensorflow.compat"] = sys.modules["tensorflow.compat.v1"] = sys.mod
         ("tensorflow", "raise TypeError('Descriptors\\nIf')", r"\(TypeError: Descriptors\)$"),
         ("tensorflow", "", "TensorFlow is broken; run python -m pip install --force-reinstall -r"),
         ("tensorflow", OLD, "TensorFlow 2.9.1 is too old; run python -m pip install -r req"),
-        ("matplotlib", "1 / 0", "matplotlib, or your matplotlibrc, is broken; run python -m pip"),
+        ("matplotlib", "1 / 0", "matplotlib, your matplotlibrc or MPLBACKEND, is broken; run"),
     ],
 )
 def test_missing_or_broken_package_is_one_line(tmp_path, package, content, message):

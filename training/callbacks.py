@@ -6,7 +6,6 @@ Each can act at two moments: after a block of steps, and after certain steps.
 import contextlib
 import math
 import os
-import sys
 import time
 
 import numpy as np
@@ -159,9 +158,8 @@ class Losses(Callback):
             _, d_loss, g_loss = np.mean(block, axis=0)
             note = f"d_loss {d_loss:.3f}, g_loss {g_loss:.3f}"
             self.context.bar.advance(len(block), ", ".join(filter(None, [note, self.context.note])))
-            if "matplotlib.figure" not in sys.modules:
-                # The first steps do not wait for it; a broken one is reported before hours of work.
-                pictures.import_matplotlib()
+            # Not before the first steps, but a broken one is reported before hours of work.
+            pictures.import_matplotlib()
 
     def on_interval(self, step):
         figure = self.context.folder.file("losses.png")

@@ -6,6 +6,7 @@ One runs a step, the other a block of steps per session call.
 step.
 """
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -158,7 +159,16 @@ class FusedEngine(_Engine):
                 feed = dict(zip(self._inputs, upcoming.result(), strict=True))
                 if last < stop:
                     upcoming = pool.submit(self._padded_block, last, stop)
-                losses = self.session.run(self._losses, {**feed, self._count: last - first})
+                try:
+                    losses = self.session.run(self._losses, {**feed, self._count: last - first})
+                except tf.errors.InvalidArgumentError as error:
+                    unknown = re.search(r"unsupported operations .* on \w+: (\w+)", str(error))
+                    if unknown is None:
+                        raise
+                    raise UserError(
+                        f"--engine=fused: XLA cannot compile the operation {unknown[1]}; remove it "
+                        "from the networks and losses, or train with --engine=step"
+                    ) from error
                 rows = losses[: last - first].tolist()
                 yield [Progress(first + i, *row) for i, row in enumerate(rows, 1)]
 

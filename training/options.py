@@ -96,7 +96,7 @@ class RunOptions:
         None,
         ENGINES,
         "custom class, written like models/gan.py, that replaces the recipe's; every command that "
-        "opens its run needs this flag too",
+        "opens its run needs this flag too; compare takes several, separated by commas",
         modes=("train", *ONE_RUN, "compare"),
         value="FILE.py:CLASS",
         unset="the recipe's",

@@ -195,12 +195,13 @@ class RunFolder:
         return False
 
     def _move_to_backup(self, log):
-        path, number = self.path.resolve(), 1
-        while (backup := path.with_name(f"{path.name}.old-{number}")).exists():
+        self.path = Path(os.path.abspath(self.path))  # `.` would be the renamed folder
+        number = 1
+        while (backup := self.path.with_name(f"{self.path.name}.old-{number}")).exists():
             number += 1
         with FileLock(self.file(_LOCK), timeout=0):
             pass  # no other process uses it
-        os.replace(path, backup)
+        os.replace(self.path, backup)
         log(f"Moved the existing run to {backup}.")
 
     def _checkpoints(self):
@@ -333,7 +334,12 @@ def _read_checkpoint(path, number=None):
         if step.shape or number not in (None, step):
             raise ValueError(f"expected step {number}, found {step}")
         return int(step), state
+    except MemoryError:
+        raise
     except Exception as error:  # the zip and array formats raise errors of many types
+        # Damage can also point to a place outside the file, which is EINVAL.
+        if getattr(error, "errno", None) not in (None, errno.EIO, errno.EINVAL):
+            raise
         raise RunError(f"{path} is damaged ({reason(error)})") from error
 
 
