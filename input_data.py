@@ -157,8 +157,10 @@ def read_data_sets(
       ValueError: For a `validation_size` outside 0..(training images), or fake data.
       TypeError: For an unsupported `dtype`.
     """
-    options = {"one_hot": one_hot, "dtype": _image_dtype(dtype), "reshape": reshape, "seed": seed}
-    _reject_fake(fake_data)
+    dtype = _image_dtype(dtype)  # before anything is read
+    options = {"one_hot": one_hot, "dtype": dtype, "reshape": reshape, "seed": seed}
+    if fake_data:
+        raise ValueError("fake_data must be False, got True; use real images")
     train, test = (
         DataSet(images, dense_to_one_hot(labels, NUM_CLASSES) if one_hot else labels, **options)
         for images, labels in data_sets.read(Path(train_dir).expanduser(), dataset, source_url)
@@ -200,7 +202,8 @@ class DataSet:
         seed=None,
     ):
         dtype = _image_dtype(dtype)
-        _reject_fake(fake_data)
+        if fake_data:
+            raise ValueError("fake_data must be False, got True; use real images")
         self.options = {"one_hot": one_hot, "dtype": dtype, "reshape": reshape, "seed": seed}
         self._scale = dtype == np.float32
         images = np.asarray(images)
@@ -303,7 +306,8 @@ class DataSet:
         batch_size = operator.index(batch_size)
         if batch_size < 0:
             raise ValueError(f"batch_size must be at least 0, got {batch_size}")
-        _reject_fake(fake_data)
+        if fake_data:
+            raise ValueError("fake_data must be False, got True; use real images")
         start = self._index_in_epoch
         if shuffle and start == 0 and self._epochs_completed == 0:
             self._shuffle()
@@ -326,11 +330,6 @@ class DataSet:
         new = np.arange(self._num_examples)
         np.random.shuffle(new)  # noqa: NPY002 - the removed module's generator
         self._images, self._labels = self._images[new], self._labels[new]
-
-
-def _reject_fake(fake_data):
-    if fake_data:
-        raise ValueError("fake_data must be False, got True; use real images")
 
 
 def _image_dtype(dtype):
