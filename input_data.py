@@ -173,7 +173,8 @@ class DataSet:
 
     `images`, `labels` and the attributes `_images`, `_labels`, `_num_examples` are in the order of
     the batches, may be written to, and affect later batches; `pixels`, `file_labels` and
-    `given_labels` stay as they were given. Until `images` is read, only batches are converted.
+    `given_labels` stay as they were given. All images are converted at the first batch, or when
+    `images` is read.
 
     Args:
       images: `[n, h, w, 1]`, `[n, h, w]` or `[n, pixels]`, in 0..255; not copied.

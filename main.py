@@ -23,7 +23,7 @@ from support.errors import UserError
 with errors.imports_of("main.py"):
     import training
     from command_line import FLAGS, define_flags, fail, given, parse
-    from models import priors, recipes
+    from models import recipes
     from support import terminal
     from support.files import check_writable
     from training import mpi
@@ -86,16 +86,12 @@ def sample():
     names = folder.configuration().label_names()
     labels = None if FLAGS.labels is None else [_label(text, names) for text in FLAGS.labels]
     out = _out() or str(folder.file("walk.gif" if draws else "sampled.png"))
-    sampling.check_out(out, sampling.WALK_SUFFIXES if draws else sampling.SAMPLE_SUFFIXES)
-    priors.get(folder.configuration().full_recipe().prior).check_truncation(FLAGS.truncation)
+    sampling.check_out(out, bool(draws))
     import generation
 
     generator = generation.load(folder.path, **_loading())
     options = {"seed": FLAGS.seed, "truncation": FLAGS.truncation, "labels": labels}
-    if draws:
-        sampling.save_walk(generator, out, draws, **options)
-    else:
-        sampling.save_samples(generator, out, FLAGS.num_samples or 100, **options)
+    sampling.save(generator, out, draws or FLAGS.num_samples or 100, walk=bool(draws), **options)
     print(f"Saved {out}.")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 import input_data
-from models import priors
 from support import pictures, terminal
 from support.errors import UserError
 from support.files import write_json
@@ -58,7 +57,6 @@ def evaluate(
     folder = RunFolder(run_dir)
     configuration = folder.configuration()
     dataset, recipe = dataset or configuration.dataset, configuration.full_recipe()
-    priors.get(recipe.prior).check_truncation(truncation)
     images, info = input_data.load(dataset, data_dir, invert=configuration.invert, log=log)
     trained_on = input_data.select(images, recipe.validation_size, recipe.digit).train
     configuration.check_data(trained_on, input_data.data_folder(dataset, data_dir))

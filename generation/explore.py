@@ -48,7 +48,8 @@ def explore(run_dir, out, **loading) -> None:
     generator = generation.load(run_dir, **loading)
     graph = frozen.freeze(generator)
     generator.close()
-    names = [name if k in graph.classes else None for k, name in enumerate(generator.class_names)]
+    labels = enumerate(generator.configuration.label_names())
+    names = [name if k in graph.classes else None for k, name in labels]
     about = _about(Path(run_dir).expanduser(), generator, graph)
     content = page(graph, about, names if graph.classes else [])
     with atomic_write(out) as temporary:

@@ -132,16 +132,12 @@ def _check_replaceable(target):
     Raises:
       UserError: If it is not.
     """
-    if not os.path.lexists(target):
-        return
-    if target.is_dir() and not target.is_symlink():
-        if not any(target.iterdir()):
-            return
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            about = json.loads((target / _MARK).read_text())
-            if about["format"] == _FORMAT and _files(target) <= set(about["files"]):
-                return
-    raise UserError(f"--out={target} exists and is not an export; choose another folder")
+    own = set()
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        own = set(json.loads((target / _MARK).read_text())["files"])
+    is_folder = target.is_dir() and not target.is_symlink()
+    if os.path.lexists(target) and not (is_folder and _files(target) <= own):
+        raise UserError(f"--out={target} exists and is not an export; choose another folder")
 
 
 def _files(folder):

@@ -65,7 +65,7 @@ class Generator:
 
         self.configuration = configuration
         self.recipe = configuration.full_recipe()
-        self.prior = priors.get(self.recipe.prior)
+        self.prior = priors.PRIORS[self.recipe.prior]
         self.step = step
         self.digest = digest(state)
         self.raw = raw
@@ -76,11 +76,6 @@ class Generator:
         self._inference = Inference(self.gan)
         self.gan.session = self._inference.session
         self._inference.load(state, average=not raw)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of the labels from 0 to 9."""
-        return self.configuration.label_names()
 
     def scores(self, run_dir) -> dict | None:
         """Returns the content of a run's metrics.json, None if it is of other samples.

@@ -11,23 +11,23 @@ from support.errors import UserError
 from support.files import atomic_write
 
 # What --out may end in; a folder takes a file for each image.
-SAMPLE_SUFFIXES, WALK_SUFFIXES = ("/", ".npz", ".png"), ("/", ".gif", ".webp", ".png", ".npz")
+_SUFFIXES, _WALK_SUFFIXES = ("/", ".npz", ".png"), ("/", ".gif", ".webp", ".png", ".npz")
 _FRAMES_PER_LEG, _TILES_PER_LEG = 24, 8
 _MILLISECONDS = 60
 
 
-def check_out(out, suffixes) -> tuple[Path, str]:
+def check_out(out, walk) -> tuple[Path, str]:
     """Returns the path that `out` names, and its suffix in lower case, / for a folder.
 
     Raises:
-      UserError: If it ends in none of the suffixes, its folder does not exist, or it is a folder
-        with numbered PNGs, which are not replaced.
+      UserError: If its suffix is not one of samples or of a walk, its folder does not exist, or it
+        is a folder with numbered PNGs, which are not replaced.
     """
-    path = Path(out).expanduser()
+    path, suffixes = Path(out).expanduser(), _WALK_SUFFIXES if walk else _SUFFIXES
     is_folder = str(out).endswith(("/", os.sep)) or path.is_dir()
     ending = "/" if is_folder else path.suffix.lower()
     if ending not in suffixes:
-        hint = "; add --interpolate=6 for a walk" if ending in WALK_SUFFIXES else ""
+        hint = "; add --interpolate=6 for a walk" if ending in _WALK_SUFFIXES else ""
         raise UserError(f"--out must end in {' or '.join(suffixes)}, got {out}{hint}")
     if not path.absolute().parent.is_dir():
         raise UserError(f"--out={out}: there is no folder {path.parent}; create it")
@@ -39,73 +39,50 @@ def check_out(out, suffixes) -> tuple[Path, str]:
     return path, ending
 
 
-def save_samples(generator, out, n, *, seed=0, truncation=None, labels=None) -> None:
-    """Draws n samples into a file.
+def save(generator, out, n, *, walk=False, labels=None, **options) -> None:
+    """Draws samples, or a walk through some draws and back to the first, into a file.
 
     Args:
       generator: A `generation.Generator`.
-      out: .npz with `images`, `latents` and, if conditional, `labels`; .png with a square sheet of
-        tiles, in named rows if there are several labels; or a folder for a PNG of each.
-      n: The number of samples.
-      seed, truncation: Like `Generator.sample`.
-      labels: Labels to draw in turn, of a conditional generator; None for all.
+      out: .npz with `images`, `latents` and, for samples if conditional, `labels`; .png with a
+        square sheet of tiles, in named rows if there are several labels, or a row for each leg of a
+        walk; a folder for a PNG of each; for a walk also .gif or .webp.
+      n: The number of samples, or of the walk's draws.
+      walk: Whether to walk.
+      labels: Labels of a conditional generator: of samples in turn, None for all; of a walk's
+        draws, None for the first.
+      **options: `seed` and `truncation` of `Generator.sample`.
     """
-    path, ending = check_out(out, SAMPLE_SUFFIXES)
-    has_labels = labels is not None or generator.recipe.conditional
-    rows = generator.labels_in_turn(n, labels) if has_labels else None
-    images, latents = generator.sample(n, seed, truncation=truncation, labels=rows)
-    tiles, side = images.reshape(n, -1), math.ceil(math.sqrt(n))
-    if ending == "/":
-        _save_each(path, images, rows)
-    elif ending == ".npz":
-        _save_arrays(path, images, latents, **({} if rows is None else {"labels": rows}))
-    elif rows is None or len(set(rows)) == 1:
-        pictures.save_png(path, pictures.tiles(tiles, side))
+    path, ending = check_out(out, walk)
+    rows = None
+    if walk:
+        columns = _TILES_PER_LEG if ending == ".png" else _FRAMES_PER_LEG
+        images, latents = generator.interpolate(n, columns, labels=labels, **options)
     else:
-        strips = []
+        columns = math.ceil(math.sqrt(n))
+        if labels is not None or generator.recipe.conditional:
+            rows = generator.labels_in_turn(n, labels)
+        images, latents = generator.sample(n, labels=rows, **options)
+    tiles = images.reshape(len(images), -1)
+    if ending == "/":
+        path.mkdir(exist_ok=True)
+        for k, image in enumerate(images):
+            label = "" if rows is None else f"-label-{rows[k]}"
+            with open(path / f"{k:06}{label}.png", "xb") as file:
+                pictures.grey(image).save(file, format="PNG")
+    elif ending == ".npz":
+        named = {} if rows is None else {"labels": rows}
+        with atomic_write(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, images=images, latents=latents, **named)
+    elif ending != ".png":
+        pictures.animation(path, images, _MILLISECONDS)
+    elif rows is None or len(set(rows)) == 1:
+        pictures.save_png(path, pictures.tiles(tiles, columns))
+    else:
+        strips, names = [], generator.configuration.label_names()
         for label in sorted(set(rows.tolist())):
             of_label = tiles[rows == label]
-            for start in range(0, len(of_label), side):
-                name = "" if start else generator.class_names[label]
-                strips.append((name, of_label[start : start + side]))
+            for start in range(0, len(of_label), columns):
+                name = "" if start else names[label]
+                strips.append((name, of_label[start : start + columns]))
         pictures.compare(path, strips)
-
-
-def save_walk(generator, out, draws, *, seed=0, truncation=None, labels=None) -> None:
-    """Walks through some draws and back to the first, into a file.
-
-    Args:
-      generator: A `generation.Generator`.
-      out: .gif or .webp, .png with a row of tiles for each leg, .npz or a folder like
-        `save_samples`.
-      draws: The number of draws.
-      seed, truncation: Like `Generator.sample`.
-      labels: For a conditional generator, labels to cross between in turn; None keeps the first.
-    """
-    path, ending = check_out(out, WALK_SUFFIXES)
-    frames = _TILES_PER_LEG if ending == ".png" else _FRAMES_PER_LEG
-    images, latents = generator.interpolate(
-        draws, frames, seed, truncation=truncation, labels=labels
-    )
-    if ending == "/":
-        _save_each(path, images)
-    elif ending == ".npz":
-        _save_arrays(path, images, latents)
-    elif ending == ".png":
-        pictures.save_png(path, pictures.tiles(images.reshape(len(images), -1), frames))
-    else:
-        pictures.animation(path, images, _MILLISECONDS)
-
-
-def _save_arrays(path, images, latents, **labels):
-    with atomic_write(path) as temporary, open(temporary, "wb") as file:
-        np.savez(file, images=images, latents=latents, **labels)
-
-
-def _save_each(folder, images, labels=None):
-    """Saves each image as a numbered PNG, with its label in the name."""
-    folder.mkdir(exist_ok=True)
-    for k, image in enumerate(images):
-        label = "" if labels is None else f"-label-{labels[k]}"
-        with open(folder / f"{k:06}{label}.png", "xb") as file:
-            pictures.grey(image).save(file, format="PNG")

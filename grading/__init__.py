@@ -20,7 +20,7 @@ def mark(spec, **limits):
 
     Args:
       spec: `FILE.py[:CLASS]`; the class is Gan if none is given.
-      **limits: Fields of `process.Limits`, such as `check_seconds`.
+      **limits: `check_seconds` and `memory_gb`, see `process.Process`.
 
     Returns:
       A `marks.Mark`.
@@ -29,6 +29,6 @@ def mark(spec, **limits):
       UserError: If the file is missing.
     """
     from grading import marks, submissions
-    from grading.process import Limits, Process
+    from grading.process import Process
 
-    return marks.mark(submissions.find_one(str(spec)), Process(Limits(**limits)))
+    return marks.mark(submissions.find_one(str(spec)), Process(**limits))

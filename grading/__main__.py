@@ -18,7 +18,7 @@ with imports_of("grading"):
     from tqdm import tqdm
 
     from grading import marks, submissions
-    from grading.process import Limits, Process
+    from grading.process import Process
 
 ALL_PASSED, SOME_FAILED, WRONG_COMMAND, INTERRUPTED = 0, 1, 4, 130
 
@@ -58,8 +58,8 @@ def main(argv):
     students = submissions.find(options.path, exclude=options.out)
     if sys.platform != "linux":
         print("Warning: memory is not limited on this system.", file=sys.stderr)
-    limits = Limits(options.check_seconds, options.memory_gb)
-    found, processes = [], [Process(limits) for _ in students]
+    limits = options.check_seconds, options.memory_gb
+    found, processes = [], [Process(*limits) for _ in students]
     pool = ThreadPoolExecutor(options.jobs)
     try:
         futures = [pool.submit(marks.mark, *each) for each in zip(students, processes, strict=True)]

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from grading import NETWORKS
 from support import user_code
-from support.graphs import network_variables
+from support.tf import network_variables
 from tf1 import import_file
 
 tf1 = tf.compat.v1
@@ -181,15 +181,9 @@ class Model:
         ]
         return gan.session.run(tensors, given)
 
-    def loss(self, name, logits, constant=False):
-        """Returns what a loss function returns for columns of logits.
-
-        The logits are constants or fed.
-        """
+    def loss(self, name, logits):
+        """Returns a loss function's value for columns of logits."""
         columns = [np.reshape(column, [-1, 1]).astype(np.float32) for column in logits]
-        if constant:
-            loss = getattr(self.gan, name)
-            return self.gan.session.run(loss(*[tf.constant(column) for column in columns]))
         inputs, value = self._fed_loss(name, len(columns))
         return self.gan.session.run(value, dict(zip(inputs, columns, strict=True)))
 

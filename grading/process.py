@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,19 +50,16 @@ class Stopped(Exception):
     """The end of the child process: why, for the student to read."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Limits of what one student's class may use."""
-
-    check_seconds: float = 30
-    memory_gb: float = 4
-
-
 class Process:
-    """A child process for one student; it is started again after it was ended."""
+    """A child process for one student; it is started again after it was ended.
 
-    def __init__(self, limits: Limits):
-        self._limits = limits
+    Args:
+      check_seconds: Time limit of a check.
+      memory_gb: Memory limit.
+    """
+
+    def __init__(self, check_seconds: float = 30, memory_gb: float = 4):
+        self._check_seconds, self._memory_gb = check_seconds, memory_gb
         self._child = None
         self._ended = False
 
@@ -72,7 +68,7 @@ class Process:
         self._folder = folder
         if not self._child:
             self._start()
-        self._allow(self._limits.check_seconds)
+        self._allow(self._check_seconds)
 
     def _allow(self, seconds):
         self._allowed, self._deadline = seconds, time.monotonic() + seconds
@@ -108,7 +104,7 @@ class Process:
                 names = {each.value: each.name for each in signal.Signals}
                 reason = (
                     f"ended by {names.get(-code, f'signal {-code}')}: more than the "
-                    f"{self._limits.memory_gb:g} GB of memory allowed, or a recursion without end?"
+                    f"{self._memory_gb:g} GB of memory allowed, or a recursion without end?"
                 )
         self._close()
         raise Stopped(reason)
@@ -127,7 +123,7 @@ class Process:
         self._stack = tempfile.TemporaryFile()  # noqa: SIM115
         kept = {name: os.environ[name] for name in KEPT if name in os.environ}
         self._child = subprocess.Popen(
-            [sys.executable, WORKER, str(self._limits.memory_gb)],
+            [sys.executable, WORKER, str(self._memory_gb)],
             cwd=self._working_folder.name,
             env={**kept, **SETTINGS},
             stdin=subprocess.PIPE,

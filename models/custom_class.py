@@ -21,8 +21,7 @@ import tf1
 from support import user_code
 from support.data_sets import NUM_CLASSES, NUM_PIXELS
 from support.errors import UserError
-from support.graphs import upstream_ops
-from support.lazy import tf
+from support.tf import tf, upstream_ops
 
 # Errors of custom classes: pattern of the message -> what to do.
 _HINTS = {
@@ -36,6 +35,9 @@ _HINTS = {
     ),
     r"__init__\(\) got an unexpected keyword argument '(ndims|nlatent)'": (
         "write it as `def __init__(self, ndims=784, nlatent=2)`"
+    ),
+    "unexpected keyword argument '(conditioning|[dg]_channels|minibatch_stddev)'": (
+        "its networks have no such option: omit the flag"
     ),
     "'NoneType' object has no attribute 'dtype'": "does a loss or a network return nothing?",
     r"\(\) takes no arguments": "__init__ must accept ndims and nlatent",
@@ -215,13 +217,7 @@ def check_own_train_ops(gan, recipe):
             "self._discriminator(self.x_placeholder, reuse=True, labels=self.x_labels_placeholder) "
             "in __init__, or train it with --engine=fused"
         )
-    # Without a mark no layer differs in training; such a class need not be callable again.
-    if not tf.get_collection(passes.ASKED):
-        return
-    with passes.training(tf.constant([0, 0])) as running:
-        call_again(gan, "_generator", gan.z_placeholder)
-        call_again(gan, "_discriminator", gan.x_placeholder)
-    if running.is_used:
+    if tf.get_collection(passes.ASKED):
         raise UserError(
             f"{name} has layers that differ in training, such as dropout and batch_norm of "
             "models/layers.py, which its own train ops ignore; train it with --engine=fused"

@@ -5,7 +5,7 @@ import tensorflow.compat.v1 as tf
 
 from support.data_sets import NUM_CLASSES
 from support.errors import UserError
-from support.graphs import upstream_ops
+from support.tf import upstream_ops
 
 # Images generated per session call: enough to keep the cores busy, little enough for any memory.
 _IMAGES_PER_CALL = 1000

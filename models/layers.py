@@ -115,7 +115,7 @@ def batch_norm(x, *, name, momentum=0.9):
       momentum: The decay of the moving averages. None always takes the batch's own statistics, so
         that a result depends on its whole batch.
     """
-    running, shard = passes.current(), passes.shard()
+    running, shard = None if momentum is None else passes.current(), passes.shard()
     with tf.variable_scope(name):
         shape = [x.shape[-1]]
         zeros, ones = tf.zeros_initializer(), tf.ones_initializer()
@@ -236,8 +236,7 @@ def minibatch_stddev(x, labels=None):
     Returns:
       `[batch, n + 1]`.
     """
-    running, shard = passes.current(), passes.shard()
-    batches = 1 if running is None else running.batches
+    batches, shard = passes.batches(), passes.shard()
     apart = tf.reshape(x, [batches, -1, x.shape[1]])
     if labels is not None:
         rows = tf.reshape(labels, [batches, -1, labels.shape[1]])

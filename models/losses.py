@@ -7,7 +7,7 @@ class trains a loss of its own by overriding `_discriminator_loss` and `_generat
 import dataclasses
 from collections.abc import Callable
 
-from support.lazy import tf
+from support.tf import tf
 
 
 @dataclasses.dataclass(frozen=True)

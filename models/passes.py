@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from support.lazy import tf
+from support.tf import tf
 
 # The graph collection in which layers that may differ in training leave a mark.
 ASKED = "asked for the training pass"
@@ -55,11 +55,6 @@ class TrainingPass:
         self.batches = batches
         self.updates = []
 
-    @property
-    def is_used(self) -> bool:
-        """True if any layer so far differed from inference."""
-        return bool(self._draws or self.updates)
-
     def next_seed(self):
         """Returns a seed, int32 [2], that differs at every call."""
         self._draws += 1
@@ -100,10 +95,16 @@ def shard() -> Shard:
     return _shard.get()
 
 
+def batches() -> int:
+    """Returns how many batches of one size pass together, one after the other."""
+    running = _current.get()
+    return 1 if running is None else running.batches
+
+
 def current() -> TrainingPass | None:
     """Returns the pass that a network is being built for, or None in inference.
 
-    There it leaves the mark ASKED in the graph.
+    Layers that differ in training ask for it; in inference that leaves the mark ASKED in the graph.
     """
     running = _current.get()
     if running is None:

@@ -1,7 +1,7 @@
 """Latent distributions: draws of the generator's input, and walks among them.
 
-`priors.get("normal").sample(rng, [16, 10])` draws 16 latents. To add a prior, put a `Prior` with a
-`sample` into `PRIORS`; exported generators draw by its quantiles, which are computed from `sample`.
+`priors.PRIORS["normal"].sample(rng, [16, 10])` draws 16 latents. To add a prior, put a `Prior` with
+a `sample` into `PRIORS`; exported generators draw by its quantiles, computed from `sample`.
 """
 
 from dataclasses import dataclass
@@ -156,14 +156,3 @@ PRIORS = {
         "semicircle", low=-1.0, high=1.0, formula="density 2/pi sqrt(1 - z^2)"
     ),
 }
-
-
-def get(name):
-    """Returns the prior of that name.
-
-    Raises:
-      UserError: If there is none; the message lists the known names.
-    """
-    if name not in PRIORS:
-        raise UserError(f"--prior must be one of {', '.join(PRIORS)}, got {name!r}")
-    return PRIORS[name]

@@ -9,7 +9,6 @@ Importing this module does not import TensorFlow.
 
 import dataclasses
 import importlib
-import inspect
 import os
 import types
 import typing
@@ -491,28 +490,13 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
       UserError: If the constructor does not take one of the recipe's hyperparameters, or a
         conditional recipe meets networks without labels; or for any error of a custom class.
     """
-    is_custom = gan_class is not None
     if gan_class is None:
         check_has_conditional_form(recipe)
         location = recipe.conditional_gan if recipe.conditional else recipe.gan
         module, _, name = str(location).partition(":")
         gan_class = getattr(importlib.import_module(module), name)
-    # Those of mixins and base classes too, which a constructor may take as **networks.
-    constructors = [inspect.signature(each) for each in gan_class.__mro__[:-1]]
-    accepted = {name for each in constructors for name in each.parameters}
-    arguments = {"ndims": NUM_PIXELS, "nlatent": recipe.nlatent}
-    for field in hyperparameters(NETWORKS):
-        value = getattr(recipe, field.name)
-        if value is None:
-            continue
-        if field.name not in accepted:
-            raise UserError(
-                f"--{field.name} has no effect on the networks {gan_class.__name__} (default: "
-                f"{field.metadata['unset']}); omit it"
-            )
-        arguments[field.name] = value
-    if not is_custom:
-        return gan_class(**arguments)
+    networks = {field.name: getattr(recipe, field.name) for field in hyperparameters(NETWORKS)}
+    chosen = {name: value for name, value in networks.items() if value is not None}
     place = custom_class.error_at(gan_class, f"class {gan_class.__name__}")
     with custom_class.user_errors(otherwise=str(place)):
-        return gan_class(**arguments)
+        return gan_class(ndims=NUM_PIXELS, nlatent=recipe.nlatent, **chosen)

@@ -106,7 +106,7 @@ def test_images_and_latents_follow_from_the_seed():
 
 def test_streams_of_one_seed_do_not_repeat_each_other():
     each = batches(batch_size=SIZE, nlatent=4)
-    first, again = (priors.get("uniform").sample(each.picture_rng(), SIZE * 4) for _ in range(2))
+    first, again = (priors.PRIORS["uniform"].sample(each.picture_rng(), SIZE * 4) for _ in range(2))
     np.testing.assert_array_equal(first, again)
     latents = [
         each.block(0, 1).d_latents.ravel(),

@@ -164,7 +164,7 @@ def test_operations_compute_what_they_compute_in_tensorflow(first, browser, tmp_
 
 
 def test_draws_and_walks_follow_the_prior(browser, path):
-    prior = priors.get("normal")
+    prior = priors.PRIORS["normal"]
     a, b = prior.sample(np.random.default_rng(0), [2, 16]).astype(float)
     with Tab(browser, path) as page:
         script = "((random) => Array.from({length: 1000}, () => [...drawn(random)]))(uniform(7))"
@@ -267,12 +267,12 @@ def test_directions_of_a_linear_generator_are_its_singular_vectors():
     matrix = np.random.default_rng(0).standard_normal((6, 784)).astype(np.float32)
     compiled = program.Program([("MatMul", "t0", "z", "c0")], {"c0": matrix})
     left, sizes, _ = np.linalg.svd(matrix)
-    found = explore.sliders(compiled, priors.get("normal"), 6)
+    found = explore.sliders(compiled, priors.PRIORS["normal"], 6)
     for slider, direction, size in zip(found, left.T, sizes, strict=True):
         assert abs(np.dot(slider["direction"], direction)) == pytest.approx(1, abs=1e-3)
         assert slider["share"] == pytest.approx(size**2 / (sizes**2).sum(), rel=1e-3)
         assert np.linalg.norm(slider["direction"]) == pytest.approx(1, abs=1e-4)
-    axes = [s["direction"] for s in explore.sliders(compiled, priors.get("uniform"), 6)]
+    axes = [s["direction"] for s in explore.sliders(compiled, priors.PRIORS["uniform"], 6)]
     assert np.argmax(axes, axis=1).tolist() == np.argsort(-np.linalg.norm(matrix, axis=1)).tolist()
 
 

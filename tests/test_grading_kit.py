@@ -16,7 +16,7 @@ import pytest
 from grading import marks, submissions
 from grading.checks import NOT_REACHED, all_checks, failures, grade, summary
 from grading.model_proxy import Source
-from grading.process import Limits, Process
+from grading.process import Process
 from support.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,7 +51,7 @@ SAMPLES_LINE = "        return self.session.run(self.x_hat"
 @pytest.fixture(scope="module")
 def process():
     """One for the whole module: TensorFlow is imported once."""
-    process = Process(Limits(check_seconds=60))
+    process = Process(check_seconds=60)
     yield process
     process.end()
 
@@ -62,7 +62,7 @@ def limited():
     started = []
 
     def start(**limits):
-        started.append(Process(Limits(**limits)))
+        started.append(Process(**limits))
         return started[-1]
 
     yield start

@@ -24,7 +24,7 @@ from models import layers, passes, recipes
 from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.errors import UserError
-from support.graphs import upstream_ops
+from support.tf import upstream_ops
 from training import mpi
 from training.batches import Batches
 from training.updates import Updates

@@ -53,15 +53,15 @@ def test_png_contains_every_grey_level_exactly_and_accepts_rounding_errors(tmp_p
 
 
 def test_grids_of_one_and_two_latents_span_the_priors_range():
-    z = pictures.grid_latents(priors.get("uniform"), 1, 3, None)
+    z = pictures.grid_latents(priors.PRIORS["uniform"], 1, 3, None)
     np.testing.assert_allclose(z[:, 0], np.linspace(-1, 1, 9), rtol=1e-6)
-    plane = pictures.grid_latents(priors.get("normal"), 2, 5, None).reshape(5, 5, 2)
+    plane = pictures.grid_latents(priors.PRIORS["normal"], 2, 5, None).reshape(5, 5, 2)
     np.testing.assert_allclose(plane[..., 0], 5 * [[-2, -1, 0, 1, 2]])
     np.testing.assert_allclose(plane[..., 1], np.transpose(5 * [[2, 1, 0, -1, -2]]))
 
 
 def test_grid_of_a_bounded_prior_is_bilinear_between_its_draws():
-    prior = priors.get("uniform")
+    prior = priors.PRIORS["uniform"]
     z = pictures.grid_latents(prior, 5, 3, rng()).reshape(3, 3, 5)
     corners = prior.sample(rng(), [2, 2, 5])
     np.testing.assert_allclose(z[::2, ::2], corners, rtol=1e-6)
@@ -70,7 +70,7 @@ def test_grid_of_a_bounded_prior_is_bilinear_between_its_draws():
 
 
 def test_grid_of_the_normal_prior_has_bilinear_norms():
-    z = pictures.grid_latents(priors.get("normal"), 100, 20, rng())
+    z = pictures.grid_latents(priors.PRIORS["normal"], 100, 20, rng())
     norms = np.linalg.norm(z, axis=1).reshape(20, 20)
     t = np.linspace(0, 1, 20)
     weights = np.stack([1 - t, t], axis=1)

@@ -20,7 +20,7 @@ CDFS = {
 
 
 def draws(name, shape=MANY, seed=0):
-    return priors.get(name).sample(np.random.default_rng(seed), shape)
+    return priors.PRIORS[name].sample(np.random.default_rng(seed), shape)
 
 
 def kolmogorov(values, cdf):
@@ -41,14 +41,14 @@ def test_draws_have_the_distribution_and_are_independent(name):
 
 @pytest.mark.parametrize("name", BOUNDED)
 def test_bounded_support_is_the_range_of_figures(name):
-    prior, z = priors.get(name), draws(name)
+    prior, z = priors.PRIORS[name], draws(name)
     assert prior.low <= z.min() < prior.low + 0.01
     assert prior.high - 0.01 < z.max() <= prior.high
 
 
 def test_truncated_normal():
     limit = 0.7
-    z = priors.get("normal").truncate(np.random.default_rng(0), [MANY // 2, 2], limit)
+    z = priors.PRIORS["normal"].truncate(np.random.default_rng(0), [MANY // 2, 2], limit)
     assert z.shape == (MANY // 2, 2) and z.dtype == np.float32
     assert np.abs(z).max() <= limit
     tail = normal_cdf(-limit)
@@ -64,20 +64,20 @@ def test_truncated_normal():
 )
 def test_truncation_that_would_never_end_or_has_no_effect_is_rejected(name, limit, message):
     with pytest.raises(ValueError, match=message):
-        priors.get(name).truncate(np.random.default_rng(0), [4], limit)
+        priors.PRIORS[name].truncate(np.random.default_rng(0), [4], limit)
 
 
 def test_bounded_walk_is_the_straight_line_and_a_normal_one_an_arc():
-    walk = priors.get("uniform").interpolate([-1.0, 0.5], [1.0, 0.5], 0.25)
+    walk = priors.PRIORS["uniform"].interpolate([-1.0, 0.5], [1.0, 0.5], 0.25)
     np.testing.assert_allclose(walk, [-0.5, 0.5])
     assert walk.dtype == np.float32
-    walk = priors.get("normal").interpolate([2.0, 0.0], [0.0, 4.0], [1 / 3, 1 / 2])
+    walk = priors.PRIORS["normal"].interpolate([2.0, 0.0], [0.0, 4.0], [1 / 3, 1 / 2])
     expected = [[8 / 3 * sqrt(3) / 2, 8 / 3 / 2], [3 * sqrt(1 / 2), 3 * sqrt(1 / 2)]]
     np.testing.assert_allclose(walk, expected, rtol=1e-6)
 
 
 def test_normal_walk_between_special_points_is_finite():
-    normal, t = priors.get("normal"), np.linspace(0, 1, 101)
+    normal, t = priors.PRIORS["normal"], np.linspace(0, 1, 101)
     a = draws("normal", 10)
     np.testing.assert_allclose(normal.interpolate(a, a, t), np.tile(a, [101, 1]), rtol=1e-5)
     assert np.isfinite(normal.interpolate(a, 0 * a, t)).all()

@@ -27,7 +27,7 @@ def frozen(build, labels=False, prior="normal"):
             inputs["labels"] = tf.placeholder(tf.float32, [None, 10], "classes")
         output = tf.identity(build(*inputs.values()), name="out")
         names = {name: tensor.op.name for name, tensor in inputs.items()}
-        return Frozen(graph.as_graph_def(), output.op.name, names, NLATENT, priors.get(prior))
+        return Frozen(graph.as_graph_def(), output.op.name, names, NLATENT, priors.PRIORS[prior])
 
 
 def by_tensorflow(graph, **inputs):

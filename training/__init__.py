@@ -11,7 +11,7 @@ import input_data
 from models import custom_class, recipes
 from support import terminal
 from support.errors import UserError
-from support.lazy import tf
+from support.tf import tf
 from training import mpi
 from training.options import Configuration, RunOptions, check_precision
 from training.run import RunFolder

@@ -83,7 +83,7 @@ class Batches:
         self._labels = None if labels is None else np.asarray(labels, np.uint8)
         self.classes = np.unique(self._labels) if recipe.conditional else None
         self._seed = seed
-        self._prior = priors.get(recipe.prior)
+        self._prior = priors.PRIORS[recipe.prior]
         self._order = functools.lru_cache(maxsize=2)(
             lambda epoch: self._rng(_BATCH_ORDER, epoch).permutation(len(pixels))
         )

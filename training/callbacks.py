@@ -46,7 +46,7 @@ class Context:
       start: Number of steps that were done before.
       bar: Progress bar.
       note: Text that callbacks add to the bar.
-      listeners: Functions of (step, {tag: number}) that are called with scores.
+      report: Function of (step, {tag: number}) that is called with scores.
       files: Tables and the like, each flushed before a checkpoint and closed at the end.
     """
 
@@ -55,7 +55,7 @@ class Context:
         self.engine, self.inference, self.folder, self.start = engine, inference, folder, start
         self.bar = Bar(recipe.num_steps, start=start)
         self.note = ""
-        self.listeners = []
+        self.report = lambda step, scores: None
         self._state = {}
         self.files = []
 
@@ -94,17 +94,12 @@ class Context:
         self.inference.load(self._state)
         return losses
 
-    def report(self, step, scores):
-        """Passes scores, {tag: number}, to the listeners."""
-        for listener in self.listeners:
-            listener(step, scores)
-
     def draw(self, count):
         """Returns the same latents at every call, and sorted labels.
 
         The labels are None unless the run is conditional.
         """
-        prior, classes = priors.get(self.recipe.prior), self.batches.classes
+        prior, classes = priors.PRIORS[self.recipe.prior], self.batches.classes
         latents = prior.sample(self.batches.picture_rng(), [count, self.recipe.nlatent])
         labels = None if classes is None else classes[np.arange(count) * len(classes) // count]
         return latents, labels
@@ -173,7 +168,7 @@ class Images(Callback):
         context, recipe = self.context, self.context.recipe
         latents, labels = context.draw(_GRID_SIDE**2)
         grid = pictures.grid_latents(
-            priors.get(recipe.prior), recipe.nlatent, _GRID_SIDE, context.batches.picture_rng()
+            priors.PRIORS[recipe.prior], recipe.nlatent, _GRID_SIDE, context.batches.picture_rng()
         )
         for name, z in [("samples", latents), ("latent_grid", grid)]:
             sheet = pictures.tiles(context.inference.generate(z, labels), _GRID_SIDE)
@@ -268,7 +263,7 @@ class Events(Callback):
         self._writer = tf.io.TFRecordWriter(os.fsencode(path))
         self._waiting = []
         context.files.append(self)
-        context.listeners.append(self.scalars)
+        context.report = self.scalars
         self._add(file_version="brain.Event:2")
         # TensorBoard then ignores what a killed run had written after this step.
         start = tf.SessionLog(status=tf.SessionLog.START)

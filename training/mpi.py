@@ -19,7 +19,7 @@ import numpy as np
 from models import passes
 from support import errors
 from support.errors import UserError
-from support.lazy import tf
+from support.tf import tf
 from training.options import processor_cores
 from training.run import digest
 

@@ -19,7 +19,7 @@ from models.gan import Gan
 from models.passes import WHOLE, Shard
 from support.data_sets import NUM_CLASSES
 from support.errors import UserError
-from support.graphs import network_variables
+from support.tf import network_variables
 
 _STREAM_STRIDE = 0x2545F49
 _EXAMPLE_ROWS = 4
@@ -147,15 +147,12 @@ class Updates:
             "labels_placeholder": z_labels,
             "x_hat": gan.x_hat,
         }
-        values = {name: value for name, value in values.items() if value is not None}
-        before = {name: getattr(gan, name) for name in values}
-        try:
+        with contextlib.ExitStack() as stack:
             for name, value in values.items():
-                setattr(gan, name, value)
+                if value is not None:
+                    stack.callback(setattr, gan, name, getattr(gan, name))
+                    setattr(gan, name, value)
             yield
-        finally:
-            for name, value in before.items():
-                setattr(gan, name, value)
 
     def _separate_updates(self, real, generated, learning_rate):
         """Updates D by the loss's gradient at real images, then by that at generated ones.

@@ -65,7 +65,7 @@ class Job:
         real = np.full([self.batch, 1], 1 - self.recipe.label_smoothing, np.float32)
         self.labels = np.concatenate([real, np.zeros_like(real)])
         self.scale = (2 / 255, -1) if name == "leaky_mlp" else (1 / 255, 0)
-        self._prior = priors.get(self.recipe.prior)
+        self._prior = priors.PRIORS[self.recipe.prior]
         self._rng = np.random.default_rng(0)
 
     def images(self, *shape: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import pytest
 
 from grading import submissions
 from grading.checks import Gradebook, failures, summary
-from grading.process import Limits, Process
+from grading.process import Process
 from support.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -46,7 +46,7 @@ def pytest_collection_finish(session):
 @pytest.fixture(scope="session")
 def gradebook(request):
     """The verdicts of this session; the class runs in a child process."""
-    process, submission = Process(Limits()), chosen(request.config)
+    process, submission = Process(), chosen(request.config)
     with submission.opened() as source:
         book = Gradebook(process, source)
         request.config.stash[GRADEBOOK] = book

@@ -1,4 +1,18 @@
-"""Walks through a TensorFlow graph."""
+"""TensorFlow, imported at its first use, and walks through its graphs.
+
+Modules that are imported before flags are checked use `tf` of this module, so that `--help` and
+mistakes are quick.
+"""
+
+import importlib
+
+
+class _LazyModule:
+    def __getattr__(self, attribute):
+        return getattr(importlib.import_module("tensorflow.compat.v1"), attribute)
+
+
+tf = _LazyModule()
 
 
 def upstream_ops(fetches) -> set:
