@@ -113,11 +113,11 @@ def _let_import_from(folder):
 
 
 @contextlib.contextmanager
-def user_errors(otherwise: str | None = None) -> Iterator[None]:
+def user_errors(gan_class: type | None = None) -> Iterator[None]:
     """Context manager that turns errors of a custom class into one-line UserErrors.
 
     Args:
-      otherwise: The place to report for an error that passed no line of a user's file. Without it
+      gan_class: The class to report for an error that passed no line of a user's file. Without it
         such an error is the program's own and passes unchanged.
     """
     try:
@@ -125,12 +125,13 @@ def user_errors(otherwise: str | None = None) -> Iterator[None]:
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        line = user_code.find_line(error, _folders, _PROJECT)
-        if line:
-            otherwise = _shown(line)
-        if otherwise is None:
+        if line := user_code.find_line(error, _folders, _PROJECT):
+            place = _shown(line)
+        elif gan_class:
+            place = str(error_at(gan_class, f"class {gan_class.__name__}"))
+        else:
             raise
-        raise UserError(f"{otherwise}: {user_code.describe(error, _HINTS)}") from error
+        raise UserError(f"{place}: {user_code.describe(error, _HINTS)}") from error
 
 
 def _shown(line):

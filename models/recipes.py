@@ -497,6 +497,5 @@ def build_gan(recipe: Recipe, gan_class: type | None = None):
         gan_class = getattr(importlib.import_module(module), name)
     networks = {field.name: getattr(recipe, field.name) for field in hyperparameters(NETWORKS)}
     chosen = {name: value for name, value in networks.items() if value is not None}
-    place = custom_class.error_at(gan_class, f"class {gan_class.__name__}")
-    with custom_class.user_errors(otherwise=str(place)):
+    with custom_class.user_errors(gan_class):
         return gan_class(ndims=NUM_PIXELS, nlatent=recipe.nlatent, **chosen)
