@@ -7,7 +7,7 @@ import hashlib
 
 import pytest
 from servers import Endless, Short, serving
-from small_sets import NAMES, payloads, write_set
+from small_sets import NAMES, idx, payloads, write_set
 
 import input_data
 from input_data import DataError, read_data_sets
@@ -91,6 +91,20 @@ def test_only_an_explicit_set_is_downloaded_into_a_folder_of_nothing_else(
             path.rename(path.with_suffix(".txt"))
         with pytest.raises(DataError, match="nothing was downloaded"):
             input_data.load("mnist", folder)
+
+
+def test_files_of_two_sets_are_not_mixed(tmp_path, small, monkeypatch):
+    """The server's labels are those of another known set."""
+    publish(monkeypatch, (), tuple(map(sha256, CONTENT.values())))
+    digests = [sha256(idx([k] * 30)) for k in range(4)]
+    other = dataclasses.replace(input_data.known("kmnist"), sha256=tuple(digests))
+    monkeypatch.setitem(data_sets._KNOWN, "kmnist", other)
+    (small / f"{NAMES[1]}.gz").write_bytes(gzip.compress(idx([1] * 30)))
+    with (
+        serving(small) as url,
+        pytest.raises(DataError, match="the file of MNIST, found another one"),
+    ):
+        read_data_sets(tmp_path / "to", source_url=url)
 
 
 def test_failure_names_the_file_and_each_mirrors_reason(tmp_path, small, monkeypatch):

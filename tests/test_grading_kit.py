@@ -367,6 +367,13 @@ UNMARKABLE = {
 }
 
 
+def test_submissions_of_one_name_are_listed_with_their_suffixes(tmp_path):
+    files = ["Ann.ipynb", "ann.py", "bob.b.py", "cat/gan.py"]
+    write_submission(tmp_path / "class", dict.fromkeys(files, ""))
+    names = [each.name for each in submissions.find(str(tmp_path / "class"))]
+    assert sorted(names) == ["Ann.ipynb", "ann.py", "bob.b.py", "cat"]
+
+
 def test_archive_writes_only_into_its_folder(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
