@@ -78,9 +78,8 @@ def freeze(generator):
     found = {node.name for node in definition.node if node.op == "Placeholder"}
     inputs = {name: op for name, op in inputs.items() if op in found}
     classes = generator.classes if "labels" in inputs else ()
-    frozen = Frozen(
-        definition, output, inputs, recipe.nlatent, priors.PRIORS[recipe.prior], classes
-    )
+    prior = priors.PRIORS[recipe.prior]
+    frozen = Frozen(definition, output, inputs, recipe.nlatent, prior, classes)
     return _fix_statistics(frozen)
 
 

@@ -58,8 +58,8 @@ def main(argv):
     students = submissions.find(options.path, exclude=options.out)
     if sys.platform != "linux":
         print("Warning: memory is not limited on this system.", file=sys.stderr)
-    limits = options.check_seconds, options.memory_gb
-    found, processes = [], [Process(*limits) for _ in students]
+    found = []
+    processes = [Process(options.check_seconds, options.memory_gb) for _ in students]
     pool = ThreadPoolExecutor(options.jobs)
     try:
         futures = [pool.submit(marks.mark, *each) for each in zip(students, processes, strict=True)]

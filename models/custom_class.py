@@ -318,9 +318,7 @@ def call_again(gan, method: str, *inputs):
         )
     is_tensor = isinstance(result, tf.Tensor)
     if not is_tensor or (is_scalar and result.shape.rank):
-        found, (_, expected) = (
-            result.shape if is_tensor else type(result).__name__,
-            _METHODS[method],
-        )
+        _, expected = _METHODS[method]
+        found = result.shape if is_tensor else type(result).__name__
         raise error_at(function, f"{name} must return one tensor, {expected}, got {found}")
     return result

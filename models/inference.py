@@ -116,14 +116,14 @@ class Inference:
     def summary(self):
         """Returns tables of both networks' variables and their sizes as text."""
         with self.session.graph.as_default():
-            of_g = variables_behind([self.gan.x_hat])
-        of_d = [v for v in self._variables.values() if v not in of_g]
+            of_g = {v.op.name: v for v in variables_behind([self.gan.x_hat])}
+        of_d = {name: v for name, v in self._variables.items() if name not in of_g}
         tables = []
         for network, variables in (("generator", of_g), ("discriminator", of_d)):
             rows, total, trainable = [(network, "shape", "parameters")], 0, 0
-            for v in variables:
-                size, name = v.shape.num_elements(), v.op.name.removeprefix(f"{network}/")
-                rows.append((name, str(v.shape.as_list()), f"{size:,}"))
+            for name, v in variables.items():
+                size, shape = v.shape.num_elements(), str(v.shape.as_list())
+                rows.append((name.removeprefix(f"{network}/"), shape, f"{size:,}"))
                 total += size
                 trainable += size if v.trainable else 0
             rows += [("total", "", f"{total:,}"), ("trainable", "", f"{trainable:,}")]

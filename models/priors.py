@@ -60,24 +60,14 @@ class Prior:
         Raises:
           UserError: For a bounded prior, or a limit below 0.01.
         """
-        self.check_truncation(limit)
-        z = self.sample(rng, shape)
-        while (outside := np.abs(z) > limit).any():
-            z[outside] = self.sample(rng, np.count_nonzero(outside))
-        return z
-
-    def check_truncation(self, limit):
-        """Checks that `truncate` accepts this limit, unless it is None: no truncation.
-
-        Raises:
-          UserError: If it does not.
-        """
-        if limit is None:
-            return
         if not self.spherical:
             raise UserError(f"--truncation requires --prior=normal, but this run used {self.name}")
         if not limit >= SMALLEST_TRUNCATION:
             raise UserError(f"--truncation must be at least {SMALLEST_TRUNCATION}, got {limit}")
+        z = self.sample(rng, shape)
+        while (outside := np.abs(z) > limit).any():
+            z[outside] = self.sample(rng, np.count_nonzero(outside))
+        return z
 
     def interpolate(self, a, b, t):
         """Walks from a to b in a straight line, which stays in a bounded prior's support.
